@@ -1,0 +1,50 @@
+# The two commands of README.md are `make demo` and `make test`; `make help` lists all.
+# Every recipe is one documented command, so that the README works without make as well.
+
+SHELL := /bin/sh
+PY := .venv/bin/python
+SLICER_CORE := slicer-core==5.13.31053.0
+PROBE := import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
+NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imports modules that 3.12 removed). Install one, or name it: make setup PYTHON=/path/to/python3.11
+PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+
+.PHONY: help setup demo test check format viewers clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: .venv/.installed ## make .venv and install requirements.txt; nothing where that is done
+
+.venv/.installed: requirements.txt pyproject.toml
+	@$(or $(PYTHON),false) -c "$(PROBE)" || { echo "$(NO_PYTHON)" >&2; exit 2; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+demo: setup ## phantom CT -> server -> the three models -> table and picture; STUDIES=folder [AT=x,y,z] for your own CT
+	$(PY) -m resmtnet.demo $(if $(STUDIES),"--studies=$(STUDIES)") $(if $(AT),"--at=$(AT)")
+
+test: setup viewers ## all tests; ARGS="-k name" is handed to pytest
+	$(PY) -m pytest $(ARGS)
+
+check: setup ## format, lint and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: setup ## rewrite the files in the house format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+# What only the PACS tests and the Slicer tests need; where it cannot be had, they are skipped.
+viewers: .venv-slicer/.installed
+	@command -v Orthanc /usr/sbin/Orthanc >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb; } || echo "Orthanc cannot be installed here: the PACS tests are skipped"
+
+# Slicer's own MRML libraries bring a VTK of their own, hence an environment of their own.
+.venv-slicer/.installed: Makefile
+	@{ $(PY) -m venv .venv-slicer && .venv-slicer/bin/python -m pip install -q --disable-pip-version-check $(SLICER_CORE) && touch $@; } || echo "$(SLICER_CORE) cannot be installed here: the Slicer tests are skipped"
+
+clean: ## remove what the commands made
+	rm -rf .venv .venv-slicer build dist demo lib/*.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,285 @@
+"""Characterizer: the one path from a CT and points to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from resmtnet import interpret
+from resmtnet.candidates import find_candidates
+from resmtnet.ct.measure import Measurement, measure
+from resmtnet.ct.volume import CTVolume
+from resmtnet.errors import ConfigError, PointError
+from resmtnet.findings import Finding, ModelInfo, Point, findings_document
+from resmtnet.guidelines import CONTEXTS, assess
+from resmtnet.inference import Inference, Observation, Sampler
+from resmtnet.masking import VoxelMask, grow, to_voxels
+from resmtnet.model_store import Model, read_model
+
+AIR_BELOW_HU = -900
+"""A click in whose neighbourhood nothing is denser than this is a click on air."""
+NEIGHBOURHOOD_MM = 3.0
+THICK_MM, VERY_THICK_MM = 1.5, 3.0
+NO_GUIDELINES: dict[str, Any] = {
+    "lung_rads": None,
+    "fleischner": None,
+    "context": None,
+    "assumptions": [],
+}
+NOT_NEGATIVE = "no candidate was found: this is not a negative read of the CT"
+
+
+class Characterizer:
+    """Answers for points of a CT; safe to share between threads."""
+
+    def __init__(self, model: Model, device: str = "cpu") -> None:
+        self.model = model
+        self.inference = Inference(model.network, model.config.patch, device)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str | None = None) -> Characterizer:
+        """Load a model.
+
+        Args:
+            path: a model folder; None: RESMTNET_MODEL_DIR, else the shipped one.
+            device: "cpu" or "cuda"; None: a GPU if there is one.
+
+        Raises:
+            ModelError: the model is missing, damaged or of another version.
+            ConfigError: the device does not exist.
+        """
+        device = choose_device(device)
+        return cls(read_model(path, device), device)
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, version and checksum of the weights."""
+        return self.model.info
+
+    def __call__(
+        self, ct: CTVolume, centres_mm: Sequence[ArrayLike], *, context: str | None = None
+    ) -> list[Finding]:
+        """Characterise the nodules at points.
+
+        Args:
+            ct: the CT.
+            centres_mm: points (x, y, z), LPS mm.
+            context: "screening_baseline", "screening_followup" or "incidental" for a guideline
+                category; None for none.
+
+        Returns:
+            One finding per point, in their order.
+
+        Raises:
+            PointError: a point is not finite or lies outside the CT.
+            ConfigError: an unknown context.
+        """
+        if context is not None and context not in CONTEXTS:
+            raise ConfigError(f"context {context!r}: allowed are {', '.join(CONTEXTS)}")
+        points = [check_point(ct, centre) for centre in centres_mm]
+        return self._characterise(ct, points, context, [None] * len(points))
+
+    def find(
+        self, ct: CTVolume, *, max_candidates: int = 10, context: str | None = None
+    ) -> list[Finding]:
+        """Search the whole CT; what is found is unconfirmed and gets no guideline category.
+
+        Args:
+            ct: the CT.
+            max_candidates: greatest number of findings.
+            context: accepted as in a call, and noted in the findings' assumptions.
+        """
+        candidates = find_candidates(ct, maximum=max_candidates)
+        points = [candidate.centre_lps_mm for candidate in candidates]
+        return self._characterise(ct, points, context, [c.score for c in candidates])
+
+    def document(
+        self,
+        ct: CTVolume,
+        findings: Sequence[Finding],
+        timing_ms: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """Return the findings as a document of schema resmtnet.findings/1."""
+        warnings = list(ct.warnings)
+        spacing_mm = ct.geometry.spacing_mm[ct.geometry.slice_axis]
+        if spacing_mm > VERY_THICK_MM:
+            warnings.append(
+                f"slices are {spacing_mm:.2f} mm apart: sizes and texture are unreliable"
+            )
+        elif spacing_mm > THICK_MM:
+            warnings.append(f"slices are {spacing_mm:.2f} mm apart: more than 1.5 mm is coarse")
+        if not findings:
+            warnings.append(NOT_NEGATIVE)
+        return findings_document(
+            findings,
+            model=self.info,
+            image_id=ct.image_id,
+            shape_ijk=ct.geometry.size_ijk,
+            spacing_ijk_mm=ct.geometry.spacing_mm,
+            warnings=warnings,
+            timing_ms=timing_ms,
+        )
+
+    def warm_up(self) -> None:
+        """Answer once for an empty volume, so that the first user does not wait for lazy set-up."""
+        ct = CTVolume.from_array(np.full((64, 64, 64), -800, np.int16), (1, 1, 1))
+        self(ct, [(32, 32, 32)])
+
+    def observe(
+        self, ct: CTVolume, centres_mm: Sequence[Point]
+    ) -> list[tuple[Sampler, Observation]]:
+        """Return the raw outputs at points, for calibration."""
+        samplers = [self.inference.sampler(ct, centre) for centre in centres_mm]
+        return list(zip(samplers, self.inference.heads(samplers), strict=True))
+
+    def mask(self, sampler: Sampler, threshold: float) -> tuple[VoxelMask | None, bool]:
+        """Return the mask at a sampler's point, and whether it is cut by the patch's edge."""
+        config = self.model.config.patch
+        found = grow(
+            lambda low, high: self.inference.mask_probability(sampler, low, high), threshold, config
+        )
+        if found is None:
+            return None, False
+        centre = sampler.centre_lps_mm
+        return to_voxels(found, threshold, config, sampler.ct.geometry, centre), found.cut
+
+    def _characterise(
+        self,
+        ct: CTVolume,
+        points: Sequence[Point],
+        context: str | None,
+        scores: Sequence[float | None],
+    ) -> list[Finding]:
+        return [
+            self._finding(f"N{n}", sampler, observation, context, score)
+            for n, ((sampler, observation), score) in enumerate(
+                zip(self.observe(ct, points), scores, strict=True), start=1
+            )
+        ]
+
+    def _finding(
+        self,
+        identifier: str,
+        sampler: Sampler,
+        observation: Observation,
+        context: str | None,
+        score: float | None,
+    ) -> Finding:
+        calibration, ct = self.model.calibration, sampler.ct
+        mask, cut = self.mask(sampler, calibration.mask_threshold)
+        measured = measure(mask.mask, mask.geometry) if mask else None
+        size, size_warnings = interpret.size(observation, measured, calibration)
+        uncertainty = interpret.uncertainty(observation, calibration)
+        outside = uncertainty.out_of_distribution > 1
+        logits = observation.outputs["class"]
+        probability = float(calibration.probability_malignant(logits))
+        characteristics = interpret.characteristics(observation)
+        warnings = [*_input_warnings(sampler), *size_warnings]
+        if cut:
+            warnings.append("the nodule is larger than the patch: it is measured only in part")
+        if outside:
+            warnings.append("unlike the nodules that the model was trained on: do not rely on it")
+        centre = sampler.centre_lps_mm
+        i, j, k = (float(n) for n in ct.geometry.lps_to_ijk(centre))
+        return Finding(
+            id=identifier,
+            source="point" if score is None else "candidate",
+            centre_lps_mm=centre,
+            centre_ijk=(i, j, k),
+            class_name=interpret.class_name(
+                probability, calibration, doubtful=outside or measured is None
+            ),
+            probability_malignant=probability,
+            malignancy=interpret.malignancy(observation, calibration),
+            size=size,
+            characteristics=characteristics,
+            uncertainty=uncertainty,
+            guidelines=_guidelines(context, score, characteristics, measured, size),
+            candidate_score=score,
+            centroid_lps_mm=measured.centroid_lps_mm if measured else None,
+            warnings=tuple(warnings),
+            embedding=observation.embedding,
+            mask=mask.mask if mask else None,
+            start_ijk=mask.start_ijk if mask else None,
+        )
+
+
+def choose_device(device: str | None) -> str:
+    """Return the device asked for, or a GPU if there is one.
+
+    Raises:
+        ConfigError: the device does not exist on this machine.
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r}: allowed are cpu, cuda, cuda:0, ...")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device; use cpu")
+    return device
+
+
+def check_point(ct: CTVolume, centre_mm: ArrayLike) -> Point:
+    """Return a point (x, y, z), LPS mm, that lies in the CT.
+
+    Raises:
+        PointError: not three finite numbers, or outside.
+    """
+    try:
+        centre = np.asarray(centre_mm, float)
+    except (TypeError, ValueError) as error:
+        raise PointError(
+            f"point {centre_mm!r}: three numbers x, y, z (LPS mm) are needed"
+        ) from error
+    if centre.shape != (3,) or not np.isfinite(centre).all():
+        raise PointError(f"point {centre_mm!r}: three finite numbers x, y, z (LPS mm) are needed")
+    if not ct.geometry.contains(centre):
+        corners = ct.geometry.ijk_to_lps([(0, 0, 0), [n - 1 for n in ct.geometry.size_ijk]])
+        low, high = corners.min(0).round(1).tolist(), corners.max(0).round(1).tolist()
+        raise PointError(
+            f"point {centre.round(1).tolist()} (LPS mm) is outside the CT, "
+            f"which spans {low} to {high}"
+        )
+    x, y, z = (float(v) for v in centre)
+    return x, y, z
+
+
+def _input_warnings(sampler: Sampler) -> list[str]:
+    crop = sampler.crop
+    assert crop is not None  # for the type checker: the heads have read it
+    warnings = list(crop.warnings)
+    if crop.outside:
+        warnings.append("part of the surroundings lies outside the CT and was taken as air")
+    near = sampler.ct.crop(sampler.centre_lps_mm, 2 * NEIGHBOURHOOD_MM).hu
+    if near.max() < AIR_BELOW_HU:
+        warnings.append(
+            f"nothing but air within {NEIGHBOURHOOD_MM:.0f} mm of the point: no nodule here"
+        )
+    return warnings
+
+
+def _guidelines(
+    context: str | None,
+    score: float | None,
+    characteristics: Mapping[str, Any],
+    measured: Measurement | None,
+    size: Any,
+) -> dict[str, Any]:
+    if context is None:
+        return NO_GUIDELINES
+    if score is not None:
+        note = "an unconfirmed candidate gets no category"
+        return {**NO_GUIDELINES, "context": context, "assumptions": [note]}
+    return assess(
+        context,
+        characteristics["texture"].probabilities,
+        measured.mean_diameter_mm if measured else None,
+        size.interval_90.get("mean_diameter_mm"),
+        size.solid_component_mm,
+    ).to_json()

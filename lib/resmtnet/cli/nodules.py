@@ -1,0 +1,172 @@
+"""`resmtnet characterize` and `resmtnet find`: findings of one CT."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, print_warnings
+from resmtnet.errors import PointError
+
+if TYPE_CHECKING:
+    from resmtnet.characterizer import Characterizer
+    from resmtnet.ct import CTVolume
+    from resmtnet.findings import Finding
+
+Point = tuple[float, float, float]
+
+
+class Frame(str, Enum):
+    """What the three numbers of a point mean."""
+
+    lps = "lps"
+    ras = "ras"
+    ijk = "ijk"
+
+
+class Context(str, Enum):
+    """Why the CT was made; it selects the guideline."""
+
+    screening_baseline = "screening_baseline"
+    screening_followup = "screening_followup"
+    incidental = "incidental"
+    none = "none"
+
+
+CTArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A DICOM series (its folder or one of its files), .nii, .nii.gz, .nrrd, .mha or .mhd."
+    ),
+]
+ContextOption = Annotated[
+    Context,
+    typer.Option(help="Why the CT was made: it selects Lung-RADS (screening) or Fleischner."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(
+        epilog="Example: resmtnet characterize ct/ --at 56.2,86.2,-115.9 --context incidental"
+    )(characterize)
+    app.command(epilog="Example: resmtnet find ct.nii.gz --max-candidates 5 --json")(find)
+
+
+def characterize(
+    ct: CTArgument,
+    at: Annotated[
+        list[str],
+        typer.Option("--at", metavar="X,Y,Z", help="A point in a nodule; may be repeated."),
+    ],
+    frame: Annotated[
+        Frame,
+        typer.Option(help="lps or ras: mm; ijk: voxel index (column, row, slice) from 0."),
+    ] = Frame.lps,
+    context: ContextOption = Context.none,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is at the given points of a CT: class, malignancy score, size, guideline."""
+    points = [parse_point(text) for text in at]
+
+    def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
+        centres = [to_lps(point, frame, volume) for point in points]
+        return characterizer(volume, centres, context=_name(context))
+
+    _answer(ct, ask, model, device, as_json)
+
+
+def find(
+    ct: CTArgument,
+    max_candidates: Annotated[
+        int, typer.Option(min=1, max=200, help="Greatest number of candidates.")
+    ] = 10,
+    context: ContextOption = Context.none,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search a whole CT for nodule candidates, which nobody has confirmed yet."""
+
+    def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
+        return characterizer.find(volume, max_candidates=max_candidates, context=_name(context))
+
+    _answer(ct, ask, model, device, as_json)
+
+
+def parse_point(text: str) -> Point:
+    """Read "X,Y,Z".
+
+    Raises:
+        PointError: it is not three finite numbers.
+
+    >>> parse_point("-56.2,86.2, 4")
+    (-56.2, 86.2, 4.0)
+    """
+    import math
+
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+        raise PointError(f"--at {text!r}: three numbers X,Y,Z are needed, as in --at -56.2,86.2,4")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def to_lps(point: Point, frame: Frame, ct: CTVolume) -> Point:
+    """Return a point of any frame in LPS mm."""
+    x, y, z = point
+    if frame is Frame.ras:
+        return -x, -y, z
+    if frame is Frame.ijk:
+        x, y, z = (float(value) for value in ct.geometry.ijk_to_lps(point))
+    return x, y, z
+
+
+def _name(context: Context) -> str | None:
+    return None if context is Context.none else context.value
+
+
+def _answer(
+    path: Path,
+    ask: Callable[[Characterizer, CTVolume], list[Finding]],
+    model: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    from resmtnet import Characterizer, CTVolume
+
+    started = time.perf_counter()
+    volume = CTVolume.open(path)
+    opened = time.perf_counter()
+    characterizer = Characterizer.load(model, device)
+    loaded = time.perf_counter()
+    findings = ask(characterizer, volume)
+    timing_ms = {
+        "open": 1e3 * (opened - started),
+        "load_model": 1e3 * (loaded - opened),
+        "characterize": 1e3 * (time.perf_counter() - loaded),
+    }
+    document = characterizer.document(volume, findings, timing_ms)
+    if as_json:
+        print_json(document)
+    else:
+        _print_table(document)
+
+
+def _print_table(document: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from resmtnet.display import findings_table, warning_lines
+
+    Console().print(findings_table(document))
+    typer.echo("Estimates of what readers would say; no diagnosis, not a medical device.")
+    print_warnings(warning_lines(document))

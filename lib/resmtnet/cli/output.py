@@ -1,0 +1,107 @@
+"""What the commands print: JSON on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Json = dict[str, Any]
+Tell = Callable[[str, int, int | None, str], None]
+"""Called with what is being done, how much of it, of how much (None: unknown), and a note."""
+
+Entry = TypeVar("Entry")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", help="Folder of a model; default: RESMTNET_MODEL_DIR, else the shipped one."
+    ),
+]
+
+PLAIN_EVERY_S = 10.0
+"""Where stderr is no terminal, progress is a line each time that so many seconds have passed."""
+
+
+def print_json(document: Json) -> None:
+    """Print a document on stdout; its numbers are finite or null."""
+    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Print warnings on stderr, one line each."""
+    for line in lines:
+        typer.echo(f"warning: {line}", err=True)
+
+
+@contextmanager
+def progress() -> Iterator[Tell]:
+    """Show how far long work is: bars on a terminal, plain lines otherwise.
+
+    Yields:
+        The function to be told of each step.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bars(console) as tell:
+            yield tell
+    else:
+        yield _PlainLines()
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Tell]:
+    from rich import progress as shapes
+
+    columns = (
+        shapes.TextColumn("{task.description}"),
+        shapes.BarColumn(),
+        shapes.MofNCompleteColumn(),
+        shapes.TimeRemainingColumn(),
+        shapes.TextColumn("{task.fields[note]}"),
+    )
+    tasks: dict[str, shapes.TaskID] = {}
+    with shapes.Progress(*columns, console=console) as shown:
+
+        def tell(title: str, done: int, of: int | None, note: str) -> None:
+            if title not in tasks:
+                tasks[title] = shown.add_task(title, total=None, note="")
+            shown.update(tasks[title], completed=done, total=of, note=note)
+
+        yield tell
+
+
+class _PlainLines:
+    """Prints the first and the last step of each kind of work, and one every few seconds."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+
+    def __call__(self, title: str, done: int, of: int | None, note: str) -> None:
+        now = time.monotonic()
+        if now < self._next.get(title, now) and done != of:
+            return
+        self._next[title] = now + PLAIN_EVERY_S
+        share = f"{done}" if of is None else f"{done}/{of}"
+        typer.echo(f"{title}: {share} {note}".rstrip(), err=True)
+
+
+def counted(title: str, entries: Iterable[Entry], tell: Tell) -> Iterator[Entry]:
+    """Yield what is given, telling how many there were."""
+    for done, entry in enumerate(entries, start=1):
+        yield entry
+        tell(title, done, None, "")

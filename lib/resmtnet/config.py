@@ -1,0 +1,195 @@
+"""Configurations: frozen dataclasses; unknown keys and wrong types are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from resmtnet.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """Sampling of the network's input from a CT, in LPS mm around a centre."""
+
+    size_px: int = 48
+    """In-plane edge of the patch, pixels."""
+    pixel_mm: float = 1.0
+    """In-plane distance of two pixels."""
+    offsets_mm: tuple[float, ...] = (-4.0, -2.0, 0.0, 2.0, 4.0)
+    """Heights of the slices that the heads see, mm above the centre."""
+    mask_step_mm: float = 1.0
+    """Distance of two levels at which the mask is decoded."""
+    hu_low: float = -1000.0
+    """HU mapped to 0; lower values are clipped."""
+    hu_high: float = 400.0
+    """HU mapped to 1; higher values are clipped."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of Res-MTNet and its switches for ablation."""
+
+    spatial_dims: int = 2
+    """2: slices are encoded alone and fused late; 3: the slices are the depth of one volume."""
+    widths: tuple[int, ...] = (32, 64, 128)
+    """Channels of the two shared stages and of the branches' stage."""
+    branch_blocks: int = 2
+    """Residual blocks of each branch; the branches are linked after each."""
+    hidden: int = 128
+    """Width of the embedding that enters a branch's last layer."""
+    dropout: float = 0.3
+    """Dropout before and after the embedding."""
+    links: bool = True
+    """Residual links between the branches; off for ablation."""
+    residual: bool = True
+    """Identity connections of the blocks; off for ablation."""
+    mask: bool = True
+    """Mask decoder; off for ablation."""
+    branches: tuple[str, ...] = ("classification", "regression")
+    """Branches that exist; one alone is the single-task ablation."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Fixed weights of the terms of the joint loss."""
+
+    class_weight: float = 1.0
+    """Cross entropy of benign/malignant."""
+    malignancy_weight: float = 0.5
+    """Cross entropy with the readers' distribution of malignancy."""
+    score_weight: float = 0.7
+    """Huber loss of the mean of that distribution."""
+    size_weight: float = 0.4
+    """Huber loss of each log size, in units of 25%."""
+    size_spread_weight: float = 0.1
+    """Gaussian likelihood of each log size's sigma."""
+    texture_class_weight: float = 0.3
+    """Cross entropy of the three texture classes."""
+    rating_weight: float = 0.1
+    """Cross entropy with the readers' distribution of each other rating."""
+    mask_weight: float = 1.0
+    """Cross entropy and soft Dice of the mask."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training patch; sizes follow the scale."""
+
+    scale: float = 0.10
+    """Greatest relative enlargement or reduction."""
+    shift_mm: float = 3.0
+    """Greatest shift along each axis of the patch that the heads see."""
+    mask_shift_mm: float = 10.0
+    """Greatest in-plane shift of the extra levels of the mask."""
+    gain: float = 0.05
+    """Greatest relative change of contrast."""
+    offset_hu: float = 30.0
+    """Greatest offset."""
+    noise_hu: float = 25.0
+    """Greatest standard deviation of white noise."""
+    blur: float = 0.8
+    """Greatest share of a 3 x 3 mean blended in."""
+    flip_and_rotate: bool = True
+    """Any rotation in the plane and a flip along each axis."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One experiment: everything that `resmtnet train` needs beside the data."""
+
+    seed: int = 0
+    """Seeds weights, order and augmentation."""
+    epochs: int = 30
+    """Passes over the training nodules."""
+    batch_size: int = 64
+    """Nodules a step."""
+    learning_rate: float = 2e-3
+    """Peak of the cosine schedule, AdamW."""
+    weight_decay: float = 0.05
+    """On weight matrices only."""
+    warm_up: float = 0.05
+    """Share of the steps in which the rate rises from 0."""
+    ema_decay: float = 0.997
+    """Decay per step of the averaged weights that are kept."""
+    clip_norm: float = 5.0
+    """Greatest norm of the gradient."""
+    mask_share: float = 0.5
+    """Share of a batch that also trains the mask at random heights."""
+    subsolid_factor: float = 3.0
+    """How much more often sub-solid nodules are drawn for those heights."""
+    large_factor: float = 2.0
+    """How much more often nodules above 15 mm are drawn for those heights."""
+    calibration_folds: tuple[int, ...] = (0,)
+    """Folds of patients kept out of training, for calibration."""
+    context_variants: int = 2
+    """Continuations made beyond the ends of a stack that has no lung around it."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    patch: PatchConfig = field(default_factory=PatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build a configuration, refusing what it does not know.
+
+    Args:
+        kind: one of the dataclasses of this module.
+        values: plain values, as read from JSON; missing keys take their defaults.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+
+    >>> from_dict(PatchConfig, {"size_px": 32}).size_px
+    32
+    """
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        allowed = ", ".join(sorted(hints))
+        raise ConfigError(f"{kind.__name__}: unknown key {unknown[0]!r}. Allowed: {allowed}")
+    return kind(**{k: _convert(f"{kind.__name__}.{k}", hints[k], v) for k, v in values.items()})
+
+
+def _convert(name: str, hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if getattr(hint, "__origin__", None) is tuple and isinstance(value, (list, tuple)):
+        return tuple(_convert(name, hint.__args__[0], entry) for entry in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool) == isinstance(value, bool)
+    ):
+        return value
+    raise ConfigError(
+        f"{name}: got {value!r}; a value of type {getattr(hint, '__name__', hint)} is needed"
+    )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the plain values of a configuration, for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]
+
+
+def load(kind: type[T], path: Path) -> T:
+    """Read a configuration from a JSON file.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds what the configuration does not know.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable JSON configuration ({error})") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a JSON object is needed, got {type(values).__name__}")
+    return from_dict(kind, values)

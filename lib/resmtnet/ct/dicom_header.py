@@ -1,0 +1,255 @@
+"""The few header elements that place a DICOM slice, read at about 0.1 ms a file.
+
+A little-endian file is scanned here (PS3.5, 7.1 and 7.5); what the scan does not know (big
+endian, deflated, no preamble, damaged) is left to pydicom, which is ten times slower.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from resmtnet.errors import VolumeError
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_TEXT = {
+    0x00080016: "SOPClassUID",
+    0x00080018: "SOPInstanceUID",
+    0x00080060: "Modality",
+    0x0008103E: "SeriesDescription",
+    0x0020000E: "SeriesInstanceUID",
+    0x00200012: "AcquisitionNumber",
+    0x00200013: "InstanceNumber",
+    0x00200032: "ImagePositionPatient",
+    0x00200037: "ImageOrientationPatient",
+    0x00280008: "NumberOfFrames",
+    0x00280030: "PixelSpacing",
+    0x00281052: "RescaleIntercept",
+    0x00281053: "RescaleSlope",
+}
+_UNSIGNED_SHORT = {
+    0x00280002: "SamplesPerPixel",
+    0x00280010: "Rows",
+    0x00280011: "Columns",
+    0x00280100: "BitsAllocated",
+    0x00280103: "PixelRepresentation",
+}
+_WANTED = _TEXT | _UNSIGNED_SHORT
+
+_PIXEL_DATA = 0x7FE00010
+_FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
+"""Multi-frame objects only, up to megabytes long; nothing wanted comes after them."""
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_FIRST_READ = 1 << 14
+"""Bytes; holds the whole header of nearly every CT slice."""
+
+_TAG = struct.Struct("<HH")
+_SHORT = struct.Struct("<H")
+_LONG = struct.Struct("<I")
+_IMPLICIT = struct.Struct("<HHI")
+_EXPLICIT = struct.Struct("<HH2sH")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The elements of one file that are needed to place it."""
+
+    path: Path
+
+    values: dict[str, str]
+    """Keyword to value as text, several values parted by a backslash; absent ones left out."""
+
+    transfer_syntax: str
+
+    pixel_start: int | None
+    """Byte in the file where uncompressed pixel data begin; None if pydicom has to find them."""
+
+    pixel_bytes: int
+    """Length of the pixel data as the header gives it, in bytes; 0 if not known."""
+
+    def number(self, keyword: str, default: float | None = None) -> float:
+        """One number; `default` where it is absent or empty."""
+        text = self.values.get(keyword, "")
+        if not text and default is not None:
+            return default
+        return self.numbers(keyword, 1)[0]
+
+    def numbers(self, keyword: str, count: int) -> list[float]:
+        """Exactly `count` finite numbers, or a VolumeError that names the file."""
+        text = self.values.get(keyword, "")
+        try:
+            numbers = [float(part) for part in text.split("\\")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != count or any(abs(n) == float("inf") or n != n for n in numbers):
+            raise VolumeError(
+                f"{self.path.name}: {keyword} is {text!r}, {count} number(s) are needed; "
+                "the file is damaged or incomplete."
+            )
+        return numbers
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file starts as DICOM does: with the preamble, or with group 0008 without it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    bare = len(start) == 132 and start[:2] in (b"\x08\x00", b"\x02\x00")
+    return bare or start[128:] == b"DICM"
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of one file.
+
+    Args:
+        path: any file.
+
+    Returns:
+        None if the file is not DICOM.
+
+    Raises:
+        VolumeError: it is DICOM by its name or its start, but cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            start = file.read(_FIRST_READ) or b""
+            try:
+                return _scan_file(path, start)
+            except (_CannotScanError, struct.error):
+                if not is_dicom_file(path):
+                    if path.suffix.lower() == ".dcm":
+                        raise VolumeError(
+                            f"{path.name} is not a DICOM file ({len(start)} bytes read); "
+                            "copy it again, or remove it from the folder."
+                        ) from None
+                    return None
+            try:
+                return _scan_file(path, start + file.readall())
+            except (_CannotScanError, struct.error):
+                return _read_with_pydicom(path)
+    except OSError as error:
+        raise VolumeError(f"{path.name} cannot be read: {error.strerror or error}.") from error
+
+
+class _CannotScanError(Exception):
+    """The bytes at hand are not enough, or not what the scan knows."""
+
+
+def _scan_file(path: Path, data: bytes) -> Header:
+    """Header from the first bytes of a file; they must reach the pixel data."""
+    if data[128:132] != b"DICM":
+        raise _CannotScanError
+    position, transfer_syntax = 132, ""
+    while _SHORT.unpack_from(data, position)[0] == 2:
+        tag, _, start, length = _element(data, position, explicit=True)
+        position = start + length
+        if tag == 0x00020010:
+            transfer_syntax = _text(data[start:position])
+    if not transfer_syntax or transfer_syntax in (EXPLICIT_BIG, DEFLATED):
+        raise _CannotScanError
+    explicit = transfer_syntax != IMPLICIT_LITTLE
+    values: dict[str, str] = {}
+    while position < len(data):
+        tag, vr, start, length = _element(data, position, explicit)
+        if tag == _PIXEL_DATA:
+            native = transfer_syntax in (IMPLICIT_LITTLE, EXPLICIT_LITTLE) and length != _UNDEFINED
+            return Header(
+                path, values, transfer_syntax, start if native else None, length if native else 0
+            )
+        if tag in _FUNCTIONAL_GROUPS:
+            return Header(path, values, transfer_syntax, None, 0)
+        if length == _UNDEFINED:
+            position = _sequence_end(data, start, explicit and vr != b"UN")
+            continue
+        position = start + length
+        if tag in _WANTED:
+            if position > len(data):
+                raise _CannotScanError
+            raw = data[start:position]
+            values[_WANTED[tag]] = _text(raw) if tag in _TEXT else str(_SHORT.unpack(raw)[0])
+    if position != len(data) or len(data) == _FIRST_READ:
+        raise _CannotScanError
+    return Header(path, values, transfer_syntax, None, 0)
+
+
+def _element(data: bytes, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
+    """Tag, VR, start of the value and its length, of the element at a position."""
+    if not explicit:
+        group, element, length = _IMPLICIT.unpack_from(data, position)
+        return group << 16 | element, b"", position + 8, length
+    group, element, vr, length = _EXPLICIT.unpack_from(data, position)
+    if vr in _SHORT_VR:
+        return group << 16 | element, vr, position + 8, length
+    if vr not in _LONG_VR:
+        raise _CannotScanError
+    return group << 16 | element, vr, position + 12, _LONG.unpack_from(data, position + 8)[0]
+
+
+def _sequence_end(data: bytes, position: int, explicit: bool) -> int:
+    """Position after a sequence of undefined length whose items start here."""
+    while True:
+        group, element = _TAG.unpack_from(data, position)
+        length = _LONG.unpack_from(data, position + 4)[0]
+        position += 8
+        tag = group << 16 | element
+        if tag == _SEQUENCE_END:
+            return position
+        if tag != _ITEM:
+            raise _CannotScanError
+        position = (
+            position + length if length != _UNDEFINED else _item_end(data, position, explicit)
+        )
+
+
+def _item_end(data: bytes, position: int, explicit: bool) -> int:
+    """Position after an item of undefined length whose elements start here."""
+    while True:
+        group, element = _TAG.unpack_from(data, position)
+        if group << 16 | element == _ITEM_END:
+            return position + 8
+        _, vr, start, length = _element(data, position, explicit)
+        if length == _UNDEFINED:
+            position = _sequence_end(data, start, explicit and vr != b"UN")
+        else:
+            position = start + length
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8").strip(" \0")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").strip(" \0")
+
+
+def _read_with_pydicom(path: Path) -> Header:
+    """Header of a file that the scan does not know."""
+    from pydicom import dcmread
+    from pydicom.multival import MultiValue
+
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED), force=True)
+        values = {}
+        for tag, keyword in _WANTED.items():
+            value = dataset[tag].value if tag in dataset else None
+            if value is not None:
+                parts = value if isinstance(value, MultiValue) else [value]
+                values[keyword] = "\\".join(str(part) for part in parts)
+        meta = dataset.file_meta
+    except Exception as error:  # pydicom raises whatever its parser trips over.
+        raise VolumeError(f"{path.name} is a damaged DICOM file: {error}") from error
+    if "SOPClassUID" not in values:
+        raise VolumeError(
+            f"{path.name} is a truncated or damaged DICOM file: it does not say what it is. "
+            "Transfer the series again, or remove the file."
+        )
+    return Header(path, values, str(meta.get("TransferSyntaxUID", IMPLICIT_LITTLE)), None, 0)

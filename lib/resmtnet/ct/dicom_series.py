@@ -1,0 +1,188 @@
+"""A CT series of DICOM files: headers are indexed once, slices are decoded when they are read."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.ct.cache import MemoryCache
+from resmtnet.ct.dicom_header import Header, is_dicom_file, read_header
+from resmtnet.ct.dicom_pixels import (
+    UNCOMPRESSED,
+    StoredSlice,
+    decode,
+    expected_bytes,
+    truncated,
+)
+from resmtnet.ct.dicom_stack import (
+    CT_IMAGE,
+    SeriesInfo,
+    check_drift,
+    check_modality,
+    one_stack,
+    plane,
+    series_info,
+    sorted_slices,
+)
+from resmtnet.ct.geometry import Geometry
+from resmtnet.ct.slice_grid import SliceGrid, slice_grid
+from resmtnet.ct.source import Slab, to_hu
+from resmtnet.errors import SeveralSeriesError, VolumeError
+
+__all__ = ["DicomSeries", "SeriesInfo", "is_dicom_file", "list_series", "open_series"]
+
+_NOT_IMAGES = ("SEG", "RTDOSE", "PR", "SR", "KO")
+"""Modalities of objects that may have rows and columns, and are made from a series."""
+
+_DECODED_BYTES = 192 * 2**20
+"""Decoded slices kept per volume: about 380 of 512 x 512."""
+
+
+class DicomSeries:
+    """The voxels of one series; a `VoxelSource`."""
+
+    def __init__(self, headers: Sequence[Header]) -> None:
+        """Places the slices of one series.
+
+        Args:
+            headers: of its images, in any order.
+
+        Raises:
+            VolumeError: the series is not a CT, or its images do not form a volume.
+        """
+        check_modality(headers)
+        stack, warnings = one_stack(headers)
+        self.series_uid = stack[0].values.get("SeriesInstanceUID", "")
+        direction, spacing = plane(stack[0])
+        stack, positions, doubles = sorted_slices(stack, direction)
+        check_drift(stack, positions, direction, spacing)
+        self._grid: SliceGrid = slice_grid(positions)
+        self.warnings: tuple[str, ...] = warnings + doubles + self._grid.warnings
+        x, y, z = stack[0].numbers("ImagePositionPatient", 3)
+        size = int(stack[0].number("Columns")), int(stack[0].number("Rows"))
+        self.geometry = Geometry(
+            (*size, len(self._grid.below)),
+            (*spacing, self._grid.spacing_mm),
+            (x, y, z),
+            direction,
+        )
+        self._slices = stack
+        self._decoded: MemoryCache[int, StoredSlice] = MemoryCache(_DECODED_BYTES)
+
+    def read(self, start_ijk: tuple[int, int, int], size_ijk: tuple[int, int, int]) -> Slab:
+        """The voxels of a box inside the grid; decodes the slices of the box only."""
+        (i, j, k), (ni, nj, nk) = start_ijk, size_ijk
+        window = slice(j, j + nj), slice(i, i + ni)
+        hu = np.empty((nk, nj, ni), np.int16)
+        for n in range(nk):
+            below, weight = int(self._grid.below[k + n]), float(self._grid.weight[k + n])
+            hu[n] = self._slice_hu(below, window)
+            if weight:
+                above = self._slice_hu(below + 1, window)
+                hu[n] = np.rint((1 - weight) * hu[n] + weight * above)
+        count = int(self._grid.interpolated[k : k + nk].sum())
+        if not count:
+            return Slab(hu)
+        return Slab(hu, (f"{count} of {nk} slices here are interpolated: the series lacks them.",))
+
+    def _slice_hu(self, n: int, window: tuple[slice, slice]) -> NDArray[np.int16]:
+        stored = self._decoded.get(n)
+        if stored is None:
+            stored = decode(self._slices[n])
+            self._decoded.put(n, stored, stored.values.nbytes)
+        return to_hu(stored.values[window], stored.slope, stored.intercept)[0]
+
+
+def list_series(folder: Path) -> tuple[SeriesInfo, ...]:
+    """The image series of a folder, without its subfolders, in the order of their UIDs.
+
+    Raises:
+        VolumeError: a DICOM file cannot be read.
+    """
+    return tuple(series_info(headers) for _, headers in sorted(_image_series(folder).items()))
+
+
+def open_series(path: Path) -> DicomSeries:
+    """Indexes one DICOM series.
+
+    Args:
+        path: a folder with one series (other files are ignored), or one file of a series,
+            whose other files lie in the same folder.
+
+    Raises:
+        SeveralSeriesError: the folder holds more than one series.
+        VolumeError: there is no CT series, or it cannot be read.
+    """
+    if path.is_dir():
+        series = _image_series(path)
+        if not series:
+            raise VolumeError(_nothing_there(path))
+        if len(series) > 1:
+            lines = "; ".join(str(series_info(headers)) for _, headers in sorted(series.items()))
+            raise SeveralSeriesError(
+                f"{path} holds {len(series)} series: {lines}. Give one file of the series to read."
+            )
+        return DicomSeries(next(iter(series.values())))
+    header = read_header(path)
+    if header is None or not _is_image(header):
+        raise VolumeError(f"{path.name} is not a DICOM image; give a file of a CT series.")
+    uid = header.values.get("SeriesInstanceUID", "")
+    return DicomSeries(_image_series(path.parent).get(uid) or [header])
+
+
+def _image_series(folder: Path) -> dict[str, list[Header]]:
+    """Headers of the images of a folder by SeriesInstanceUID."""
+    series: dict[str, list[Header]] = defaultdict(list)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            # Hidden files: copies of resource forks and the like.
+            if entry.name.startswith(".") or entry.name.upper() == "DICOMDIR":
+                continue
+            if not entry.is_file():
+                continue
+            header = read_header(Path(entry.path))
+            if header is not None and _is_image(header):
+                _check_length(header, entry.stat().st_size)
+                series[header.values.get("SeriesInstanceUID", "")].append(header)
+    return dict(series)
+
+
+def _is_image(header: Header) -> bool:
+    """Whether a file is an image of a series, and not made from one."""
+    if header.values.get("Modality") in _NOT_IMAGES:
+        return False
+    return "Rows" in header.values or header.values.get("SOPClassUID") == CT_IMAGE
+
+
+def _check_length(header: Header, file_bytes: int) -> None:
+    """A truncated file is found without decoding it."""
+    if "Rows" not in header.values:
+        raise VolumeError(
+            f"{header.path.name} is truncated: it ends before its pixel data. "
+            "Transfer the series again."
+        )
+    if header.pixel_start is not None:
+        there = min(header.pixel_bytes, file_bytes - header.pixel_start)
+    elif header.transfer_syntax in UNCOMPRESSED:
+        there = file_bytes
+    else:
+        return
+    needed = expected_bytes(header)
+    if there < needed:
+        raise truncated(header, max(there, 0), needed)
+
+
+def _nothing_there(folder: Path) -> str:
+    names = sorted(os.listdir(folder))
+    if not names:
+        return f"{folder} is empty; give a folder with a DICOM series."
+    folders = [name for name in names if (folder / name).is_dir()]
+    hint = "give a folder with one DICOM series, or an image file itself"
+    if folders:
+        hint += f"; subfolders are not searched: {', '.join(folders[:5])}"
+    return f"{folder} holds no DICOM images ({len(names)} entries); {hint}."

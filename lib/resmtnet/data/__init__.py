@@ -1,0 +1,1 @@
+"""Training data: sources, our archive, consensus of readers, splits, batches."""

@@ -1,0 +1,1 @@
+"""How good the answers are: figures with intervals beside baselines, as JSON, HTML and Markdown."""

@@ -1,0 +1,36 @@
+"""Guideline categories of one nodule, by published tables: pure functions, sources cited."""
+
+from resmtnet.guidelines.assess import (
+    CONTEXTS,
+    Guideline,
+    RangedCategory,
+    assess,
+    category_range,
+    probable_textures,
+)
+from resmtnet.guidelines.category import TEXTURES, Category
+from resmtnet.guidelines.fleischner_2017 import RISKS, fleischner
+from resmtnet.guidelines.lung_rads_v2022 import COMPARISONS, lung_rads
+from resmtnet.guidelines.risk import (
+    brock_probability,
+    bts_needs_follow_up,
+    volume_doubling_time_days,
+)
+
+__all__ = [
+    "COMPARISONS",
+    "CONTEXTS",
+    "RISKS",
+    "TEXTURES",
+    "Category",
+    "Guideline",
+    "RangedCategory",
+    "assess",
+    "brock_probability",
+    "bts_needs_follow_up",
+    "category_range",
+    "fleischner",
+    "lung_rads",
+    "probable_textures",
+    "volume_doubling_time_days",
+]

@@ -1,0 +1,155 @@
+"""The mask of one nodule: grown level by level from the click, then put on the CT's own voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.config import PatchConfig
+from resmtnet.ct.geometry import Geometry
+
+FIRST_REACH_MM = 8.0
+"""Height on either side of the click that is looked at first."""
+MOST_REACH_MM = 40.0
+"""Height beyond which the nodule counts as larger than the patch."""
+NEAR_MM, FAR_MM = 3.0, 6.0
+"""The nodule is the largest component within NEAR_MM of the click, else within FAR_MM."""
+
+Levels = Callable[[int, int], NDArray[np.float32]]
+"""(lowest, highest) level -> probabilities [levels, P, P]."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchMask:
+    """Probability of one nodule on the grid of the patch; 0 where another structure is."""
+
+    probability: NDArray[np.float32]
+    """[levels, P, P]"""
+    low: int
+    """Level of the first slice, in steps from the click."""
+    cut: bool
+    """The nodule reaches the edge of what could be looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelMask:
+    """Mask on the CT's own voxels."""
+
+    mask: NDArray[np.uint8]
+    """[k, j, i]"""
+    start_ijk: tuple[int, int, int]
+    geometry: Geometry
+    """Of the sub-volume."""
+
+
+def grow(levels: Levels, threshold: float, config: PatchConfig) -> PatchMask | None:
+    """Find the nodule at the click, looking further up and down only while it goes on.
+
+    Args:
+        levels: gives the probabilities of levels.
+        threshold: from which a pixel belongs to the nodule.
+        config: of the patch.
+
+    Returns:
+        The nodule, or None where nothing near the click is one.
+    """
+    chunk = round(FIRST_REACH_MM / config.mask_step_mm)
+    limit = round(MOST_REACH_MM / config.mask_step_mm)
+    low, high = -chunk, chunk
+    probability = levels(low, high)
+    while True:
+        component = _component(probability >= threshold, low, config)
+        if component is None:
+            return None
+        down = bool(component[0].any()) and low > -limit
+        up = bool(component[-1].any()) and high < limit
+        if not (down or up):
+            break
+        if down:
+            further = max(low - chunk, -limit)
+            probability = np.concatenate([levels(further, low - 1), probability])
+            low = further
+        if up:
+            further = min(high + chunk, limit)
+            probability = np.concatenate([probability, levels(high + 1, further)])
+            high = further
+    rim = component[:, [0, -1]].any() or component[:, :, [0, -1]].any()
+    cut = bool(rim or component[0].any() or component[-1].any())
+    return PatchMask(np.where(_with_fringe(component), probability, 0), low, cut)
+
+
+def _component(
+    inside: NDArray[np.bool_], low: int, config: PatchConfig
+) -> NDArray[np.bool_] | None:
+    from scipy.ndimage import label
+
+    parts, count = label(inside)
+    if not count:
+        return None
+    middle = (config.size_px - 1) / 2
+    z = (np.arange(inside.shape[0]) + low) * config.mask_step_mm
+    line = (np.arange(config.size_px) - middle) * config.pixel_mm
+    distance = np.sqrt(z[:, None, None] ** 2 + line[:, None] ** 2 + line**2)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    for reach in (NEAR_MM, FAR_MM):
+        near = np.unique(parts[distance <= reach])
+        near = near[near > 0]
+        if len(near):
+            return np.asarray(parts == near[sizes[near].argmax()])
+    return None
+
+
+def _with_fringe(component: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep one pixel around, so that interpolation sees the soft edge."""
+    from scipy.ndimage import binary_dilation, generate_binary_structure
+
+    return np.asarray(binary_dilation(component, generate_binary_structure(3, 3)))
+
+
+def to_voxels(
+    found: PatchMask,
+    threshold: float,
+    config: PatchConfig,
+    grid: Geometry,
+    centre_lps_mm: tuple[float, float, float],
+) -> VoxelMask | None:
+    """Put a mask on the CT's voxels: those whose interpolated probability reaches the threshold.
+
+    Args:
+        found: mask on the patch.
+        threshold: the one it was grown with.
+        config: of the patch.
+        grid: of the whole CT.
+        centre_lps_mm: of the patch.
+
+    Returns:
+        The mask, or None if no voxel centre lies inside it.
+    """
+    from scipy.ndimage import map_coordinates
+
+    step = np.array([config.mask_step_mm, config.pixel_mm, config.pixel_mm])  # z, y, x
+    zero = np.array([-found.low, *[(config.size_px - 1) / 2] * 2])  # index of the centre
+    inside = np.argwhere(found.probability > 0)
+    bounds = (np.stack([inside.min(0) - 1, inside.max(0) + 1]) - zero) * step
+    corners = np.array(np.meshgrid(*bounds.T[::-1], indexing="ij")).reshape(3, -1).T
+    index = grid.lps_to_ijk(corners + centre_lps_mm)
+    start = np.maximum(np.floor(index.min(0)).astype(int), 0)
+    stop = np.minimum(np.ceil(index.max(0)).astype(int) + 1, grid.size_ijk)
+    if (stop <= start).any():
+        return None
+    ijk = np.stack(np.meshgrid(*map(np.arange, start, stop), indexing="ij"), -1)
+    offset_zyx = (grid.ijk_to_lps(ijk) - centre_lps_mm)[..., ::-1]
+    at = offset_zyx / step + zero
+    probability = map_coordinates(found.probability, np.moveaxis(at, -1, 0), order=1)
+    mask = (probability >= threshold).transpose(2, 1, 0)  # [k, j, i]
+    if not mask.any():
+        return None
+    used = np.argwhere(mask)
+    first, last = used.min(0), used.max(0) + 1
+    mask = mask[first[0] : last[0], first[1] : last[1], first[2] : last[2]]
+    i, j, k = (int(n) for n in start + first[::-1])
+    part = grid.sub((i, j, k), mask.shape[::-1])
+    return VoxelMask(np.ascontiguousarray(mask, np.uint8), (i, j, k), part)

@@ -1,0 +1,295 @@
+"""The studies folder: MONAI Label's own datastore, which also lists DICOM series, .mha and .mhd."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.interfaces.datastore import Datastore
+
+from resmtnet.ct import CTVolume
+from resmtnet.ct.cache import cache_folder
+from resmtnet.errors import InputError
+from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.series_index import SeriesIndex
+from resmtnet.monai_label.writers import write_ct
+
+logger = logging.getLogger(__name__)
+
+VOLUME_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.mhd"]
+SERIES_EXTENSION = ".dicom-series"
+"""Marks a DICOM series among the images that MONAI Label keeps by name and extension."""
+
+_CONVERTED = (SERIES_EXTENSION, ".mhd")
+"""What a viewer cannot download as one file."""
+_DOWNLOADS_BYTES = 8 * 2**30
+_REFRESH_S = 2.0
+_FIRST_SCAN_S = 4.0
+
+_ID = re.compile(r"[^/\\:\x00-\x1f]{1,200}")
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def checked_id(image_id: str) -> str:
+    """An image id that names a file in its folder, and nothing outside it.
+
+    Raises:
+        Refusal: 400 for any other.
+    """
+    if not _ID.fullmatch(image_id) or image_id.startswith("."):
+        raise Refusal(400, f"Image id {image_id!r}: a plain file name without folders is needed.")
+    return image_id
+
+
+def checked_tag(tag: str) -> str:
+    """A label tag that names a folder of labels, and nothing outside it.
+
+    Raises:
+        Refusal: 400 for any other.
+    """
+    if not _TAG.fullmatch(tag) or ".." in tag:
+        raise Refusal(400, f"Label tag {tag!r}: letters, digits, '_', '-' and '.' are allowed.")
+    return tag
+
+
+class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
+    """Images: each volume file of the folder, and each CT series in it or its subfolders.
+
+    The id of a series is its SeriesInstanceUID. `volume_path` is what is read for inference;
+    `get_image_uri` is one file, for viewers that download the image.
+    """
+
+    def __init__(self, studies: str, auto_reload: bool = True, read_only: bool = False) -> None:
+        """Lists a studies folder.
+
+        Args:
+            studies: the folder; made if it is missing.
+            auto_reload: watch for files that are added or removed.
+            read_only: do not write the list of images.
+        """
+        self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels"}))
+        self._index.refresh(_FIRST_SCAN_S)
+        self._refreshed_s = time.monotonic()
+        super().__init__(
+            studies, extensions=VOLUME_PATTERNS, auto_reload=auto_reload, read_only=read_only
+        )
+
+    # -- images ------------------------------------------------------------------------------
+
+    def volume_path(self, image_id: str) -> str:
+        """What `CTVolume.open` takes for an image; "" for an unknown one."""
+        image = self._image(image_id)
+        if image is None:
+            return ""
+        name = self._filename(image_id, image.image.ext)
+        return os.path.realpath(os.path.join(self._datastore.image_path(), name))
+
+    def get_image_uri(self, image_id: str) -> str:
+        """One file with the whole image on its own grid; a series is converted once, into a cache.
+
+        Raises:
+            Refusal: 400 with the reason if the series cannot be read.
+        """
+        image = self._image(image_id)
+        path = self.volume_path(image_id)
+        if image is None or image.image.ext not in _CONVERTED:
+            return path
+        return str(converted(Path(path), image_id))
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What is known of an image; name and path are those of the file to download."""
+        info: dict[str, Any] = super().get_image_info(image_id)
+        if info:
+            path = self.get_image_uri(image_id)
+            info |= {"path": path, "name": os.path.basename(path)}
+        return info
+
+    def list_images(self) -> list[str]:
+        """The ids of all images, with the series that were copied in since."""
+        self._see_new_series()
+        ids: list[str] = super().list_images()
+        return ids
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Stores an uploaded volume.
+
+        Raises:
+            Refusal: 400 for a path as the id or another kind of file; 409 for the id of a series.
+        """
+        ext = self._to_id(os.path.basename(image_filename))[1]
+        if f"*{ext}" not in VOLUME_PATTERNS or ext == ".mhd":
+            allowed = ", ".join(p[1:] for p in VOLUME_PATTERNS if p != "*.mhd")
+            raise Refusal(400, f"{ext or 'A file without extension'} is not stored: {allowed} are.")
+        if image_id and checked_id(image_id) in self._index.series:
+            raise Refusal(409, f"{image_id} is a DICOM series; upload under another id.")
+        stored: str = super().add_image(image_id, image_filename, image_info)
+        return stored
+
+    def remove_image(self, image_id: str) -> None:
+        """Deletes an image file and its labels.
+
+        Raises:
+            Refusal: 404 for an unknown image, 400 for a DICOM series: its files stay.
+        """
+        image = self._known_image(image_id)
+        if image.image.ext == SERIES_EXTENSION:
+            raise Refusal(400, "A DICOM series is not deleted here; take it out of the folder.")
+        super().remove_image(image_id)
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Adds to what is known of an image; 404 for an unknown one."""
+        self._known_image(image_id)
+        super().update_image_info(image_id, info)
+
+    # -- labels ------------------------------------------------------------------------------
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
+    ) -> str:
+        """Stores a label; 404 for an unknown image, 400 for a tag that is a path."""
+        self._known_image(image_id)
+        tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
+        label: str = super().save_label(image_id, label_filename, tag, label_info)
+        return label
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """The file of a label, or "" if there is none; 400 for a tag that is a path."""
+        tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
+        uri: str = super().get_label_uri(label_id, tag)
+        return uri
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Adds to what is known of a label; 404 for an unknown one."""
+        if self._datastore.label(label_id, label_tag) is None:
+            raise Refusal(404, f"There is no label {label_tag!r} of {label_id!r}.")
+        super().update_label_info(label_id, label_tag, info)
+
+    # -- what LocalDatastore leaves to be filled in --------------------------------------------
+
+    def _image(self, image_id: str) -> ImageLabelModel | None:
+        found = self._datastore.objects.get(image_id)
+        if found is None:
+            self._see_new_series()
+            found = self._datastore.objects.get(image_id)
+        return found
+
+    def _known_image(self, image_id: str) -> ImageLabelModel:
+        image = self._image(image_id)
+        if image is None:
+            raise Refusal(404, f"There is no image {image_id!r}; /datastore lists them.")
+        return image
+
+    def _see_new_series(self) -> None:
+        if time.monotonic() - self._refreshed_s < _REFRESH_S:
+            return
+        if self._index.refresh(_FIRST_SCAN_S):
+            self._reconcile_datastore()
+        self._refreshed_s = time.monotonic()
+
+    def _filename(self, image_id: str, ext: str) -> str:
+        if ext != SERIES_EXTENSION:
+            return image_id + ext
+        file = self._index.series.get(image_id)
+        return image_id + ext if file is None else str(file)
+
+    def _remove_non_existing(self) -> int:
+        """Forgets images that are gone, with their labels, but not before all folders were read."""
+        return super()._remove_non_existing() if self._index.complete else 0
+
+    def _add_non_existing_images(self) -> int:
+        added: int = super()._add_non_existing_images()
+        for uid in sorted(set(self._index.series) - set(self._datastore.objects)):
+            info = {"ts": int(time.time()), "name": f"{uid}.nrrd"}
+            self._datastore.objects[uid] = ImageLabelModel(
+                image=DataModel(info=info, ext=SERIES_EXTENSION)
+            )
+            added += 1
+        return added
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Replaces the list in one step: half a list would keep the server from starting."""
+        if lock:
+            with FileLock(self._lock_file):
+                return self._update_datastore_file(lock=False)
+        self._ignore_event_config = True
+        text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
+        path = Path(self._datastore_config_path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".datastore-")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+        self._config_ts = path.stat().st_mtime
+
+
+class VolumePaths:
+    """The side of a datastore that inference sees: paths that `CTVolume.open` takes.
+
+    `get_image_uri` of the datastore itself is a file to download, which may have to be made.
+    """
+
+    def __init__(self, datastore: Datastore) -> None:
+        """Wraps a datastore of any kind.
+
+        Args:
+            datastore: asked for `volume_path` where it has one.
+        """
+        self._datastore = datastore
+
+    def get_image_uri(self, image_id: str) -> str:
+        """The path of an image; 404 for an unknown one."""
+        find = getattr(self._datastore, "volume_path", self._datastore.get_image_uri)
+        path = find(image_id)
+        if not path:
+            raise Refusal(404, f"There is no image {image_id!r}; /datastore lists them.")
+        return str(path)
+
+    def save_label(self, *arguments: Any) -> Any:
+        """Stores a label in the datastore."""
+        return self._datastore.save_label(*arguments)
+
+
+def converted(volume: Path, image_id: str) -> Path:
+    """An NRRD of a CT, on its own grid, from the cache of downloads.
+
+    Args:
+        volume: what `CTVolume.open` takes.
+        image_id: what the file is called.
+
+    Raises:
+        Refusal: 400 with the reason if the CT cannot be read.
+    """
+    folder = cache_folder() / "downloads"
+    state = f"{volume.resolve()}|{volume.stat().st_mtime_ns}|{volume.parent.stat().st_mtime_ns}"
+    target = folder / hashlib.sha256(state.encode()).hexdigest()[:24] / f"{image_id}.nrrd"
+    if target.is_file():
+        os.utime(target)
+        return target
+    try:
+        write_ct(CTVolume.open(volume), target)
+    except InputError as error:
+        raise Refusal(400, str(error)) from error
+    _make_room(folder, keep=target)
+    return target
+
+
+def _make_room(folder: Path, keep: Path) -> None:
+    """Deletes the downloads not used for longest, beyond a number of bytes."""
+    files = sorted(folder.glob("*/*.nrrd"), key=lambda path: -path.stat().st_mtime_ns)
+    total = 0
+    for path in files:
+        total += path.stat().st_size
+        if total > _DOWNLOADS_BYTES and path != keep:
+            with suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()

@@ -1,0 +1,274 @@
+"""The three models of the app, all thin over one Characterizer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from resmtnet.characteristics import LABEL_NAMES
+from resmtnet.ct import CTVolume
+from resmtnet.ct.image_file import image_suffix
+from resmtnet.ct.measure import measure
+from resmtnet.errors import PointError
+from resmtnet.findings import Finding
+from resmtnet.guidelines import CONTEXTS
+from resmtnet.monai_label.markups import write_markups
+from resmtnet.monai_label.replies import as_refusals
+from resmtnet.monai_label.request import InferRequest, Point, centres_lps, is_upload
+from resmtnet.monai_label.settings import AppSettings
+from resmtnet.monai_label.writers import mask_extension, write_mask
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+
+class Model(Protocol):
+    """What the adaptor needs of `resmtnet.Characterizer`."""
+
+    def __call__(
+        self, ct: CTVolume, centres_mm: list[Point], context: str | None = None
+    ) -> list[Finding]:
+        """One finding for each centre, LPS mm."""
+
+    def find(
+        self, ct: CTVolume, context: str | None = None, max_candidates: int = ...
+    ) -> list[Finding]:
+        """The candidates of the whole CT."""
+
+    def document(
+        self, ct: CTVolume, findings: list[Finding], timing_ms: Mapping[str, float] | None = None
+    ) -> Json:
+        """The findings/1 JSON."""
+
+    def warm_up(self) -> None:
+        """Runs the network once."""
+
+
+@dataclass
+class Answer:
+    """What the model says of one request."""
+
+    ct: CTVolume
+    findings: list[Finding]
+    timing_ms: dict[str, float] = field(default_factory=dict)
+
+
+class SharedCharacterizer:
+    """One Characterizer for all models, and the CTs that were used last; from any thread."""
+
+    def __init__(self, model: Model, settings: AppSettings) -> None:
+        """Shares a model.
+
+        Args:
+            model: answers; has to be safe to call from several threads.
+            settings: how many CTs stay open, and the defaults of a request.
+        """
+        self.model = model
+        self.settings = settings
+        self._opened: OrderedDict[tuple[str, int, int], CTVolume] = OrderedDict()
+        self._lock = Lock()
+
+    def answer(self, request: InferRequest) -> Answer:
+        """Characterizes the points of a request, or the candidates of the whole CT.
+
+        Raises:
+            InputError: the CT cannot be read, or a point lies outside it.
+        """
+        start = time.perf_counter()
+        ct = self.open(request.image)
+        opened = time.perf_counter()
+        if request.points_ijk:
+            centres = centres_lps(request.points_ijk, ct.geometry)
+            findings = self.model(ct, centres_mm=centres, context=request.context)
+        else:
+            findings = self.model.find(
+                ct, context=request.context, max_candidates=request.max_candidates
+            )
+        done = time.perf_counter()
+        return Answer(
+            ct, findings, {"open": 1e3 * (opened - start), "characterize": 1e3 * (done - opened)}
+        )
+
+    def open(self, path: Path) -> CTVolume:
+        """A CT, kept open for the next click until others were used since, or its file changed."""
+        key = _state(path)
+        with self._lock:
+            ct = self._opened.pop(key, None)
+            if ct is not None:
+                self._opened[key] = ct
+                return ct
+        ct = CTVolume.open(path)
+        if is_upload(path):
+            return ct
+        with self._lock:
+            self._opened[key] = ct
+            while len(self._opened) > self.settings.ct_cache:
+                self._opened.popitem(last=False)
+        return ct
+
+    def start_warm_up(self) -> Thread:
+        """Warms up in the background, so that the server answers /info meanwhile."""
+        thread = Thread(target=self._warm_up, name="resmtnet-warm-up", daemon=True)
+        thread.start()
+        return thread
+
+    def _warm_up(self) -> None:
+        start = time.perf_counter()
+        try:
+            self.model.warm_up()
+            ct = CTVolume.from_array(np.full((2, 8, 8), -1000, np.int16), (1.0, 1.0, 1.0))
+            measure(np.ones((1, 2, 2), np.uint8), ct.geometry)
+            for extension in (".nrrd", ".nii.gz"):
+                write_mask([], ct.geometry, extension).unlink()
+        except Exception:
+            # The first request meets the same failure, and tells it to somebody.
+            logger.exception("Warm-up failed")
+        else:
+            logger.info("Warm-up took %.1f s", time.perf_counter() - start)
+
+
+class ResMTNetTask(InferTask):  # type: ignore[misc]
+    """Points or the whole CT in; a class-coded mask and the findings JSON out."""
+
+    def __init__(
+        self,
+        shared: SharedCharacterizer,
+        kind: InferType,
+        description: str,
+        needs_points: bool = False,
+    ) -> None:
+        """One model of the app.
+
+        Args:
+            shared: answers.
+            kind: decides where a viewer offers it.
+            description: what a viewer shows for it.
+            needs_points: refuse a request without a click instead of searching the whole CT.
+        """
+        default = shared.settings.context or "none"
+        others = [name for name in ("none", *CONTEXTS) if name != default]
+        super().__init__(
+            type=kind,
+            labels=dict(LABEL_NAMES),
+            dimension=3,
+            description=description,
+            config={"context": [default, *others]},
+        )
+        self._shared = shared
+        self._needs_points = needs_points
+
+    def is_valid(self) -> bool:
+        """The model was loaded and verified before the task was made."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, Json]:
+        """Answers one request.
+
+        Args:
+            request: see InferRequest.parse.
+
+        Returns:
+            A temporary file, which MONAI Label deletes after it was sent, and the findings/1 JSON.
+
+        Raises:
+            Refusal: with the reason in one line.
+        """
+        with as_refusals():
+            parsed = InferRequest.parse(request, self._shared.settings)
+            self.check(parsed)
+            answer = self._shared.answer(parsed)
+            start = time.perf_counter()
+            path = self.write(answer, parsed)
+            try:
+                timing = answer.timing_ms | {"write": 1e3 * (time.perf_counter() - start)}
+                document = self._shared.model.document(answer.ct, answer.findings, timing)
+            except BaseException:
+                path.unlink()
+                raise
+            return str(path), document
+
+    def check(self, request: InferRequest) -> None:
+        """Refuses what this model cannot answer, before the CT is opened."""
+        mask_extension(request.result_extension)
+        if self._needs_points and not request.points_ijk:
+            raise PointError(
+                "There is no point: click a nodule, or use the model resmtnet for the whole CT. "
+                "foreground is a list of [i, j, k] voxel indices."
+            )
+
+    def write(self, answer: Answer, request: InferRequest) -> Path:
+        """The file of the answer."""
+        extension = mask_extension(request.result_extension)
+        return write_mask(answer.findings, answer.ct.geometry, extension)
+
+
+class MarkupsTask(ResMTNetTask):
+    """The same findings as Slicer Markups: a point, a line and a box for each nodule."""
+
+    def check(self, request: InferRequest) -> None:
+        """Any request is answered, and always with .json: Slicer asks for .nrrd of every model."""
+
+    def write(self, answer: Answer, request: InferRequest) -> Path:
+        """The markups file."""
+        return write_markups(answer.findings, answer.ct.geometry)
+
+
+def make_tasks(shared: SharedCharacterizer) -> dict[str, InferTask]:
+    """The models that the settings name, in the order in which viewers list them.
+
+    Slicer's Auto-run takes the first that shares a label: the whole-CT mask.
+    """
+    tasks = {
+        "resmtnet": ResMTNetTask(
+            shared,
+            InferType.SEGMENTATION,
+            "Lung nodules of the whole CT (unconfirmed candidates), or of given points: "
+            "class, malignancy score, size and mask",
+        ),
+        "resmtnet_click": ResMTNetTask(
+            shared,
+            InferType(shared.settings.click_type),
+            "The nodules that are clicked: class, malignancy score, size and mask",
+            needs_points=True,
+        ),
+        "resmtnet_findings": MarkupsTask(
+            shared,
+            InferType.DETECTION,
+            "Class and numbers as markups: a point, the long axis and a box for each nodule",
+        ),
+    }
+    return {name: tasks[name] for name in shared.settings.models}
+
+
+class BatchInfer(BatchInferTask):  # type: ignore[misc]
+    """MONAI Label's loop over many images, which divides by zero where there is no GPU."""
+
+    def __call__(self, request: Json, datastore: Datastore, infer: Callable[..., Json]) -> Json:
+        """Runs a model on the images of the datastore; see MONAI Label's BatchInferTask."""
+        several = request.get("multi_gpu", True) and torch.cuda.is_available()
+        results: Json = super().__call__(request | {"multi_gpu": several}, datastore, infer)
+        return results
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """A path and when it changed; of a DICOM series also when its folder did."""
+    times = [0, 0]
+    places = [path, path.parent] if image_suffix(path) is None else [path]
+    for n, place in enumerate(places):
+        with suppress(OSError):
+            times[n] = place.stat().st_mtime_ns
+    return str(path), times[0], times[1]

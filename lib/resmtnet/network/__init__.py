@@ -1,0 +1,1 @@
+"""Res-MTNet, its losses and its uncertainty."""

@@ -1,0 +1,70 @@
+"""How sure an answer is: pure functions of predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax over the last axis.
+
+    >>> softmax(np.array([0.0, 0.0])).tolist()
+    [0.5, 0.5]
+    """
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+def sigmoid(logit: Array | float) -> Array:
+    """Logistic function."""
+    return np.asarray(1 / (1 + np.exp(-np.asarray(logit, float))))
+
+
+def entropy(probabilities: Array) -> Array:
+    """Entropy over the last axis, nats.
+
+    >>> round(float(entropy(np.array([0.5, 0.5]))), 3)
+    0.693
+    """
+    return np.asarray(-(probabilities * np.log(np.clip(probabilities, 1e-12, 1))).sum(-1))
+
+
+def mutual_information(member_probabilities: Array) -> float:
+    """Disagreement of members [M, levels], nats: entropy of their mean less their mean entropy.
+
+    >>> round(mutual_information(np.array([[1.0, 0.0], [0.0, 1.0]])), 3)
+    0.693
+    """
+    mean = member_probabilities.mean(0)
+    return max(0.0, float(entropy(mean) - entropy(member_probabilities).mean()))
+
+
+def mahalanobis(embedding: Array, mean: Array, precision: Array) -> Array:
+    """Distance of embeddings [..., D] from a normal distribution, divided by sqrt(D).
+
+    Args:
+        embedding: [..., D].
+        mean: [D].
+        precision: [D, D], inverse of the covariance.
+
+    >>> float(mahalanobis(np.array([3.0, 4.0]), np.zeros(2), np.eye(2))) ** 2
+    12.5
+    """
+    gap = embedding - mean
+    squared = np.einsum("...i,ij,...j->...", gap, precision, gap)
+    return np.asarray(np.sqrt(np.maximum(squared, 0) / len(mean)))
+
+
+def conformal_quantile(scores: Array, coverage: float = 0.9) -> float:
+    """Quantile of calibration scores that covers a new one with at least the given probability.
+
+    The finite-sample rank of Vovk et al., "Algorithmic Learning in a Random World" (2005).
+
+    >>> conformal_quantile(np.arange(1.0, 10.0), 0.9)
+    9.0
+    """
+    rank = int(np.ceil((len(scores) + 1) * coverage))
+    return float(np.sort(scores)[min(rank, len(scores)) - 1])

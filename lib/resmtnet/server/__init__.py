@@ -1,0 +1,1 @@
+"""Starting and serving the MONAI Label app."""

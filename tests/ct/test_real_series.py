@@ -1,0 +1,62 @@
+"""A whole series of LIDC-IDRI, as a scanner and an archive made it."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resmtnet.ct import CTVolume, dicom_series
+
+pytestmark = pytest.mark.real_data
+
+NODULE_LPS_MM = (56.2, 86.2, -115.9)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    default = Path(__file__).parents[2].parent / "shared" / "data"
+    archive = Path(os.environ.get("RESMTNET_DATA", default)) / "ct" / "LIDC-IDRI-0001.tar.xz"
+    if not archive.exists():
+        pytest.skip(f"{archive} is not there; set RESMTNET_DATA to the folder of the LIDC data")
+    folder = tmp_path_factory.mktemp("lidc")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def test_the_volume_is_that_of_itk(series: Path) -> None:
+    import itk
+
+    ct = CTVolume.open(series)
+    names = itk.GDCMSeriesFileNames.New(Directory=str(series))
+    image = itk.imread(list(names.GetFileNames(names.GetSeriesUIDs()[0])))
+    assert np.array_equal(ct.array(), itk.array_from_image(image))
+    for ijk in [(0, 0, 0), (511, 0, 0), (0, 511, 132)]:
+        expected = list(image.TransformIndexToPhysicalPoint(ijk))
+        assert np.allclose(ct.geometry.ijk_to_lps(ijk), expected, atol=1e-3)
+    assert ct.warnings == ()
+
+
+def test_a_crop_is_read_without_the_rest(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+    decode = dicom_series.decode
+    monkeypatch.setattr(dicom_series, "decode", lambda h: decoded.append(h) or decode(h))
+    CTVolume.open(series)  # page cache
+    started = time.perf_counter()
+    ct = CTVolume.open(series)
+    indexed = time.perf_counter()
+    crop = ct.crop(NODULE_LPS_MM, 64.0)
+    read = time.perf_counter()
+    print(f"index {1e3 * (indexed - started):.1f} ms, crop {1e3 * (read - indexed):.1f} ms")
+    assert len(decoded) == crop.hu.shape[0] == 30
+    # Ten times what an idle machine takes: it tells lazy from not, not fast from slow.
+    assert indexed - started < 0.6
+    assert read - indexed < 0.4
+    i, j, k = np.rint(crop.geometry.lps_to_ijk(NODULE_LPS_MM)).astype(int)
+    assert -150 < np.median(crop.hu[k, j - 5 : j + 6, i - 5 : i + 6]) < 150  # solid, 33 mm
+    assert crop.warnings == ()

@@ -1,0 +1,286 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import itk
+import numpy as np
+import pytest
+
+from resmtnet.ct import CTVolume
+from resmtnet.monai_label import datastore as module
+from resmtnet.monai_label.datastore import StudiesDatastore, VolumePaths
+from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.series_index import SeriesIndex
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REFRESH_S", -1.0)
+
+
+@pytest.fixture
+def open_store(studies: Path) -> Callable[[], StudiesDatastore]:
+    return lambda: StudiesDatastore(str(studies), auto_reload=False)
+
+
+def status(call: Callable[..., Any], *arguments: Any) -> int:
+    with pytest.raises(Refusal) as caught:
+        call(*arguments)
+    return caught.value.status_code
+
+
+def test_every_volume_format_is_listed(studies: Path, open_store: Any, write_image: Any) -> None:
+    for n, extension in enumerate([".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"]):
+        write_image(studies / f"ct{n}{extension}")
+    (studies / "picture.png").touch()
+    store = open_store()
+    assert sorted(store.list_images()) == [f"ct{n}" for n in range(5)]
+    for image_id in store.list_images():
+        assert CTVolume.open(store.volume_path(image_id)).geometry.size_ijk == (24, 20, 12)
+
+
+def test_a_file_is_downloaded_as_it_is(studies: Path, open_store: Any, write_image: Any) -> None:
+    path = write_image(studies / "ct.mha")
+    assert open_store().get_image_uri("ct") == str(path)
+
+
+@pytest.mark.parametrize("nested", ["", "patient/study/series"])
+def test_a_series_is_one_image_wherever_it_lies(
+    studies: Path, open_store: Any, write_series: Any, nested: str
+) -> None:
+    uid = write_series(studies / nested)
+    store = open_store()
+    assert store.list_images() == [uid]
+    assert CTVolume.open(store.volume_path(uid)).image_id == uid
+
+
+def test_series_in_one_folder_are_told_apart(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    uids = [write_series(studies / "mixed", slices=n) for n in (5, 7)]
+    write_series(studies / "mixed", modality="MR")
+    store = open_store()
+    assert sorted(store.list_images()) == sorted(uids)
+    for uid, slices in zip(uids, (5, 7), strict=True):
+        assert CTVolume.open(store.volume_path(uid)).geometry.size_ijk[2] == slices
+
+
+def test_what_is_no_ct_volume_is_not_listed(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    write_series(studies / "mr", modality="MR")
+    write_series(studies / "one-slice", slices=1)
+    write_series(studies / ".hidden")
+    write_series(studies / "labels" / "final")
+    (studies / "broken").mkdir()
+    (studies / "broken" / "x.dcm").write_bytes(bytes(128) + b"DICM\x02\x00")
+    assert open_store().list_images() == []
+
+
+def test_a_series_is_downloaded_as_one_file_on_its_grid(
+    studies: Path, open_store: Any, write_series: Any, read_array: Any, voxels: np.ndarray
+) -> None:
+    uid = write_series(studies / "a")
+    store = open_store()
+    path = store.get_image_uri(uid)
+    array, image = read_array(path)
+    assert os.path.basename(path) == f"{uid}.nrrd"
+    assert np.array_equal(array, voxels)
+    geometry = CTVolume.open(store.volume_path(uid)).geometry
+    assert np.allclose(itk.origin(image), geometry.origin_lps_mm)
+    assert np.allclose(itk.spacing(image), geometry.spacing_mm)
+    assert store.get_image_uri(uid) == path
+    assert store.get_image(uid).read(4) == b"NRRD"
+    info = store.get_image_info(uid)
+    assert (info["path"], info["name"]) == (path, f"{uid}.nrrd")
+
+
+def test_a_header_with_a_data_file_is_downloaded_as_one_file(
+    studies: Path, open_store: Any, write_image: Any, read_array: Any, voxels: np.ndarray
+) -> None:
+    write_image(studies / "ct.mhd")
+    path = open_store().get_image_uri("ct")
+    assert path.endswith("ct.nrrd")
+    assert np.array_equal(read_array(path)[0], voxels)
+
+
+def test_a_series_that_changes_is_converted_again(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    uid = write_series(studies / "a")
+    store = open_store()
+    before = store.get_image_uri(uid)
+    max((studies / "a").iterdir()).unlink()
+    assert store.get_image_uri(uid) != before
+
+
+def test_a_series_that_cannot_be_read_is_refused(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    uid = write_series(studies / "a")
+    store = open_store()
+    for path in (studies / "a").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    assert status(store.get_image_uri, uid) == 400
+
+
+def test_downloads_stay_within_their_limit(
+    studies: Path, open_store: Any, write_series: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DOWNLOADS_BYTES", 1)
+    uids = [write_series(studies / str(n)) for n in range(2)]
+    store = open_store()
+    first, second = (store.get_image_uri(uid) for uid in uids)
+    assert not os.path.exists(first)
+    assert os.path.exists(second)
+
+
+def test_series_that_are_copied_in_or_taken_out_are_seen(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    store = open_store()
+    uid = write_series(studies / "later" / "series")
+    assert store.list_images() == [uid]
+    assert store.status()["total"] == 1
+    for path in (studies / "later" / "series").iterdir():
+        path.unlink()
+    assert store.list_images() == []
+
+
+def test_a_link_that_leads_back_is_followed_once(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    uid = write_series(studies / "a")
+    (studies / "a" / "back").symlink_to(studies)
+    assert open_store().list_images() == [uid]
+
+
+def test_a_large_folder_is_indexed_bit_by_bit(studies: Path, write_series: Any) -> None:
+    uid = write_series(studies / "a")
+    index = SeriesIndex(studies)
+    assert not index.refresh(budget_s=-1)
+    assert not index.complete
+    assert index.refresh()
+    assert index.complete
+    assert list(index.series) == [uid]
+
+
+def test_labels_of_a_series_survive_a_restart(
+    studies: Path, open_store: Any, write_series: Any, write_image: Any, tmp_path: Path
+) -> None:
+    uid = write_series(studies / "a")
+    label = write_image(tmp_path / "label.nrrd")
+    assert open_store().save_label(uid, str(label), "final", {"label_info": [1]}) == uid
+    store = open_store()
+    assert store.get_labeled_images() == [uid]
+    assert Path(store.get_label_uri(uid, "final")).read_bytes() == label.read_bytes()
+    assert store.get_label_info(uid, "final")["label_info"] == [1]
+
+
+def test_labels_are_kept_while_the_index_is_incomplete(
+    studies: Path, open_store: Any, write_series: Any, write_image: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    uid = write_series(studies / "a")
+    open_store().save_label(uid, str(write_image(tmp_path / "l.nrrd")), "final", {"by": "me"})
+    monkeypatch.setattr(module, "_FIRST_SCAN_S", -1.0)
+    store = open_store()
+    monkeypatch.setattr(module, "_FIRST_SCAN_S", 60.0)
+    assert store.list_images() == [uid]
+    assert store.get_label_info(uid, "final")["by"] == "me"
+
+
+def test_the_list_of_images_is_never_half_written(
+    studies: Path, open_store: Any, write_image: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(studies / "ct.nii")
+    store = open_store()
+    path = studies / "datastore_v2.json"
+    before = path.read_text()
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        store.set_name("other")
+    assert path.read_text() == before
+    assert "ct" in json.loads(before)["objects"]
+
+
+@pytest.mark.parametrize("image_id", ["../x", "a/b", "..", "a\\b", ".x", "x\0"])
+def test_an_id_that_is_a_path_is_refused(
+    open_store: Any, write_image: Any, tmp_path: Path, image_id: str
+) -> None:
+    image = str(write_image(tmp_path / "up.nrrd"))
+    store = open_store()
+    assert status(store.add_image, image_id, image, {}) == 400
+    assert status(store.save_label, image_id, image, "final", {}) == 404
+    assert store.get_image_uri(image_id) == ""
+
+
+@pytest.mark.parametrize("tag", ["../../x", "a/b", "..", "", ".x", "a\\b"])
+def test_a_tag_that_is_a_path_is_refused(
+    studies: Path, open_store: Any, write_image: Any, tag: str
+) -> None:
+    image = str(write_image(studies / "ct.nrrd"))
+    store = open_store()
+    assert status(store.save_label, "ct", image, tag, {}) == 400
+    assert status(store.get_label_uri, "ct", tag) == 400
+
+
+def test_an_upload_is_stored_under_its_id(
+    studies: Path, open_store: Any, write_image: Any, tmp_path: Path
+) -> None:
+    store = open_store()
+    assert store.add_image("new", str(write_image(tmp_path / "tmp.nii.gz")), {}) == "new"
+    assert store.volume_path("new") == str(studies / "new.nii.gz")
+
+
+def test_an_upload_that_is_no_volume_or_hides_a_series_is_refused(
+    studies: Path, open_store: Any, write_image: Any, write_series: Any, tmp_path: Path
+) -> None:
+    uid = write_series(studies / "a")
+    store = open_store()
+    (tmp_path / "x.sh").touch()
+    assert status(store.add_image, "x", str(tmp_path / "x.sh"), {}) == 400
+    assert status(store.add_image, uid, str(write_image(tmp_path / "t.nrrd")), {}) == 409
+
+
+def test_a_file_can_be_removed_and_a_series_cannot(
+    studies: Path, open_store: Any, write_image: Any, write_series: Any
+) -> None:
+    uid = write_series(studies / "a")
+    path = write_image(studies / "ct.nrrd")
+    store = open_store()
+    store.remove_image("ct")
+    assert not path.exists()
+    assert status(store.remove_image, uid) == 400
+    assert status(store.remove_image, "gone") == 404
+    assert store.list_images() == [uid]
+
+
+def test_what_is_not_there_is_said(open_store: Any) -> None:
+    store = open_store()
+    assert status(store.update_image_info, "x", {}) == 404
+    assert status(store.update_label_info, "x", "final", {}) == 404
+    assert status(VolumePaths(store).get_image_uri, "x") == 404
+    assert store.get_image_info("x") == {}
+
+
+def test_inference_sees_the_series_itself(
+    studies: Path, open_store: Any, write_series: Any, private_cache: Path
+) -> None:
+    uid = write_series(studies / "a")
+    path = VolumePaths(open_store()).get_image_uri(uid)
+    assert Path(path).parent == studies / "a"
+    assert not private_cache.exists()

@@ -1,0 +1,106 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resmtnet.ct import Geometry
+from resmtnet.errors import InputError, PointError
+from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.request import InferRequest, centres_lps, check_request
+from resmtnet.monai_label.settings import AppSettings
+
+
+def parse(settings: AppSettings | None = None, **request: Any) -> InferRequest:
+    return InferRequest.parse({"image": "ct.nii", **request}, settings or AppSettings())
+
+
+def test_without_points_the_whole_ct_is_asked() -> None:
+    assert parse().points_ijk == ()
+    assert parse(foreground=[]).points_ijk == ()
+
+
+@pytest.mark.parametrize("foreground", [[1, 2, 3], [[1, 2, 3]], [[1, 2, 3], [1.0, 2.0, 3.0]]])
+def test_one_point_may_be_bare_or_repeated(foreground: Any) -> None:
+    assert parse(foreground=foreground).points_ijk == ((1.0, 2.0, 3.0),)
+
+
+def test_points_keep_their_order() -> None:
+    assert parse(foreground=[[3, 2, 1], [1, 2, 3]]).points_ijk == ((3, 2, 1), (1, 2, 3))
+
+
+def test_points_under_class_names_are_read_as_deepedit_sends_them() -> None:
+    request = {"benign": [], "malignant": [[1, 2, 3]], "indeterminate": [[4, 5, 6]]}
+    assert parse(**request).points_ijk == ((1, 2, 3), (4, 5, 6))
+
+
+def test_what_is_meant_for_other_models_is_ignored() -> None:
+    request = parse(foreground=[[1, 2, 3]], background=[[0, 0, 0]], roi=[0, 9, 0, 9], label="x")
+    assert request == parse(foreground=[[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    "foreground",
+    ["1,2,3", [1, 2], [[1, 2]], [[1, 2, "3"]], [[1, 2, float("nan")]], [[True, 1, 2]], {"x": 1}, 7],
+)
+def test_what_is_no_point_is_refused(foreground: Any) -> None:
+    with pytest.raises(PointError, match="foreground"):
+        parse(foreground=foreground)
+
+
+def test_too_many_points_are_refused() -> None:
+    with pytest.raises(InputError, match="201 points"):
+        parse(foreground=[[n, 0, 0] for n in range(201)])
+
+
+def test_request_goes_before_settings() -> None:
+    settings = AppSettings(context="incidental", max_candidates=7)
+    assert parse(settings).context == "incidental"
+    assert parse(settings).max_candidates == 7
+    assert parse(settings, context="none").context is None
+    assert parse(settings, context="screening_baseline").context == "screening_baseline"
+    assert parse(settings, max_candidates="3").max_candidates == 3
+
+
+@pytest.mark.parametrize("field", [{"context": "x"}, {"max_candidates": 0}, {"image": None}])
+def test_an_impossible_field_is_refused(field: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        parse(**field)
+
+
+def test_centres_are_lps_of_the_voxel_centres(grid: Geometry) -> None:
+    (centre,) = centres_lps(((3, 4, 5),), grid)
+    assert centre == pytest.approx(grid.ijk_to_lps((3, 4, 5)))
+
+
+@pytest.mark.parametrize("point", [(-1, 0, 0), (0, 20, 0), (0, 0, 1e9)])
+def test_a_point_outside_is_refused_with_the_size(grid: Geometry, point: Any) -> None:
+    with pytest.raises(PointError, match=r"outside the CT, which has \(24, 20, 12\)"):
+        centres_lps((point,), grid)
+
+
+def status(tmp_path: Path, **request: Any) -> int | None:
+    try:
+        check_request(request, ["resmtnet"], [str(tmp_path)])
+    except Refusal as refusal:
+        return refusal.status_code
+    return None
+
+
+def test_ids_and_files_of_the_studies_may_be_asked(tmp_path: Path) -> None:
+    inside = tmp_path / "a" / "ct.nii"
+    inside.parent.mkdir()
+    inside.touch()
+    assert status(tmp_path, model="resmtnet", image="some-id") is None
+    assert status(tmp_path, model="resmtnet", image=str(inside)) is None
+
+
+def test_files_elsewhere_may_not_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/etc/hostname")
+    for image in ("/etc/hostname", f"{tmp_path}/../", str(tmp_path / "link"), "/"):
+        assert status(tmp_path, model="resmtnet", image=image) == 403
+
+
+def test_what_is_no_image_or_no_model_is_refused(tmp_path: Path) -> None:
+    assert status(tmp_path, model="resmtnet", image=["x"]) == 400
+    assert status(tmp_path, model="resmtnet", image="") == 400
+    assert status(tmp_path, model="deepedit", image="x") == 404

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+from resmtnet.errors import ConfigError
+from resmtnet.monai_label.settings import MODELS, AppSettings
+
+
+def test_without_conf_all_models_are_offered() -> None:
+    assert AppSettings.from_conf({}).models == MODELS
+
+
+def test_every_key_has_an_effect(tmp_path: Path) -> None:
+    conf = {
+        "models": "resmtnet_findings, resmtnet",
+        "model_dir": str(tmp_path),
+        "device": "cuda:1",
+        "context": "incidental",
+        "max_candidates": "5",
+        "warm_up": "false",
+        "ct_cache": "0",
+        "click_type": "deepedit",
+    }
+    assert AppSettings.from_conf(conf) == AppSettings(
+        models=("resmtnet", "resmtnet_findings"),
+        model_dir=tmp_path,
+        device="cuda:1",
+        context="incidental",
+        max_candidates=5,
+        warm_up=False,
+        ct_cache=0,
+        click_type="deepedit",
+    )
+
+
+def test_an_unknown_key_is_refused_with_the_valid_ones() -> None:
+    with pytest.raises(ConfigError, match=r"'contxt'.*models.*context.*ct_cache"):
+        AppSettings.from_conf({"contxt": "incidental"})
+
+
+def test_keys_of_other_apps_are_ignored() -> None:
+    assert AppSettings.from_conf({"preload": "true", "server_mode": "true"}) == AppSettings()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("models", "resnet"),
+        ("models", ""),
+        ("model_dir", "/no/such/folder"),
+        ("device", "gpu"),
+        ("context", "screening"),
+        ("max_candidates", "0"),
+        ("max_candidates", "many"),
+        ("warm_up", "maybe"),
+        ("ct_cache", "-1"),
+        ("click_type", "scribbles"),
+    ],
+)
+def test_an_impossible_value_is_refused_with_its_key(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"--conf {key}"):
+        AppSettings.from_conf({key: value})
