@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 import itk
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -66,8 +66,6 @@ def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> 
     """
     out.mkdir(parents=True, exist_ok=True)
     study = Study(studies, (at,) if at else ()) if studies else _phantom(out, console)
-    # The demo leaves a user's folder as it is.
-    os.environ.setdefault("MONAI_LABEL_DATASTORE_READ_ONLY", "true")
     conf = {"context": CONTEXT, "max_candidates": str(MAX_CANDIDATES)}
     options = ServerOptions(str(study.folder), port=free_port(), conf=conf)
     console.print(f"Starting MONAI Label on {options.url} ...")
@@ -131,7 +129,8 @@ def _show(title: str, document: Json, console: Console) -> None:
 
 
 def _truth_table(truth: Sequence[Json], document: Json) -> Table:
-    table = Table(title="What is true of the synthetic nodules, and what was measured")
+    title = "What is true of the synthetic nodules, and what was measured"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("Nodule", "Texture", "Diameter mm", "measured", "Volume mm3", "measured"):
         table.add_column(heading, justify="right")
     for nodule, found in zip(truth, document["nodules"], strict=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from resmtnet.ct import CTVolume
@@ -26,26 +27,32 @@ _COLUMNS = 4
 
 
 def findings_table(document: Json, title: str | None = None) -> Table:
-    """Return the nodules of a findings/1 document as a table.
+    """Return the nodules of a findings/1 document as a table; 90% intervals stand below a value.
 
     Args:
         document: of schema resmtnet.findings/1.
         title: stands above the table; default: image and model.
     """
     model, image = document["model"], document["image"]
-    table = Table(title=title or f"{image['id']}  ({model['name']} {model['version']})")
-    table.add_column("Nodule")
-    table.add_column("Class")
-    for heading in ("P(malignant)", "Score 1-5", "Long x short mm", "Diameter mm", "Volume mm3"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        title=title or f"{image['id']} ({model['name']} {model['version']})",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("")
+    table.add_column("Class", no_wrap=True)
+    for heading in ("P(mal.)", "Score", "Axes mm", "Diam. mm", "Volume mm3"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("Guideline")
     for nodule in document["nodules"]:
-        name = nodule["class"]["name"]
+        name, malignancy = nodule["class"]["name"], nodule["malignancy"]
         table.add_row(
             nodule["id"],
             f"[{COLOURS[name]}]{name}[/]",
             f"{nodule['class']['probabilities']['malignant']:.2f}",
-            _ranged(nodule["malignancy"]["score"], nodule["malignancy"]["interval_90"], 1),
+            _ranged(malignancy["score"], malignancy["interval_90"], 1),
             *_sizes(nodule["size"]),
             guideline_text(nodule["guidelines"]),
         )
@@ -96,7 +103,7 @@ def _ranged(value: float | None, interval: Sequence[float] | None, digits: int) 
     text = _number(value, digits)
     if value is None or not interval:
         return text
-    return f"{text} ({_number(interval[0], digits)}-{_number(interval[1], digits)})"
+    return f"{text}\n{_number(interval[0], digits)}-{_number(interval[1], digits)}"
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -128,7 +135,7 @@ def save_overlay(
     nodules = document["nodules"]
     columns = max(1, min(_COLUMNS, len(nodules)))
     rows = max(1, -(-len(nodules) // columns))
-    figure = Figure(figsize=(3.6 * columns, 4.0 * rows), facecolor="black", layout="constrained")
+    figure = Figure(figsize=(3.6 * columns, 3.6 * rows), facecolor="black", layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
@@ -158,13 +165,17 @@ def _draw_nodule(
     axes.set_ylim(centre[1] + _FIELD_MM / 2, centre[1] - _FIELD_MM / 2)
     axes.set_aspect("equal")
     size = nodule["size"]
-    axes.set_title(
+    axes.text(
+        *(0.02, 0.98),
         f"{nodule['id']} {nodule['class']['name']}  "
         f"p={nodule['class']['probabilities']['malignant']:.2f}  "
         f"score {nodule['malignancy']['score']:.1f}\n"
         f"{_number(size['mean_diameter_mm'], 1)} mm  {_number(size['volume_mm3'], 0)} mm3",
+        transform=axes.transAxes,
+        verticalalignment="top",
         color="white",
         fontsize=9,
+        bbox={"facecolor": "black", "edgecolor": "none", "alpha": 0.6},
     )
 
 

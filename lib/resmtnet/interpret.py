@@ -53,7 +53,8 @@ def score_and_deviation(shares: Array) -> tuple[float, float]:
     """
     levels = np.arange(1, len(shares) + 1)
     mean = float(shares @ levels)
-    return mean, float(np.sqrt(max(0.0, shares @ (levels - mean) ** 2)))
+    variance = float(shares @ (levels - mean) ** 2)
+    return mean, max(0.0, variance) ** 0.5
 
 
 def uncertainty(observation: Observation, calibration: Calibration) -> Uncertainty:

@@ -75,10 +75,11 @@ def inpaint(slices: Tensor, hole: Tensor, generator: torch.Generator) -> Tensor:
         filled = F.interpolate(filled, size=value.shape[-2:], mode="bilinear")
         filled = torch.where(weight > 0, value / weight.clamp(min=1e-3), filled)
     filled = torch.where(hole, filled, slices)
-    kernel = torch.tensor([[0, 1, 0], [1, 0, 1], [0, 1, 0.0]])[None, None] / 4
-    for _ in range(INPAINT_STEPS):
-        around = F.conv2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), kernel)
-        filled = torch.where(hole, around, filled)
+    for _ in range(INPAINT_STEPS):  # Jacobi steps towards the harmonic filling
+        rim = F.pad(filled, (1, 1, 1, 1), mode="replicate")
+        rows = rim[..., :-2, 1:-1] + rim[..., 2:, 1:-1]
+        columns = rim[..., 1:-1, :-2] + rim[..., 1:-1, 2:]
+        filled = torch.where(hole, (rows + columns) / 4, filled)
     smooth = F.avg_pool2d(F.pad(slices, (2, 2, 2, 2), mode="replicate"), 5, 1)
     texture = (slices - smooth).clamp(-TEXTURE_HU, TEXTURE_HU) * known
     borrowed = torch.zeros_like(slices)

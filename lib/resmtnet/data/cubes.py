@@ -11,7 +11,7 @@ import numpy as np
 
 from resmtnet.data.archive import Nodule
 from resmtnet.data.stacks import PROVENANCE as STACKS_PROVENANCE
-from resmtnet.data.stacks import Crop, open_database, reader_ratings
+from resmtnet.data.stacks import Crop, centre_of, open_database, reader_ratings
 from resmtnet.errors import ArchiveError
 
 PROVENANCE = {
@@ -40,7 +40,6 @@ def read_cubes(folder: Path, annotations: Path) -> Iterator[Crop]:
             n, known = int(row["index"]), listed[row["nodule"]]
             hu = cubes["hu"][n]
             mask = np.unpackbits(cubes["mask"][n], axis=-1)[..., : hu.shape[2]] * np.uint8(255)
-            edge = hu.shape[0]
             yield (
                 Nodule(
                     id=row["nodule"],
@@ -50,7 +49,7 @@ def read_cubes(folder: Path, annotations: Path) -> Iterator[Crop]:
                     context="full",
                     shape_kji=hu.shape,
                     spacing_kji_mm=(1.0, 1.0, 1.0),
-                    centre_kji=((edge - 1) / 2,) * 3,
+                    centre_kji=centre_of(mask),
                     slice_thickness_mm=float(known["slice_thickness"]),
                     volume_mm3=float(row["contour_volume_mm3"]),
                     long_axis_mm=float(known["diameter_max_mm"]),

@@ -120,6 +120,11 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
         ids: list[str] = super().list_images()
         return ids
 
+    def json(self) -> Any:
+        """All that is known of all images, with the series that were copied in since."""
+        self._see_new_series()
+        return super().json()
+
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Stores an uploaded volume.
 

@@ -51,7 +51,7 @@ class AppSettings:
     """Guideline of the answers: screening_baseline, screening_followup (both Lung-RADS v2022),
     incidental (Fleischner 2017) or none. A request can name another."""
 
-    max_candidates: int = 20
+    max_candidates: int = 10
     """Most nodules of a whole-CT run, 1 to 200."""
 
     warm_up: bool = True

@@ -1,0 +1,193 @@
+"""A real PACS (Orthanc) behind the app: series stay DICOM, corrections go back as DICOM SEG."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resmtnet.ct.phantom import Phantom
+from resmtnet.ct.phantom.files import series_uid, write_dicom_series
+from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
+from resmtnet.server.launch import ServerOptions, free_port, running_server
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Iterator[str]:
+    """The URL of an Orthanc that holds the phantom; skipped where Orthanc is not installed."""
+    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
+    if program is None or not PLUGIN.exists():
+        pytest.skip("no Orthanc: apt-get install orthanc orthanc-dicomweb")
+    folder, port = tmp_path_factory.mktemp("orthanc"), free_port()
+    config = {
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "HttpPort": port,
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": [str(PLUGIN)],
+        "DicomWeb": {
+            "Enable": True,
+            "Root": "/dicom-web/",
+            "StudiesMetadata": "Full",
+            "SeriesMetadata": "Full",
+        },
+    }
+    (folder / "orthanc.json").write_text(json.dumps(config))
+    url = f"http://127.0.0.1:{port}"
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [program, str(folder / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait(f"{url}/system", process)
+            for path in write_dicom_series(phantom, folder / "dicom"):
+                _ask(f"{url}/instances", path.read_bytes())
+            yield url
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dicomweb")
+
+
+@pytest.fixture(scope="module")
+def url(orthanc: str, cache: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONAI_LABEL_DICOMWEB_CACHE_PATH", str(cache))
+        # A virtual environment that is not activated has no dcmqi on PATH.
+        patch.setenv("PATH", "/usr/bin:/bin")
+        options = ServerOptions(f"{orthanc}/dicom-web", port=free_port())
+        with running_server(options) as url:
+            yield url
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(150):
+        try:
+            _ask(url)
+        except OSError:
+            assert process.poll() is None, "Orthanc stopped"
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail("Orthanc did not answer")
+
+
+def _ask(url: str, body: bytes | None = None, method: str | None = None, **headers: str) -> bytes:
+    request = urllib.request.Request(url, body, headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return bytes(reply.read())
+
+
+def _click(url: str, image: str, point: list[int], output: str = "json") -> bytes:
+    body = urllib.parse.urlencode({"params": json.dumps({"foreground": [point]})}).encode()
+    query = urllib.parse.urlencode({"image": image, "output": output})
+    return _ask(f"{url}/infer/resmtnet_click?{query}", body)
+
+
+@pytest.fixture
+def point(phantom: Phantom) -> list[int]:
+    centre = phantom.nodules[0].centre_lps_mm
+    return [round(float(x)) for x in phantom.geometry.lps_to_ijk(centre)]
+
+
+@pytest.mark.server
+def test_a_series_of_the_pacs_is_answered_and_stays_dicom(
+    url: str, cache: Path, phantom: Phantom, point: list[int]
+) -> None:
+    uid = series_uid(phantom)
+    document = json.loads(_click(url, uid, point))
+    assert document["image"]["id"] == uid
+    assert document["nodules"][0]["centre_ijk"] == pytest.approx(point)
+    (folder,) = cache.glob(f"*/{uid}")
+    assert len(list(folder.iterdir())) == len(phantom.hu)
+    assert not list(cache.rglob("*.nii.gz"))
+    assert not list(cache.rglob("*.nrrd"))
+    assert not list(cache.glob("*/.download-*"))
+
+
+@pytest.mark.server
+def test_a_viewer_downloads_a_series_as_one_file(
+    url: str, phantom: Phantom, tmp_path: Path, read_array: Any
+) -> None:
+    path = tmp_path / "ct.nrrd"
+    path.write_bytes(_ask(f"{url}/datastore/image?image={series_uid(phantom)}"))
+    assert np.array_equal(read_array(path)[0], phantom.hu)
+
+
+@pytest.mark.server
+def test_a_corrected_mask_arrives_in_the_pacs_as_dicom_seg(
+    url: str, orthanc: str, phantom: Phantom, point: list[int]
+) -> None:
+    import pydicom
+
+    uid = series_uid(phantom)
+    mask = _click(url, uid, point, output="image")
+    info = {"label_info": [{"name": "benign", "idx": 1}]}
+    body, kind = _form({"params": json.dumps(info)}, "label", "mask.nrrd", mask)
+    query = urllib.parse.urlencode({"image": uid, "tag": "final"})
+    saved = _ask(f"{url}/datastore/label?{query}", body, "PUT", **{"Content-Type": kind})
+    assert json.loads(saved)["label"] == uid
+    query = json.dumps({"Level": "Instance", "Query": {"Modality": "SEG"}})
+    (instance,) = json.loads(_ask(f"{orthanc}/tools/find", query.encode()))
+    seg = pydicom.dcmread(io.BytesIO(_ask(f"{orthanc}/instances/{instance}/file")))
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
+    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["benign"]
+    label = _ask(f"{url}/datastore/label?label={uid}&tag=final")
+    assert label == mask
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("image", "status"), [("1.2.3", 404), ("../x", 400), ("phantom", 400), ("1" * 65, 400)]
+)
+def test_what_is_no_series_of_the_pacs_is_refused(
+    url: str, point: list[int], image: str, status: int
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        _click(url, image, point)
+    assert caught.value.code == status
+    detail = json.loads(caught.value.read())["detail"]
+    assert "\n" not in detail
+    assert "Traceback" not in detail
+    caught.value.close()
+
+
+def test_installed_dcmqi_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    use_installed_dcmqi()
+    assert shutil.which("itkimage2segimage")
+
+
+def test_another_kind_of_datastore_is_left_alone() -> None:
+    datastore = object()
+    assert keep_dicom(datastore) is datastore
+
+
+def _form(fields: dict[str, str], name: str, file: str, content: bytes) -> tuple[bytes, str]:
+    """A multipart/form-data body with one file, and its content type."""
+    parts = [
+        f'--limit\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
+        for key, value in fields.items()
+    ]
+    head = f'--limit\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n'
+    parts += [head.encode(), b"Content-Type: application/octet-stream\r\n\r\n", content, b"\r\n"]
+    return b"".join([*parts, b"--limit--\r\n"]), "multipart/form-data; boundary=limit"
