@@ -57,10 +57,11 @@ def test_table_shows_each_nodule_with_its_numbers_and_intervals() -> None:
 
 
 def test_table_fits_a_terminal_of_80_columns() -> None:
-    sizes = {"long_axis_mm": 32.8, "short_axis_mm": 24.1, "mean_diameter_mm": 28.4}
+    sizes = {"long_axis_mm": 32.8, "short_axis_mm": 24.1, "volume_mm3": 12345.0}
     text = printed(findings_table(document(nodule("N10", "indeterminate", **sizes))))
     assert max(map(len, text.splitlines())) <= 80
-    assert "indeterminate" in text
+    for part in ("indeterminate", "32.8 x 24.1", "12345", "Lung-RADS 4A"):
+        assert part in text
 
 
 def test_what_is_missing_is_a_dash() -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from resmtnet.ct import CTVolume
@@ -37,15 +36,14 @@ def findings_table(document: Json, title: str | None = None) -> Table:
     table = Table(
         title=title or f"{image['id']} ({model['name']} {model['version']})",
         title_justify="left",
-        box=SIMPLE_HEAD,
-        collapse_padding=True,
-        pad_edge=False,
+        box=None,  # its lines would not leave room for the numbers on 80 columns
+        padding=(0, 1, 0, 0),
     )
     table.add_column("")
     table.add_column("Class", no_wrap=True)
-    for heading in ("P(mal.)", "Score", "Axes mm", "Diam. mm", "Volume mm3"):
+    for heading in ("P mal.", "Score", "Axes mm", "Diam. mm", "Volume mm3"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("Guideline")
+    table.add_column("Guideline", no_wrap=True)
     for nodule in document["nodules"]:
         name, malignancy = nodule["class"]["name"], nodule["malignancy"]
         table.add_row(
@@ -60,10 +58,10 @@ def findings_table(document: Json, title: str | None = None) -> Table:
 
 
 def guideline_text(guidelines: Json) -> str:
-    """Return the category of the one guideline that applies, with its range.
+    r"""Return the category of the one guideline that applies, with its range below.
 
     >>> guideline_text({"lung_rads": {"category": "4A", "range": ["3", "4A"]}, "fleischner": None})
-    'Lung-RADS 4A (3-4A)'
+    'Lung-RADS 4A\n3-4A'
     >>> guideline_text({"lung_rads": None, "fleischner": None})
     '-'
     """
@@ -71,7 +69,7 @@ def guideline_text(guidelines: Json) -> str:
         found = guidelines.get(key)
         if found:
             low, high = found["range"]
-            span = "" if low == high else f" ({low}-{high})"
+            span = "" if low == high else f"\n{low}-{high}"
             return f"{name} {found['category']}{span}"
     return "-"
 

@@ -28,6 +28,7 @@ from resmtnet.data.splits import Split
 from resmtnet.data.volumes import nodule_ct
 from resmtnet.inference import Inference, Observation, Sampler
 from resmtnet.masking import grow, to_voxels
+from resmtnet.errors import ModelError
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.network.uncertainty import conformal_quantile, mahalanobis, softmax
 
@@ -35,6 +36,8 @@ Array = NDArray[np.float64]
 Tell = Callable[[int, int], None]
 
 MASK_THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+FEWEST_MASKS = 10
+"""Masks from which the constants of the sizes can be fitted."""
 MEASURED = (
     "long_axis_mm",
     "short_axis_mm",
@@ -164,13 +167,17 @@ def _fit(held: Sequence[_Held], embeddings: Array, baselines: dict[str, Any]) ->
 
 def _fit_mask_threshold(held: Sequence[_Held]) -> float:
     def median_bias(threshold: float) -> float:
-        pairs = [
-            (found.equivalent_diameter_mm, h.truth["equivalent_diameter_mm"])
+        ratios = [
+            found.equivalent_diameter_mm / h.truth["equivalent_diameter_mm"]
             for h in held
             if (found := h.measured[threshold]) is not None
         ]
-        measured, truth = np.array(pairs).T
-        return float(abs(np.median(np.log(measured / truth))))
+        if len(ratios) < FEWEST_MASKS:
+            raise ModelError(
+                f"{len(ratios)} of {len(held)} calibration nodules got a mask, at least "
+                f"{FEWEST_MASKS} are needed: train for more epochs"
+            )
+        return float(abs(np.median(np.log(ratios))))
 
     return min(MASK_THRESHOLDS, key=median_bias)
 
