@@ -54,6 +54,15 @@ def test_tall_nodule_is_followed_only_where_it_goes_on():
     assert not found.cut
 
 
+@pytest.mark.parametrize("first_reach_mm", [2.0, 8.0, 30.0])
+def test_first_reach_decides_the_work_and_not_the_mask(first_reach_mm):
+    levels = Balls(((1, 0, 2), 7))
+    found = grow(levels, 0.5, CONFIG, first_reach_mm)
+    expected = grow(levels, 0.5, CONFIG)
+    assert found.probability.sum() == pytest.approx(expected.probability.sum())
+    assert levels.asked[0] == (-first_reach_mm, first_reach_mm)
+
+
 def test_the_nodule_at_the_click_is_taken_and_not_a_larger_one_beside_it():
     found = mask_of(Balls(((0, 0, 0), 3), ((15, 0, 0), 7)))
     assert measure(found.mask, found.geometry).equivalent_diameter_mm == pytest.approx(6, rel=0.05)

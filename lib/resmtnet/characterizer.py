@@ -23,6 +23,8 @@ from resmtnet.model_store import Model, read_model
 AIR_BELOW_HU = -900
 """A click in whose neighbourhood nothing is denser than this is a click on air."""
 NEIGHBOURHOOD_MM = 3.0
+BEYOND_MM = 4.0
+"""Height beyond the regressed radius that is looked at first for the mask."""
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
 NO_GUIDELINES: dict[str, Any] = {
     "lung_rads": None,
@@ -136,11 +138,16 @@ class Characterizer:
         samplers = [self.inference.sampler(ct, centre) for centre in centres_mm]
         return list(zip(samplers, self.inference.heads(samplers), strict=True))
 
-    def mask(self, sampler: Sampler, threshold: float) -> tuple[VoxelMask | None, bool]:
+    def mask(self, sampler: Sampler, observation: Observation) -> tuple[VoxelMask | None, bool]:
         """Return the mask at a sampler's point, and whether it is cut by the patch's edge."""
-        config = self.model.config.patch
+        config, threshold = self.model.config.patch, self.model.calibration.mask_threshold
+        if not self.model.config.network.mask:
+            return None, False
         found = grow(
-            lambda low, high: self.inference.mask_probability(sampler, low, high), threshold, config
+            lambda low, high: self.inference.mask_probability(sampler, low, high),
+            threshold,
+            config,
+            interpret.diameter_of(observation) / 2 + BEYOND_MM,
         )
         if found is None:
             return None, False
@@ -170,7 +177,7 @@ class Characterizer:
         score: float | None,
     ) -> Finding:
         calibration, ct = self.model.calibration, sampler.ct
-        mask, cut = self.mask(sampler, calibration.mask_threshold)
+        mask, cut = self.mask(sampler, observation)
         measured = measure(mask.mask, mask.geometry) if mask else None
         size, size_warnings = interpret.size(observation, measured, calibration)
         uncertainty = interpret.uncertainty(observation, calibration)

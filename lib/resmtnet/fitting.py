@@ -26,9 +26,9 @@ from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.consensus import malignant_share
 from resmtnet.data.splits import Split
 from resmtnet.data.volumes import nodule_ct
+from resmtnet.errors import ModelError
 from resmtnet.inference import Inference, Observation, Sampler
 from resmtnet.masking import grow, to_voxels
-from resmtnet.errors import ModelError
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.network.uncertainty import conformal_quantile, mahalanobis, softmax
 

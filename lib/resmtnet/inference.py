@@ -62,7 +62,7 @@ class Inference:
     """One network and its patch; every answer of the package goes through here."""
 
     def __init__(self, network: ResMTNet, config: PatchConfig, device: str = "cpu") -> None:
-        self.network, self.config, self.device = network, config, device
+        self.network, self.config, self.device = network.fused(), config, device
 
     def sampler(self, ct: CTVolume, centre_lps_mm: Point) -> Sampler:
         """Return the source of slices around a point."""

@@ -118,6 +118,11 @@ def sigma_of(observation: Observation) -> float:
     return float(np.exp(np.clip(observation.outputs["equivalent_diameter_mm"][1], -5, 2)))
 
 
+def diameter_of(observation: Observation) -> float:
+    """Return the regressed equivalent diameter, mm."""
+    return float(np.exp(observation.outputs["equivalent_diameter_mm"][0]))
+
+
 def _interval(value: float, half_width_log: float) -> Interval:
     return float(value * np.exp(-half_width_log)), float(value * np.exp(half_width_log))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from resmtnet.config import PatchConfig
 from resmtnet.ct.geometry import Geometry
 
-FIRST_REACH_MM = 8.0
-"""Height on either side of the click that is looked at first."""
+STEP_MM = 8.0
+"""Height by which the search goes on where the nodule does."""
 MOST_REACH_MM = 40.0
 """Height beyond which the nodule counts as larger than the patch."""
 NEAR_MM, FAR_MM = 3.0, 6.0
@@ -45,20 +46,25 @@ class VoxelMask:
     """Of the sub-volume."""
 
 
-def grow(levels: Levels, threshold: float, config: PatchConfig) -> PatchMask | None:
+def grow(
+    levels: Levels, threshold: float, config: PatchConfig, first_reach_mm: float = STEP_MM
+) -> PatchMask | None:
     """Find the nodule at the click, looking further up and down only while it goes on.
 
     Args:
         levels: gives the probabilities of levels.
         threshold: from which a pixel belongs to the nodule.
         config: of the patch.
+        first_reach_mm: height on either side of the click that is looked at first; it decides
+            how often levels are asked for, not what is found.
 
     Returns:
         The nodule, or None where nothing near the click is one.
     """
-    chunk = round(FIRST_REACH_MM / config.mask_step_mm)
+    chunk = round(STEP_MM / config.mask_step_mm)
     limit = round(MOST_REACH_MM / config.mask_step_mm)
-    low, high = -chunk, chunk
+    high = min(limit, math.ceil(first_reach_mm / config.mask_step_mm))
+    low = -high
     probability = levels(low, high)
     while True:
         component = _component(probability >= threshold, low, config)

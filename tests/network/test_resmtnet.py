@@ -121,3 +121,17 @@ def test_a_nodule_answers_alike_alone_and_in_a_batch():
     together = net(net.encode(slices), 3).tasks["malignancy"]
     alone = net(net.encode(slices[1:2]), 1).tasks["malignancy"]
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_folded_norms_answer_alike():
+    net = network()
+    net.train()
+    net.encode(torch.randn(4, 5, 48, 48) + 0.3)  # moves the norms' statistics
+    net.eval()
+    fused, slices = net.fused(), torch.randn(1, 5, 48, 48)
+    one, other = net.encode(slices), fused.encode(slices)
+    torch.testing.assert_close(
+        net(one, 1).embedding, fused(other, 1).embedding, atol=1e-4, rtol=1e-4
+    )
+    torch.testing.assert_close(net.masks(one, 5), fused.masks(other, 5), atol=1e-4, rtol=1e-4)
+    assert not [m for m in fused.modules() if isinstance(m, torch.nn.BatchNorm2d)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,6 +71,13 @@ class Geometry:
         i, j, k = self.size_ijk
         return k, j, i
 
+    @cached_property
+    def index_per_mm(self) -> NDArray[np.float64]:
+        """float64 (3, 3): voxel indices (i, j, k) that an LPS offset of 1 mm makes."""
+        inverse = np.linalg.inv(self.direction * self.spacing_mm)
+        inverse.flags.writeable = False
+        return inverse
+
     def ijk_to_lps(self, ijk: ArrayLike) -> NDArray[np.float64]:
         """LPS mm of (continuous) voxel indices.
 
@@ -92,7 +100,7 @@ class Geometry:
             float64 (..., 3), i first; a whole number is the centre of a voxel.
         """
         offset = np.asarray(lps_mm, dtype=np.float64) - self.origin_lps_mm
-        return np.asarray(offset @ np.linalg.inv(self.direction).T / self.spacing_mm)
+        return np.asarray(offset @ self.index_per_mm.T)
 
     def contains(self, lps_mm: ArrayLike) -> bool:
         """Whether every point lies in a voxel (up to half a voxel beyond the outer centres)."""
@@ -108,7 +116,9 @@ class Geometry:
         """
         x, y, z = self.ijk_to_lps(start_ijk)
         i, j, k = size_ijk
-        return Geometry((i, j, k), self.spacing_mm, (x, y, z), self.direction)
+        part = Geometry((i, j, k), self.spacing_mm, (x, y, z), self.direction)
+        part.__dict__["index_per_mm"] = self.index_per_mm  # the same grid: inverted once
+        return part
 
 
 def _three(values: Sequence[float], name: str) -> Sequence[float]:

@@ -57,7 +57,7 @@ def measure(mask: NDArray[Any], geometry: Geometry) -> Measurement | None:
     best: tuple[float, NDArray[np.float64], NDArray[np.float64], int] | None = None
     for level in np.unique(index_ijk[:, axis]):
         rows = index_ijk[index_ijk[:, axis] == level][:, in_plane]
-        corners = _hull(_corners(rows)) * spacing[in_plane]
+        corners = _hull(_corners(_ends_of_rows(rows))) * spacing[in_plane]
         distance = np.linalg.norm(corners[:, None] - corners[None], axis=2)
         one, other = np.unravel_index(distance.argmax(), distance.shape)
         if best is None or distance.max() > best[0] + 1e-9:
@@ -80,9 +80,17 @@ def measure(mask: NDArray[Any], geometry: Geometry) -> Measurement | None:
     )
 
 
+def _ends_of_rows(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Keep the first and last pixel of each row: the others are inside the hull."""
+    index = index[np.lexsort((index[:, 1], index[:, 0]))]
+    first = np.flatnonzero(np.diff(index[:, 0], prepend=index[0, 0] - 1))
+    last = np.append(first[1:], len(index)) - 1
+    return np.asarray(index[np.concatenate([first, last])])
+
+
 def _corners(index: NDArray[np.int64]) -> NDArray[np.float64]:
     steps = np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]])
-    return np.asarray(np.unique((index[:, None] + steps).reshape(-1, 2), axis=0))
+    return np.asarray((index[:, None] + steps).reshape(-1, 2))
 
 
 def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:

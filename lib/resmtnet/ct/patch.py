@@ -52,9 +52,8 @@ def patch_points(
 
 def voxel_affine(geometry: Geometry, centre_lps_mm: Sequence[float]) -> Tensor:
     """Return the 3 x 4 affine from LPS offsets (x, y, z) of a centre to voxel indices (i, j, k)."""
-    matrix = np.linalg.inv(geometry.direction * np.asarray(geometry.spacing_mm))
     shift = geometry.lps_to_ijk(np.asarray(centre_lps_mm, float))
-    return torch.from_numpy(np.column_stack([matrix, shift]).astype(np.float32))
+    return torch.from_numpy(np.column_stack([geometry.index_per_mm, shift]).astype(np.float32))
 
 
 def axial_affine(spacing_kji_mm: Sequence[float], centre_kji: Sequence[float]) -> Tensor:
