@@ -168,7 +168,7 @@ def test_voxel_order_and_format_do_not_change_the_finding(model, real_ct, tmp_pa
     image = itk.image_from_array(hu)
     image.SetSpacing([float(s) for s in grid.spacing_mm])
     image.SetOrigin([float(o) for o in grid.origin_lps_mm])
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(grid.direction)))
+    image.SetDirection(np.array(grid.direction))
     for suffix in ("nii", "nrrd"):
         itk.imwrite(image, str(tmp_path / f"ct.{suffix}"))
         volumes.append(CTVolume.open(tmp_path / f"ct.{suffix}"))
