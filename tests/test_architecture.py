@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "lib" / "resmtnet"
 
 LAYERS = (
-    {"errors", "characteristics", "findings", "guidelines", "config"},
+    {"errors", "characteristics", "findings", "guidelines", "config", "folders"},
     {"ct"},
     {"network", "data", "readings", "dicom", "evaluation", "candidates"},
     {
@@ -170,14 +170,14 @@ def test_importing_the_package_and_the_command_line_imports_nothing_heavy() -> N
 
 
 def test_importing_the_package_costs_at_most_one_second_more_than_torch() -> None:
-    timed = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-    ours = "import resmtnet; resmtnet.CTVolume, resmtnet.Characterizer"
-    pairs = [
-        (float(run_python(timed.format("import torch"))), float(run_python(timed.format(ours))))
-        for _ in range(3)
-    ]
-    torch_s, ours_s = (min(times) for times in zip(*pairs, strict=True))
-    assert ours_s <= torch_s + 1.0
+    """With both public classes, which are imported when they are first used."""
+    code = (
+        "import time, torch; start = time.perf_counter(); "
+        "import resmtnet; resmtnet.CTVolume, resmtnet.Characterizer; "
+        "print(time.perf_counter() - start)"
+    )
+    best_s = min(float(run_python(code)) for _ in range(4))
+    assert best_s <= 1.0
 
 
 def test_files_of_the_project_hold_no_path_of_a_machine() -> None:

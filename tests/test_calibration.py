@@ -78,4 +78,6 @@ def test_distance_is_a_share_of_the_limit():
 
 def test_probability_follows_slope_and_intercept():
     logits = np.array([[0.0, 1.0]])
-    assert calibration().probability_malignant(logits) == pytest.approx(sigmoid(2.5))
+    assert float(calibration().probability_malignant(logits)[0]) == pytest.approx(
+        float(sigmoid(2.5))
+    )

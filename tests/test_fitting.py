@@ -7,12 +7,14 @@ import pytest
 
 from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.data.archive import Archive
-from resmtnet.errors import ModelError
+from resmtnet.errors import InputError, ModelError
 from resmtnet.experiment import Listener, run_experiment
 from resmtnet.model_store import read_model
 
 CONFIG = TrainingConfig(
-    epochs=30,
+    epochs=80,
+    learning_rate=1e-2,
+    ema_decay=0.9,
     batch_size=8,
     context_variants=1,
     calibration_folds=(0, 1, 2),
@@ -64,3 +66,12 @@ def test_network_that_draws_no_masks_is_not_published(small_archive, tmp_path):
     with pytest.raises(ModelError, match="train for more epochs"):
         run_experiment(small_archive, replace(CONFIG, epochs=1), tmp_path, version="t1")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("resume", "words"), [(False, "give --resume"), (True, "leave out")])
+def test_a_checkpoint_is_neither_overwritten_nor_invented(
+    experiment, small_archive, tmp_path, resume, words
+):
+    out = tmp_path if resume else experiment[0]
+    with pytest.raises(InputError, match=words):
+        run_experiment(small_archive, CONFIG, out, version="t2", resume=resume)

@@ -88,7 +88,7 @@ def test_the_loss_falls(data, tmp_path):
 
 
 def test_three_dimensions_train_too(small_archive, tmp_path):
-    patch = PatchConfig(size_px=24, offsets_mm=(-7, -5, -3, -1, 1, 3, 5, 7))
+    patch = PatchConfig(size_px=24, offsets_mm=tuple(float(z) for z in range(-8, 8)))
     network = replace(CONFIG.network, spatial_dims=3, mask=False)
     config = replace(CONFIG, epochs=1, network=network, patch=patch)
     trainer = Trainer(TrainingSet(small_archive, range(8), config), config, tmp_path)

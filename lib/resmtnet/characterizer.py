@@ -11,10 +11,17 @@ from numpy.typing import ArrayLike
 
 from resmtnet import interpret
 from resmtnet.candidates import find_candidates
-from resmtnet.ct.measure import Measurement, measure
+from resmtnet.ct.measure import measure
 from resmtnet.ct.volume import CTVolume
 from resmtnet.errors import ConfigError, PointError
-from resmtnet.findings import Finding, ModelInfo, Point, findings_document
+from resmtnet.findings import (
+    Characteristic,
+    Finding,
+    ModelInfo,
+    Point,
+    Size,
+    findings_document,
+)
 from resmtnet.guidelines import CONTEXTS, assess
 from resmtnet.inference import Inference, Observation, Sampler
 from resmtnet.masking import VoxelMask, grow, to_voxels
@@ -23,6 +30,9 @@ from resmtnet.model_store import Model, read_model
 AIR_BELOW_HU = -900
 """A click in whose neighbourhood nothing is denser than this is a click on air."""
 NEIGHBOURHOOD_MM = 3.0
+TISSUE_ABOVE_HU = -400
+FILLED_MM, FILLED_SHARE = 10.0, 0.9
+"""Without a mask, a square of this half edge that is tissue to this share is no small nodule."""
 BEYOND_MM = 4.0
 """Height beyond the regressed radius that is looked at first for the mask."""
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
@@ -80,8 +90,7 @@ class Characterizer:
             PointError: a point is not finite or lies outside the CT.
             ConfigError: an unknown context.
         """
-        if context is not None and context not in CONTEXTS:
-            raise ConfigError(f"context {context!r}: allowed are {', '.join(CONTEXTS)}")
+        check_context(context)
         points = [check_point(ct, centre) for centre in centres_mm]
         return self._characterise(ct, points, context, [None] * len(points))
 
@@ -95,6 +104,7 @@ class Characterizer:
             max_candidates: greatest number of findings.
             context: accepted as in a call, and noted in the findings' assumptions.
         """
+        check_context(context)
         candidates = find_candidates(ct, maximum=max_candidates)
         points = [candidate.centre_lps_mm for candidate in candidates]
         return self._characterise(ct, points, context, [c.score for c in candidates])
@@ -179,7 +189,10 @@ class Characterizer:
         calibration, ct = self.model.calibration, sampler.ct
         mask, cut = self.mask(sampler, observation)
         measured = measure(mask.mask, mask.geometry) if mask else None
-        size, size_warnings = interpret.size(observation, measured, calibration)
+        nothing = None if measured else _why_no_nodule(sampler)
+        size, size_warnings = (
+            (Size(), (nothing,)) if nothing else interpret.size(observation, measured, calibration)
+        )
         uncertainty = interpret.uncertainty(observation, calibration)
         outside = uncertainty.out_of_distribution > 1
         logits = observation.outputs["class"]
@@ -205,7 +218,9 @@ class Characterizer:
             size=size,
             characteristics=characteristics,
             uncertainty=uncertainty,
-            guidelines=_guidelines(context, score, characteristics, measured, size),
+            guidelines=_guidelines(
+                context, score, characteristics, size, doubtful=outside or cut or measured is None
+            ),
             candidate_score=score,
             centroid_lps_mm=measured.centroid_lps_mm if measured else None,
             warnings=tuple(warnings),
@@ -225,11 +240,23 @@ def choose_device(device: str | None) -> str:
 
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in device and not index.isdigit()):
         raise ConfigError(f"device {device!r}: allowed are cpu, cuda, cuda:0, ...")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: this PyTorch finds no CUDA device; use cpu")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
+        raise ConfigError(f"device {device!r}: this PyTorch finds {count} CUDA devices; use cpu")
     return device
+
+
+def check_context(context: str | None) -> None:
+    """Refuse an unknown guideline context.
+
+    Raises:
+        ConfigError: listing those allowed.
+    """
+    if context is not None and context not in CONTEXTS:
+        raise ConfigError(f"context {context!r}: allowed are {', '.join(CONTEXTS)}")
 
 
 def check_point(ct: CTVolume, centre_mm: ArrayLike) -> Point:
@@ -263,30 +290,44 @@ def _input_warnings(sampler: Sampler) -> list[str]:
     warnings = list(crop.warnings)
     if crop.outside:
         warnings.append("part of the surroundings lies outside the CT and was taken as air")
+    return warnings
+
+
+def _why_no_nodule(sampler: Sampler) -> str | None:
+    """Return why sizes would mean nothing where no mask was found, or None if they may."""
     near = sampler.ct.crop(sampler.centre_lps_mm, 2 * NEIGHBOURHOOD_MM).hu
     if near.max() < AIR_BELOW_HU:
-        warnings.append(
-            f"nothing but air within {NEIGHBOURHOOD_MM:.0f} mm of the point: no nodule here"
+        return f"nothing but air within {NEIGHBOURHOOD_MM:.0f} mm of the point: no nodule here"
+    wide = sampler.ct.crop(sampler.centre_lps_mm, (2 * FILLED_MM, 2 * FILLED_MM, 1.0)).hu
+    if np.mean(wide > TISSUE_ABOVE_HU) > FILLED_SHARE:
+        return (
+            f"tissue fills {2 * FILLED_MM:.0f} mm around the point: a mass larger than the patch, "
+            "or no nodule; it is not measured"
         )
-    return warnings
+    return None
 
 
 def _guidelines(
     context: str | None,
     score: float | None,
-    characteristics: Mapping[str, Any],
-    measured: Measurement | None,
-    size: Any,
+    characteristics: Mapping[str, Characteristic],
+    size: Size,
+    *,
+    doubtful: bool,
 ) -> dict[str, Any]:
     if context is None:
         return NO_GUIDELINES
-    if score is not None:
-        note = "an unconfirmed candidate gets no category"
+    if score is not None or doubtful:
+        note = (
+            "an unconfirmed candidate gets no category"
+            if score is not None
+            else "no category: the finding is unlike the training data, or not measured whole"
+        )
         return {**NO_GUIDELINES, "context": context, "assumptions": [note]}
     return assess(
         context,
         characteristics["texture"].probabilities,
-        measured.mean_diameter_mm if measured else None,
+        size.mean_diameter_mm,
         size.interval_90.get("mean_diameter_mm"),
         size.solid_component_mm,
     ).to_json()

@@ -31,6 +31,21 @@ class PatchConfig:
     hu_high: float = 400.0
     """HU mapped to 1; higher values are clipped."""
 
+    def __post_init__(self) -> None:
+        _check(
+            self.size_px >= 16 and self.size_px % 8 == 0,
+            f"size_px is {self.size_px}; a multiple of 8 from 16 on is needed",
+        )
+        _check(bool(self.offsets_mm), "offsets_mm is empty; at least one slice is needed")
+        _check(
+            self.pixel_mm > 0 and self.mask_step_mm > 0,
+            f"pixel_mm {self.pixel_mm}, mask_step_mm {self.mask_step_mm}; both must be above 0",
+        )
+        _check(
+            self.hu_low < self.hu_high,
+            f"hu_low is {self.hu_low}, hu_high {self.hu_high}; the first must be the lower",
+        )
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -54,6 +69,23 @@ class NetworkConfig:
     """Mask decoder; off for ablation."""
     branches: tuple[str, ...] = ("classification", "regression")
     """Branches that exist; one alone is the single-task ablation."""
+
+    def __post_init__(self) -> None:
+        known = ("classification", "regression")
+        _check(
+            bool(self.branches) and set(self.branches) <= set(known),
+            f"branches are {self.branches}; allowed are one or both of {known}",
+        )
+        _check(self.spatial_dims in (2, 3), f"spatial_dims is {self.spatial_dims}; allowed: 2, 3")
+        _check(
+            len(self.widths) == 3 and min(self.widths) > 0,
+            f"widths are {self.widths}; three numbers above 0 are needed",
+        )
+        _check(
+            self.branch_blocks > 0 and self.hidden > 0 and 0 <= self.dropout < 1,
+            f"branch_blocks {self.branch_blocks}, hidden {self.hidden}, dropout {self.dropout}; "
+            "the first two must be above 0, the last from 0 to below 1",
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +166,23 @@ class TrainingConfig:
     patch: PatchConfig = field(default_factory=PatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "context_variants"):
+            _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; above 0 is needed")
+        _check(0 <= self.mask_share <= 1, f"mask_share is {self.mask_share}; allowed are 0 to 1")
+        slices = len(self.patch.offsets_mm)
+        if self.network.spatial_dims == 3:
+            _check(
+                slices >= 16 and slices % 8 == 0 and not self.network.mask,
+                f"spatial_dims 3 with {slices} offsets_mm and mask {self.network.mask}; it needs "
+                "a multiple of 8 from 16 on, and mask false",
+            )
+
+
+def _check(valid: bool, problem: str) -> None:
+    if not valid:
+        raise ConfigError(problem)
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -12,13 +12,15 @@ from resmtnet.config import TrainingConfig
 from resmtnet.data.archive import Archive
 from resmtnet.data.dataset import TrainingSet
 from resmtnet.data.splits import split_by_fold
+from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.evaluator import case_of
 from resmtnet.findings import ModelInfo
 from resmtnet.fitting import fit_calibration
-from resmtnet.model_store import write_model
+from resmtnet.folders import check_place
+from resmtnet.model_store import MANIFEST, write_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.training import Progress, Trainer
+from resmtnet.training import CHECKPOINT, Progress, Trainer
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,14 @@ def run_experiment(
     Raises:
         ArchiveError: the archive cannot be split as the configuration asks.
         ConfigError: the checkpoint was made with another configuration.
+        InputError: `out` holds a checkpoint and `resume` is off, or the other way round.
     """
+    if resume != (out / CHECKPOINT).is_file():
+        raise InputError(
+            f"{out} holds {'no checkpoint: leave out' if resume else 'a checkpoint: give'} "
+            "--resume, or choose another --out"
+        )
+    check_place(out / "model", MANIFEST)
     split = split_by_fold(archive.nodules, config.calibration_folds)
     trainer = Trainer(TrainingSet(archive, split.train, config), config, out, device)
     if resume:

@@ -37,7 +37,7 @@ Tell = Callable[[int, int], None]
 
 MASK_THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 FEWEST_MASKS = 10
-"""Masks from which the constants of the sizes can be fitted."""
+"""Nodules with (or without) a mask from which constants can be fitted."""
 MEASURED = (
     "long_axis_mm",
     "short_axis_mm",
@@ -155,7 +155,7 @@ def _fit(held: Sequence[_Held], embeddings: Array, baselines: dict[str, Any]) ->
         mask_threshold=threshold,
         score_quantile=_fit_score(held),
         size_quantiles={n: _fit_size(held, n, threshold, sigma) for n in MEASURED},
-        regressed_quantiles={t.name: _fit_regressed(held, t.name, sigma) for t in SIZES},
+        regressed_quantiles={t.name: _fit_regressed(held, t.name, threshold, sigma) for t in SIZES},
         ood_limit=float(np.quantile(distances, OOD_QUANTILE)),
         baselines=baselines,
         embedding_mean=mean,
@@ -202,6 +202,10 @@ def _fit_size(held: Sequence[_Held], name: str, threshold: float, sigma: Array) 
     return fit_size_quantile(measured, truth, spread * exponent)
 
 
-def _fit_regressed(held: Sequence[_Held], name: str, sigma: Array) -> float:
-    measured = np.exp([h.observation.outputs[name][0] for h in held])
-    return fit_size_quantile(measured, np.array([h.truth[name] for h in held]), sigma)
+def _fit_regressed(held: Sequence[_Held], name: str, threshold: float, sigma: Array) -> float:
+    """Fit on the nodules without a mask, for which alone the regression is shown."""
+    without = [n for n, h in enumerate(held) if h.measured[threshold] is None]
+    rows = without if len(without) >= FEWEST_MASKS else list(range(len(held)))
+    measured = np.exp([held[n].observation.outputs[name][0] for n in rows])
+    truth = np.array([held[n].truth[name] for n in rows])
+    return fit_size_quantile(measured, truth, sigma[rows])

@@ -15,7 +15,9 @@ from resmtnet.ct.geometry import Geometry
 STEP_MM = 8.0
 """Height by which the search goes on where the nodule does."""
 MOST_REACH_MM = 40.0
-"""Height beyond which the nodule counts as larger than the patch."""
+"""Height beyond which nothing is looked at."""
+RIM_PX = 2
+"""A mask that comes so near to the patch's edge counts as cut by it."""
 NEAR_MM, FAR_MM = 3.0, 6.0
 """The nodule is the largest component within NEAR_MM of the click, else within FAR_MM."""
 
@@ -32,7 +34,7 @@ class PatchMask:
     low: int
     """Level of the first slice, in steps from the click."""
     cut: bool
-    """The nodule reaches the edge of what could be looked at."""
+    """The nodule comes to the edge of what could be looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ def grow(
             further = min(high + chunk, limit)
             probability = np.concatenate([probability, levels(high + 1, further)])
             high = further
-    rim = component[:, [0, -1]].any() or component[:, :, [0, -1]].any()
+    inner = slice(RIM_PX, config.size_px - RIM_PX)
+    rim = component.sum() > component[:, inner, inner].sum()
     cut = bool(rim or component[0].any() or component[-1].any())
     return PatchMask(np.where(_with_fringe(component), probability, 0), low, cut)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from resmtnet.calibration import Calibration
 from resmtnet.config import TrainingConfig
 from resmtnet.errors import ConfigError, ModelError
 from resmtnet.findings import ModelInfo
+from resmtnet.folders import published
 from resmtnet.network.resmtnet import ResMTNet
 
 SCHEMA = "resmtnet.model/1"
@@ -29,6 +29,7 @@ WEIGHTS, CONFIG, CALIBRATION, SPREAD = (
     "calibration.json",
     "embedding_spread.safetensors",
 )
+MANIFEST = "manifest.json"
 FILES = (WEIGHTS, CONFIG, CALIBRATION, SPREAD)
 
 
@@ -49,7 +50,7 @@ def default_model_dir() -> Path:
         return Path(named)
     here = Path(__file__).resolve().parent
     checkout = here.parents[1] / "model"
-    return checkout if (checkout / "manifest.json").is_file() else here / "shipped_model"
+    return checkout if (checkout / MANIFEST).is_file() else here / "shipped_model"
 
 
 def read_model(folder: str | Path | None = None, device: str = "cpu") -> Model:
@@ -84,7 +85,7 @@ def verify(folder: Path) -> dict[str, Any]:
         ModelError: naming the first file that is missing or differs.
     """
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder} holds no model (manifest.json: {error}); give a folder written by "
@@ -115,27 +116,25 @@ def write_model(
     """Write a model; the folder appears, or is replaced, only when it is complete."""
     from safetensors.torch import save_file
 
-    draft = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file({k: v.cpu().contiguous() for k, v in weights.items()}, draft / WEIGHTS)
-    (draft / CONFIG).write_text(json.dumps(configs.to_dict(config), indent=1) + "\n")
-    values, spread = calibration.to_json()
-    (draft / CALIBRATION).write_text(json.dumps(values, indent=1) + "\n")
-    save_file({k: torch.from_numpy(v).contiguous() for k, v in spread.items()}, draft / SPREAD)
-    files = {name: _sha256(draft / name) for name in FILES}
-    manifest: dict[str, Any] = {
-        "schema": SCHEMA,
-        "name": NAME,
-        "version": version,
-        "sha256": _sha256_of_table(files),
-        "files": files,
-        "provenance": dict(provenance),
-    }
-    (draft / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(draft, folder)
+    with published(folder, MANIFEST) as draft:
+        save_file({k: v.cpu().contiguous() for k, v in weights.items()}, draft / WEIGHTS)
+        (draft / CONFIG).write_text(json.dumps(configs.to_dict(config), indent=1) + "\n")
+        values, spread = calibration.to_json()
+        (draft / CALIBRATION).write_text(json.dumps(values, indent=1) + "\n")
+        arrays = {k: torch.from_numpy(v).contiguous() for k, v in spread.items()}
+        save_file(arrays, draft / SPREAD)
+        for name in FILES:
+            (draft / name).chmod(0o644)  # safetensors makes them private
+        files = {name: _sha256(draft / name) for name in FILES}
+        manifest: dict[str, Any] = {
+            "schema": SCHEMA,
+            "name": NAME,
+            "version": version,
+            "sha256": _sha256_of_table(files),
+            "files": files,
+            "provenance": dict(provenance),
+        }
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return ModelInfo(NAME, version, manifest["sha256"])
 
 

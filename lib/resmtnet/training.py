@@ -20,6 +20,8 @@ from resmtnet.errors import ConfigError
 from resmtnet.network.losses import joint_loss, mask_loss
 from resmtnet.network.resmtnet import ResMTNet
 
+CHECKPOINT = "checkpoint.pt"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -69,7 +71,7 @@ class Trainer:
         Raises:
             ConfigError: the checkpoint was made with another configuration.
         """
-        path = self.out / "checkpoint.pt"
+        path = self.out / CHECKPOINT
         if not path.is_file():
             return False
         state = torch.load(path, weights_only=True, map_location=self.device)
@@ -95,9 +97,9 @@ class Trainer:
             "epoch": self.epoch,
             "history": self.history,
         }
-        draft = self.out / "checkpoint.pt.partial"
+        draft = self.out / f"{CHECKPOINT}.partial"
         torch.save(state, draft)
-        os.replace(draft, self.out / "checkpoint.pt")
+        os.replace(draft, self.out / CHECKPOINT)
         with (self.out / "history.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.history[0]))
             writer.writeheader()

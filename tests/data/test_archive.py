@@ -7,7 +7,7 @@ import pytest
 
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive
-from resmtnet.errors import ArchiveError
+from resmtnet.errors import ArchiveError, InputError
 
 
 def test_what_was_written_is_read(small_archive, tmp_path):
@@ -76,3 +76,12 @@ def test_a_source_that_fails_leaves_the_old_archive(copy):
     with pytest.raises(OSError, match="disk gone"):
         archive.write(copy, failing(), {})
     assert len(Archive.open(copy, verify=True).nodules) == 24
+
+
+def test_a_folder_of_something_else_is_left_alone(small_archive, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    nodule = small_archive.nodules[0]
+    crop = (nodule, small_archive.voxels_hu(nodule), small_archive.mask(nodule))
+    with pytest.raises(InputError, match="not replaced"):
+        archive.write(tmp_path, [crop], {})
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"

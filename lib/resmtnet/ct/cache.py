@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from resmtnet.errors import ConfigError
+
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
@@ -66,6 +68,16 @@ class MemoryCache(Generic[Key, Value]):
                 self._bytes -= self._entries.popitem(last=False)[1][1]
 
 
+def _limit_bytes() -> int:
+    given = os.environ.get("RESMTNET_CACHE_BYTES", str(_DEFAULT_LIMIT_BYTES))
+    if not given.isdigit():
+        raise ConfigError(
+            f"RESMTNET_CACHE_BYTES is {given!r}; a whole number of bytes is needed, such as "
+            f"{_DEFAULT_LIMIT_BYTES}"
+        )
+    return int(given)
+
+
 def cache_folder() -> Path:
     """Where decompressed volumes are kept: RESMTNET_CACHE_DIR, else ~/.cache/resmtnet."""
     folder = os.environ.get("RESMTNET_CACHE_DIR")
@@ -88,7 +100,7 @@ class VolumeCache:
         """
         self.folder = folder or cache_folder() / "volumes"
         if limit_bytes is None:
-            limit_bytes = int(os.environ.get("RESMTNET_CACHE_BYTES", _DEFAULT_LIMIT_BYTES))
+            limit_bytes = _limit_bytes()
         self.limit_bytes = limit_bytes
 
     def get(

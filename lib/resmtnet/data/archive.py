@@ -16,8 +16,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +26,10 @@ from numpy.typing import NDArray
 
 from resmtnet.characteristics import LIDC_RATINGS
 from resmtnet.errors import ArchiveError
+from resmtnet.folders import check_place, published
 
 SCHEMA = "resmtnet.archive/1"
+HEAD = "archive.json"
 FILES = ("nodules.csv", "voxels.npy", "masks.npy")
 
 
@@ -93,7 +93,7 @@ class Archive:
         """
         path = Path(path)
         try:
-            head = json.loads((path / "archive.json").read_text())
+            head = json.loads((path / HEAD).read_text())
         except (OSError, ValueError) as error:
             raise ArchiveError(
                 f"{path}: no readable archive.json; make an archive by `resmtnet prepare` ({error})"
@@ -141,9 +141,7 @@ def write(
     Returns:
         Number of nodules written.
     """
-    draft = path.with_name(path.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+    check_place(path, HEAD)
     rows: list[dict[str, str]] = []
     voxels: list[NDArray[np.int16]] = []
     masks: list[NDArray[np.uint8]] = []
@@ -154,20 +152,21 @@ def write(
         masks.append(mask.ravel())
         offset += hu.size
     if not rows:
-        shutil.rmtree(draft)
         raise ArchiveError(f"{path}: the source holds no usable nodule, nothing was written")
-    with (draft / "nodules.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    np.save(draft / "voxels.npy", np.concatenate(voxels))
-    np.save(draft / "masks.npy", np.concatenate(masks))
-    sums = {name: _sha256(draft / name) for name in FILES}
-    head = {"schema": SCHEMA, "sha256": sums, "nodules": len(rows), "provenance": dict(provenance)}
-    (draft / "archive.json").write_text(json.dumps(head, indent=1))
-    if path.exists():
-        shutil.rmtree(path)
-    os.replace(draft, path)
+    with published(path, HEAD) as draft:
+        with (draft / "nodules.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        np.save(draft / "voxels.npy", np.concatenate(voxels))
+        np.save(draft / "masks.npy", np.concatenate(masks))
+        head = {
+            "schema": SCHEMA,
+            "sha256": {name: _sha256(draft / name) for name in FILES},
+            "nodules": len(rows),
+            "provenance": dict(provenance),
+        }
+        (draft / HEAD).write_text(json.dumps(head, indent=1))
     return len(rows)
 
 

@@ -28,7 +28,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from resmtnet.characteristics import Branch, branch_tasks
 from resmtnet.config import NetworkConfig
-from resmtnet.errors import ConfigError
 
 BRANCHES: tuple[Branch, ...] = ("classification", "regression")
 
@@ -139,15 +138,6 @@ class ResMTNet(nn.Module):
         super().__init__()
         self.config = config
         self.names = tuple(branch for branch in BRANCHES if branch in config.branches)
-        if (
-            not self.names
-            or len(self.names) != len(config.branches)
-            or config.spatial_dims not in (2, 3)
-        ):
-            raise ConfigError(
-                f"branches {config.branches}, spatial_dims {config.spatial_dims}: "
-                f"allowed are one or both of {BRANCHES}, and 2 or 3"
-            )
         d, (w0, w1, w2), residual = config.spatial_dims, config.widths, config.residual
         self.stem = nn.Sequential(conv(d, 2**d, w0, 3), norm(d, w0), nn.ReLU())
         self.shared1 = Block(d, w0, w0, 1, residual)
