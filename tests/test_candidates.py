@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -191,14 +189,8 @@ def test_nodules_of_the_phantom_of_6_to_20_mm_are_among_the_first_10() -> None:
 
 
 @pytest.mark.real_data
-def test_smoke_the_nodule_of_one_real_ct_is_among_the_first_3(tmp_path: Path) -> None:
+def test_smoke_the_nodule_of_one_real_ct_is_among_the_first_3(real_ct: Path) -> None:
     """One CT: a smoke test, not a recall figure."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    packed = Path(os.environ.get("RESMTNET_DATA", default)) / "ct" / "LIDC-IDRI-0001.tar.xz"
-    if not packed.exists():
-        pytest.skip(f"no {packed}; RESMTNET_DATA names the folder with the data")
-    with tarfile.open(packed) as archive:
-        archive.extractall(tmp_path, filter="data")
-    found = find_candidates(CTVolume.open(tmp_path / "LIDC-IDRI-0001"), maximum=10)
+    found = find_candidates(CTVolume.open(real_ct), maximum=10)
     distance_mm, _ = _nearest(found[:3], (56.2, 86.2, -115.9))
     assert distance_mm < 5

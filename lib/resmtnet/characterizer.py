@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from resmtnet import interpret
-from resmtnet.candidates import find_candidates
 from resmtnet.ct.measure import measure
 from resmtnet.ct.volume import CTVolume
 from resmtnet.errors import ConfigError, PointError
@@ -104,6 +103,8 @@ class Characterizer:
             max_candidates: greatest number of findings.
             context: accepted as in a call, and noted in the findings' assumptions.
         """
+        from resmtnet.candidates import find_candidates  # scipy costs 0.5 s that a click has not
+
         check_context(context)
         candidates = find_candidates(ct, maximum=max_candidates)
         points = [candidate.centre_lps_mm for candidate in candidates]

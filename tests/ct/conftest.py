@@ -9,9 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +64,12 @@ def _write_series(
     paths = []
     for k, plane in enumerate(hu):
         meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = CT_IMAGE
+        meta.MediaStorageSOPClassUID = CTImageStorage
         meta.MediaStorageSOPInstanceUID = generate_uid()
         meta.TransferSyntaxUID = syntax
         path = folder / f"image{names[k]:03d}.dcm"
         ds = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-        ds.SOPClassUID = CT_IMAGE
+        ds.SOPClassUID = CTImageStorage
         ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
         ds.Modality = "CT"
         ds.SeriesDescription = "Thorax"

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     RLELossless,
 )
@@ -42,6 +44,79 @@ def test_rle_gives_the_same_hu(
         dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         dataset.save_as(path)
     assert np.array_equal(CTVolume.open(tmp_path).array(), small_hu)
+
+
+def _twelve_of_16_bits(stored_type: str, high_bit: int) -> Callable[[Dataset, int], None]:
+    """Keeps 12 bits of each word, up to a high bit, and fills the others with noise."""
+
+    def edit(ds: Dataset, k: int) -> None:
+        words = np.frombuffer(ds.PixelData, stored_type).astype(np.int64)
+        noise = np.random.default_rng(k).integers(0, 2**16, words.shape)
+        mask = 0xFFF << (high_bit - 11)
+        mixed = (words << (high_bit - 11)) & mask | noise & ~mask
+        ds.PixelData = mixed.astype(np.uint16).astype(f"{stored_type[0]}u2").tobytes()
+        ds.BitsStored, ds.HighBit = 12, high_bit
+
+    return edit
+
+
+@pytest.mark.parametrize(("sign", "intercept"), [("u", -1024.0), ("i", 0.0)])
+@pytest.mark.parametrize("high_bit", [11, 13, 15])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+def test_only_the_stored_bits_of_a_word_count(
+    tmp_path: Path,
+    small_hu: np.ndarray,
+    write_series: WriteSeries,
+    sign: str,
+    intercept: float,
+    high_bit: int,
+    syntax: str,
+) -> None:
+    stored_type = f"{'>' if syntax == ExplicitVRBigEndian else '<'}{sign}2"
+    edit = _twelve_of_16_bits(stored_type, high_bit)
+    write_series(
+        tmp_path,
+        small_hu,
+        stored_type=stored_type,
+        intercept=intercept,
+        syntax=syntax,
+        edit=edit,
+    )
+    assert np.array_equal(CTVolume.open(tmp_path).array(), small_hu)
+
+
+@pytest.mark.parametrize(("stored_type", "intercept"), [("<u2", -1024.0), ("<i2", 0.0)])
+def test_12_bits_with_an_overlay_above_them_are_read_as_itk_does(
+    tmp_path: Path,
+    small_hu: np.ndarray,
+    write_series: WriteSeries,
+    stored_type: str,
+    intercept: float,
+) -> None:
+    import itk
+
+    edit = _twelve_of_16_bits(stored_type, high_bit=11)
+    paths = write_series(
+        tmp_path, small_hu, stored_type=stored_type, intercept=intercept, edit=edit
+    )
+    hu = CTVolume.open(tmp_path).array()
+    for path, plane in zip(paths, hu, strict=True):
+        image = itk.imread(str(path), imageio=itk.GDCMImageIO.New())
+        assert np.array_equal(np.squeeze(itk.array_from_image(image)), plane)
+
+
+@pytest.mark.parametrize(("stored", "high"), [(0, 11), (17, 16), (12, 10), (12, 16)])
+def test_bits_that_do_not_fit_the_word_are_an_error_that_names_the_file(
+    tmp_path: Path, small_hu: np.ndarray, write_series: WriteSeries, stored: int, high: int
+) -> None:
+    def edit(ds: Dataset, k: int) -> None:
+        ds.BitsStored, ds.HighBit = stored, high
+
+    write_series(tmp_path, small_hu, edit=edit)
+    with pytest.raises(VolumeError, match=r"image000\.dcm: BitsStored"):
+        CTVolume.open(tmp_path).array()
 
 
 @pytest.fixture

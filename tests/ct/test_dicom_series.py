@@ -255,6 +255,34 @@ def test_a_truncated_file_is_named(
         CTVolume.open(tmp_path)
 
 
+def test_a_bad_file_beside_a_series_does_not_keep_its_files_from_opening_it(
+    tmp_path: Path, small_hu: np.ndarray, write_series: WriteSeries
+) -> None:
+    path = write_series(tmp_path, small_hu)[2]
+    (tmp_path / "other.dcm").write_bytes(bytes(128) + b"DICM\x02\x00")
+    ct = CTVolume.open(path)
+    assert np.array_equal(ct.array(), small_hu)
+    assert len(ct.warnings) == 1
+    assert "other.dcm" in ct.warnings[0]
+    with pytest.raises(VolumeError, match=r"other\.dcm"):
+        CTVolume.open(tmp_path)
+
+
+def test_a_truncated_file_blocks_its_own_series_only(
+    tmp_path: Path, small_hu: np.ndarray, write_series: WriteSeries
+) -> None:
+    good = write_series(tmp_path, small_hu, series_uid="1.2.3")
+    bad = write_series(tmp_path, small_hu, series_uid="1.2.4", order=list(range(10, 16)))
+    bad[3].write_bytes(bad[3].read_bytes()[:-10])
+    ct = CTVolume.open(good[0])
+    assert np.array_equal(ct.array(), small_hu)
+    assert ct.warnings == ()
+    with pytest.raises(VolumeError, match=r"image013\.dcm is truncated"):
+        CTVolume.open(bad[0])
+    with pytest.raises(SeveralSeriesError, match="2 series"):
+        CTVolume.open(tmp_path)
+
+
 def test_an_empty_folder_and_one_without_dicom_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match="is empty"):
         CTVolume.open(tmp_path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tarfile
 import time
 from pathlib import Path
 
@@ -17,23 +15,11 @@ pytestmark = pytest.mark.real_data
 NODULE_LPS_MM = (56.2, 86.2, -115.9)
 
 
-@pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    default = Path(__file__).parents[2].parent / "shared" / "data"
-    archive = Path(os.environ.get("RESMTNET_DATA", default)) / "ct" / "LIDC-IDRI-0001.tar.xz"
-    if not archive.exists():
-        pytest.skip(f"{archive} is not there; set RESMTNET_DATA to the folder of the LIDC data")
-    folder = tmp_path_factory.mktemp("lidc")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    return next(path for path in folder.iterdir() if path.is_dir())
-
-
-def test_the_volume_is_that_of_itk(series: Path) -> None:
+def test_the_volume_is_that_of_itk(real_ct: Path) -> None:
     import itk
 
-    ct = CTVolume.open(series)
-    names = itk.GDCMSeriesFileNames.New(Directory=str(series))
+    ct = CTVolume.open(real_ct)
+    names = itk.GDCMSeriesFileNames.New(Directory=str(real_ct))
     image = itk.imread(list(names.GetFileNames(names.GetSeriesUIDs()[0])))
     assert np.array_equal(ct.array(), itk.array_from_image(image))
     for ijk in [(0, 0, 0), (511, 0, 0), (0, 511, 132)]:
@@ -42,13 +28,13 @@ def test_the_volume_is_that_of_itk(series: Path) -> None:
     assert ct.warnings == ()
 
 
-def test_a_crop_is_read_without_the_rest(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crop_is_read_without_the_rest(real_ct: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     decode = dicom_series.decode
     monkeypatch.setattr(dicom_series, "decode", lambda h: decoded.append(h) or decode(h))
-    CTVolume.open(series)  # page cache
+    CTVolume.open(real_ct)  # page cache
     started = time.perf_counter()
-    ct = CTVolume.open(series)
+    ct = CTVolume.open(real_ct)
     indexed = time.perf_counter()
     crop = ct.crop(NODULE_LPS_MM, 64.0)
     read = time.perf_counter()

@@ -163,12 +163,14 @@ def write_image() -> Callable[[Path], Path]:
 def write_series() -> Callable[..., str]:
     """Writes the small CT as a DICOM series into a folder, and returns its UID."""
 
-    def write(folder: Path, modality: str = "CT", slices: int = SIZE_IJK[2]) -> str:
+    def write(
+        folder: Path, modality: str = "CT", slices: int = SIZE_IJK[2], uid: str | None = None
+    ) -> str:
         folder.mkdir(parents=True, exist_ok=True)
-        uid, study = generate_uid(), generate_uid()
+        uid, study = uid or generate_uid(), generate_uid()
         for k in range(slices):
             _slice_file(_voxels()[k], k, uid, study, modality).save_as(
-                folder / f"{uid[-6:]}-{k:03}", write_like_original=False
+                folder / f"s{Path(uid).name[-6:]}-{k:03}", write_like_original=False
             )
         return str(uid)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import itk
 import numpy as np
+import pydicom
 import pytest
 
 from resmtnet.ct import CTVolume
@@ -113,6 +114,17 @@ def test_a_header_with_a_data_file_is_downloaded_as_one_file(
     assert np.array_equal(read_array(path)[0], voxels)
 
 
+def test_a_data_file_that_changes_is_downloaded_as_it_is_now(
+    studies: Path, open_store: Any, write_image: Any, read_array: Any, voxels: np.ndarray
+) -> None:
+    path = write_image(studies / "ct.mhd")
+    store = open_store()
+    store.get_image_uri("ct")
+    with path.with_suffix(".raw").open("r+b") as file:
+        file.write((voxels + 1).astype("<i2").tobytes())
+    assert np.array_equal(read_array(store.get_image_uri("ct"))[0], voxels + 1)
+
+
 def test_a_series_that_changes_is_converted_again(
     studies: Path, open_store: Any, write_series: Any
 ) -> None:
@@ -154,6 +166,60 @@ def test_series_that_are_copied_in_or_taken_out_are_seen(
     for path in (studies / "later" / "series").iterdir():
         path.unlink()
     assert store.list_images() == []
+
+
+@pytest.mark.parametrize("uid", ["../../../../escaped", "1.2/3", "..", "1.2 3", "1." * 40 + "1"])
+def test_a_series_whose_uid_is_none_is_not_listed_and_said(
+    studies: Path,
+    open_store: Any,
+    write_series: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    uid: str,
+) -> None:
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.IGNORE)
+    monkeypatch.setattr(pydicom.config.settings, "writing_validation_mode", pydicom.config.IGNORE)
+    write_series(studies / "a", uid=uid)
+    store = open_store()
+    assert store.list_images() == []
+    assert store.get_image_uri(uid) == ""
+    assert f"{uid!r} is no UID" in caplog.text
+
+
+def _move(files: list[Path], folder: Path) -> None:
+    folder.mkdir()
+    for file in files:
+        file.rename(folder / file.name)
+
+
+@pytest.mark.parametrize("moved", [1, 6, 11])
+def test_a_series_spread_over_folders_is_refused_and_said_and_keeps_its_labels(
+    studies: Path, open_store: Any, write_series: Any, write_image: Any, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, moved: int,
+) -> None:  # fmt: skip
+    uid = write_series(studies / "a")
+    store = open_store()
+    store.save_label(uid, str(write_image(tmp_path / "label.nrrd")), "final", {"by": "me"})
+    _move(sorted((studies / "a").iterdir())[:moved], studies / "b")
+    assert store.list_images() == [uid]
+    with pytest.raises(Refusal, match="spread over 2 folders") as caught:
+        store.volume_path(uid)
+    assert caught.value.status_code == 400
+    assert status(store.get_image_uri, uid) == 400
+    assert "spread over 2 folders" in caplog.text
+    assert store.get_label_info(uid, "final")["by"] == "me"
+
+
+def test_a_series_in_one_folder_and_copies_of_its_files_in_another_are_one_image(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    uid = write_series(studies / "b")
+    (studies / "a").mkdir()
+    for file in sorted((studies / "b").iterdir())[:3]:
+        (studies / "a" / file.name).write_bytes(file.read_bytes())
+    store = open_store()
+    assert store.list_images() == [uid]
+    assert CTVolume.open(store.volume_path(uid)).geometry.size_ijk == (24, 20, 12)
 
 
 def test_a_link_that_leads_back_is_followed_once(

@@ -186,6 +186,17 @@ def test_a_series_is_opened_again_when_a_file_is_added(
     assert opened(shared, file) is not first
 
 
+def test_a_header_whose_data_file_changes_is_read_as_it_is_now(
+    fake: Any, tmp_path: Path, write_image: Callable[[Path], Path], voxels: np.ndarray
+) -> None:
+    path = write_image(tmp_path / "ct.mhd")
+    shared = SharedCharacterizer(fake, AppSettings())
+    assert np.array_equal(shared.open(path).array(), voxels)
+    with path.with_suffix(".raw").open("r+b") as file:
+        file.write((voxels + 1).astype("<i2").tobytes())
+    assert np.array_equal(shared.open(path).array(), voxels + 1)
+
+
 @pytest.mark.parametrize(("kept", "same"), [(0, False), (1, False), (2, True)])
 def test_as_many_cts_stay_open_as_the_settings_say(
     fake: Any, tmp_path: Path, write_image: Callable[[Path], Path], kept: int, same: bool
@@ -211,6 +222,22 @@ def test_many_requests_at_once_are_all_answered(tasks: Any, image: str, read_arr
 def test_warm_up_runs_the_model_in_the_background(fake: Any) -> None:
     SharedCharacterizer(fake, AppSettings()).start_warm_up().join(20)
     assert fake.warmed == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "before", "after"), [(8, 8, 4), (1, 2, 1), (None, 2, 1), (8, 3, 3)]
+)
+def test_torch_leaves_half_of_the_cores_and_never_takes_more_than_it_was_given(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, cores: int | None, before: int, after: int
+) -> None:
+    kept = torch.get_num_threads()
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    try:
+        torch.set_num_threads(before)
+        SharedCharacterizer(fake, AppSettings())
+        assert torch.get_num_threads() == after
+    finally:
+        torch.set_num_threads(kept)
 
 
 def test_batch_inference_works_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

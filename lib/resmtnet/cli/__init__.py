@@ -82,6 +82,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Entry point `resmtnet`."""
+    # OpenMP's threads wait by spinning, which makes PyTorch ten times slower wherever another
+    # process wants a core; it reads this when PyTorch is loaded, which no command has done yet.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         code = run()
         sys.stdout.flush()

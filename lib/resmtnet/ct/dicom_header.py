@@ -6,6 +6,7 @@ endian, deflated, no preamble, damaged) is left to pydicom, which is ten times s
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+"""SOPClassUID of classic CT."""
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 _TEXT = {
     0x00080016: "SOPClassUID",
@@ -37,6 +43,8 @@ _UNSIGNED_SHORT = {
     0x00280010: "Rows",
     0x00280011: "Columns",
     0x00280100: "BitsAllocated",
+    0x00280101: "BitsStored",
+    0x00280102: "HighBit",
     0x00280103: "PixelRepresentation",
 }
 _WANTED = _TEXT | _UNSIGNED_SHORT
@@ -95,6 +103,16 @@ class Header:
                 "the file is damaged or incomplete."
             )
         return numbers
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID (PS3.5, 9.1), and so also a safe file name.
+
+    Example:
+        >>> is_uid("1.2.840.10008.1.2"), is_uid("../1.2")
+        (True, False)
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 def is_dicom_file(path: Path) -> bool:

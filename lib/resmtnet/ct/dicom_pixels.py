@@ -52,7 +52,8 @@ def decode(header: Header) -> StoredSlice:
         if header.transfer_syntax in _PYDICOM_DECODES:
             from pydicom import dcmread
 
-            stored = StoredSlice(dcmread(header.path, force=True).pixel_array, slope, intercept)
+            words = dcmread(header.path, force=True).pixel_array
+            stored = StoredSlice(_stored_bits(header, words), slope, intercept)
         else:
             stored = StoredSlice(_read_with_itk(header), 1.0, 0.0)
     except VolumeError:
@@ -83,7 +84,23 @@ def _read_native(header: Header, shape: tuple[int, int]) -> NDArray[Any]:
         data = file.read(count) or b""
     if len(data) < count:
         raise truncated(header, len(data), count)
-    return np.frombuffer(data, dtype=f"<{kind}{bits // 8}").reshape(shape)
+    return _stored_bits(header, np.frombuffer(data, f"<{kind}{bits // 8}").reshape(shape))
+
+
+def _stored_bits(header: Header, words: NDArray[Any]) -> NDArray[Any]:
+    """The values in words whose other bits (overlays, padding) mean nothing; PS3.5, 8.1.1."""
+    allocated = 8 * words.dtype.itemsize
+    stored = int(header.number("BitsStored", default=allocated))
+    high = int(header.number("HighBit", default=stored - 1))
+    if not 0 < stored <= high + 1 <= allocated:
+        raise VolumeError(
+            f"{header.path.name}: BitsStored {stored} and HighBit {high} do not fit in "
+            f"{allocated} bits; the header is damaged."
+        )
+    if stored == allocated:
+        return words
+    # The right shift repeats the sign bit of a signed type.
+    return (words << (allocated - 1 - high)) >> (allocated - stored)
 
 
 def truncated(header: Header, got_bytes: int, needed_bytes: int) -> VolumeError:

@@ -6,12 +6,13 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.cache import MemoryCache
-from resmtnet.ct.dicom_header import Header, is_dicom_file, read_header
+from resmtnet.ct.dicom_header import CT_IMAGE, Header, is_dicom_file, read_header
 from resmtnet.ct.dicom_pixels import (
     UNCOMPRESSED,
     StoredSlice,
@@ -20,7 +21,6 @@ from resmtnet.ct.dicom_pixels import (
     truncated,
 )
 from resmtnet.ct.dicom_stack import (
-    CT_IMAGE,
     SeriesInfo,
     check_drift,
     check_modality,
@@ -46,23 +46,24 @@ _DECODED_BYTES = 192 * 2**20
 class DicomSeries:
     """The voxels of one series; a `VoxelSource`."""
 
-    def __init__(self, headers: Sequence[Header]) -> None:
+    def __init__(self, headers: Sequence[Header], warnings: tuple[str, ...] = ()) -> None:
         """Places the slices of one series.
 
         Args:
             headers: of its images, in any order.
+            warnings: what is known to be wrong with the series.
 
         Raises:
             VolumeError: the series is not a CT, or its images do not form a volume.
         """
         check_modality(headers)
-        stack, warnings = one_stack(headers)
+        stack, left_out = one_stack(headers)
         self.series_uid = stack[0].values.get("SeriesInstanceUID", "")
         direction, spacing = plane(stack[0])
         stack, positions, doubles = sorted_slices(stack, direction)
         check_drift(stack, positions, direction, spacing)
         self._grid: SliceGrid = slice_grid(positions)
-        self.warnings: tuple[str, ...] = warnings + doubles + self._grid.warnings
+        self.warnings: tuple[str, ...] = warnings + left_out + doubles + self._grid.warnings
         x, y, z = stack[0].numbers("ImagePositionPatient", 3)
         size = int(stack[0].number("Columns")), int(stack[0].number("Rows"))
         self.geometry = Geometry(
@@ -101,10 +102,9 @@ class DicomSeries:
 def list_series(folder: Path) -> tuple[SeriesInfo, ...]:
     """The image series of a folder, without its subfolders, in the order of their UIDs.
 
-    Raises:
-        VolumeError: a DICOM file cannot be read.
+    Files that cannot be read are not counted; `open_series` names them.
     """
-    return tuple(series_info(headers) for _, headers in sorted(_image_series(folder).items()))
+    return tuple(series_info(headers) for _, headers in sorted(_scan(folder).series.items()))
 
 
 def open_series(path: Path) -> DicomSeries:
@@ -112,32 +112,78 @@ def open_series(path: Path) -> DicomSeries:
 
     Args:
         path: a folder with one series (other files are ignored), or one file of a series,
-            whose other files lie in the same folder.
+            whose other files lie in the same folder (files of no known series that cannot be
+            read are then a warning).
 
     Raises:
         SeveralSeriesError: the folder holds more than one series.
-        VolumeError: there is no CT series, or it cannot be read.
+        VolumeError: there is no CT series, or a file of it cannot be read.
     """
-    if path.is_dir():
-        series = _image_series(path)
-        if not series:
-            raise VolumeError(_nothing_there(path))
-        if len(series) > 1:
-            lines = "; ".join(str(series_info(headers)) for _, headers in sorted(series.items()))
-            raise SeveralSeriesError(
-                f"{path} holds {len(series)} series: {lines}. Give one file of the series to read."
-            )
-        return DicomSeries(next(iter(series.values())))
+    return _only_series(path) if path.is_dir() else _series_of_file(path)
+
+
+def _only_series(folder: Path) -> DicomSeries:
+    """A file that cannot be read is an error: it may be a slice of the series."""
+    found = _scan(folder)
+    if len(found.series) > 1:
+        lines = "; ".join(str(series_info(headers)) for _, headers in sorted(found.series.items()))
+        raise SeveralSeriesError(
+            f"{folder} holds {len(found.series)} series: {lines}. "
+            "Give one file of the series to read."
+        )
+    for broken in found.broken:
+        raise broken.error
+    if not found.series:
+        raise VolumeError(_nothing_there(folder))
+    return DicomSeries(next(iter(found.series.values())))
+
+
+def _series_of_file(path: Path) -> DicomSeries:
     header = read_header(path)
     if header is None or not _is_image(header):
         raise VolumeError(f"{path.name} is not a DICOM image; give a file of a CT series.")
     uid = header.values.get("SeriesInstanceUID", "")
-    return DicomSeries(_image_series(path.parent).get(uid) or [header])
+    found = _scan(path.parent)
+    unknown = []
+    for broken in found.broken:
+        if broken.uid == uid:
+            raise broken.error
+        if broken.uid is None:
+            unknown.append(broken.path.name)
+    warnings: tuple[str, ...] = ()
+    if unknown:
+        names = ", ".join(sorted(unknown)[:5])
+        warnings = (
+            f"{len(unknown)} DICOM file(s) beside the series cannot be read; they are left out, "
+            f"and may belong to it: {names}.",
+        )
+    return DicomSeries(found.series.get(uid) or [header], warnings)
 
 
-def _image_series(folder: Path) -> dict[str, list[Header]]:
-    """Headers of the images of a folder by SeriesInstanceUID."""
+class _Broken(NamedTuple):
+    """An image that cannot be read."""
+
+    path: Path
+
+    uid: str | None
+    """SeriesInstanceUID; None if the file does not get so far."""
+
+    error: VolumeError
+
+
+class _Scan(NamedTuple):
+    """The images of a folder."""
+
+    series: dict[str, list[Header]]
+    """Headers by SeriesInstanceUID."""
+
+    broken: list[_Broken]
+
+
+def _scan(folder: Path) -> _Scan:
+    """Reads the headers of a folder, without its subfolders."""
     series: dict[str, list[Header]] = defaultdict(list)
+    broken = []
     with os.scandir(folder) as entries:
         for entry in entries:
             # Hidden files: copies of resource forks and the like.
@@ -145,11 +191,18 @@ def _image_series(folder: Path) -> dict[str, list[Header]]:
                 continue
             if not entry.is_file():
                 continue
-            header = read_header(Path(entry.path))
-            if header is not None and _is_image(header):
+            path, uid = Path(entry.path), None
+            try:
+                header = read_header(path)
+                if header is None or not _is_image(header):
+                    continue
+                uid = header.values.get("SeriesInstanceUID")
                 _check_length(header, entry.stat().st_size)
-                series[header.values.get("SeriesInstanceUID", "")].append(header)
-    return dict(series)
+            except VolumeError as error:
+                broken.append(_Broken(path, uid, error))
+            else:
+                series[uid or ""].append(header)
+    return _Scan(dict(series), broken)
 
 
 def _is_image(header: Header) -> bool:

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.ct.dicom_header import Header
+from resmtnet.ct.dicom_header import CT_IMAGE, Header
 from resmtnet.errors import VolumeError
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 
 _SAME_POSITION_MM = 0.01

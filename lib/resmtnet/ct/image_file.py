@@ -34,6 +34,16 @@ def image_suffix(path: Path) -> str | None:
     return None
 
 
+def is_detached(path: Path) -> bool:
+    """Whether the voxels are in another file than this header.
+
+    Example:
+        >>> is_detached(Path("ct.MHD")), is_detached(Path("ct.mha"))
+        (True, False)
+    """
+    return path.suffix.lower() in _DETACHED
+
+
 def open_image(path: Path) -> VoxelSource:
     """Opens an image file; its suffix is one of `ALLOWED_SUFFIXES`.
 
@@ -49,7 +59,7 @@ def open_image(path: Path) -> VoxelSource:
         from resmtnet.ct.nifti import open_nifti
 
         return open_nifti(path, read_geometry(path))
-    if suffix in _DETACHED:
+    if is_detached(path):
         return _decode(path)
     voxels, extra = VolumeCache().get(path, lambda: _to_entry(_decode(path)))
     return _from_entry(voxels, extra)

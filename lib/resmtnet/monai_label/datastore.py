@@ -19,9 +19,10 @@ from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct import CTVolume
 from resmtnet.ct.cache import cache_folder
+from resmtnet.ct.image_file import is_detached
 from resmtnet.errors import InputError
 from resmtnet.monai_label.replies import Refusal
-from resmtnet.monai_label.series_index import SeriesIndex
+from resmtnet.monai_label.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.writers import write_ct
 
 logger = logging.getLogger(__name__)
@@ -87,10 +88,16 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
     # -- images ------------------------------------------------------------------------------
 
     def volume_path(self, image_id: str) -> str:
-        """What `CTVolume.open` takes for an image; "" for an unknown one."""
+        """What `CTVolume.open` takes for an image; "" for an unknown one.
+
+        Raises:
+            Refusal: 400 for a series that is whole in none of its folders.
+        """
         image = self._image(image_id)
         if image is None:
             return ""
+        if image.image.ext == SERIES_EXTENSION and image_id in self._index.split:
+            raise Refusal(400, split_series(image_id, self._index.split[image_id]))
         name = self._filename(image_id, image.image.ext)
         return os.path.realpath(os.path.join(self._datastore.image_path(), name))
 
@@ -277,7 +284,7 @@ def converted(volume: Path, image_id: str) -> Path:
     folder = cache_folder() / "downloads"
     state = f"{volume.resolve()}|{volume.stat().st_mtime_ns}|{volume.parent.stat().st_mtime_ns}"
     target = folder / hashlib.sha256(state.encode()).hexdigest()[:24] / f"{image_id}.nrrd"
-    if target.is_file():
+    if target.is_file() and not is_detached(volume):
         os.utime(target)
         return target
     try:

@@ -6,7 +6,6 @@ A click then decodes the slices it needs; MONAI Label would convert the whole se
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sysconfig
 import tempfile
@@ -21,13 +20,11 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series
 from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError
 from resmtnet.monai_label.datastore import checked_tag
 from resmtnet.monai_label.replies import Refusal
 from resmtnet.monai_label.writers import write_ct
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-"""PS3.5, 9.1."""
 
 
 def use_installed_dcmqi() -> None:
@@ -139,6 +136,6 @@ def keep_dicom(datastore: Datastore) -> Datastore:
 
 
 def _checked_uid(uid: str) -> str:
-    if len(uid) > 64 or not _UID.fullmatch(uid):
+    if not is_uid(uid):
         raise Refusal(400, f"{uid!r} is not a SeriesInstanceUID.")
     return uid

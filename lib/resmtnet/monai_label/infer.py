@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import CTVolume
-from resmtnet.ct.image_file import image_suffix
+from resmtnet.ct.image_file import image_suffix, is_detached
 from resmtnet.ct.measure import measure
 from resmtnet.errors import PointError
 from resmtnet.findings import Finding
@@ -81,6 +82,7 @@ class SharedCharacterizer:
         self.settings = settings
         self._opened: OrderedDict[tuple[str, int, int], CTVolume] = OrderedDict()
         self._lock = Lock()
+        _leave_cores_free()
 
     def answer(self, request: InferRequest) -> Answer:
         """Characterizes the points of a request, or the candidates of the whole CT.
@@ -104,7 +106,10 @@ class SharedCharacterizer:
         )
 
     def open(self, path: Path) -> CTVolume:
-        """A CT, kept open for the next click until others were used since, or its file changed."""
+        """A CT, kept open for the next click until others were used since, or its file changed.
+
+        One whose changes do not show in `path` (an upload, a header with a data file) is not kept.
+        """
         key = _state(path)
         with self._lock:
             ct = self._opened.pop(key, None)
@@ -112,7 +117,7 @@ class SharedCharacterizer:
                 self._opened[key] = ct
                 return ct
         ct = CTVolume.open(path)
-        if is_upload(path):
+        if is_upload(path) or is_detached(path):
             return ct
         with self._lock:
             self._opened[key] = ct
@@ -262,6 +267,15 @@ class BatchInfer(BatchInferTask):  # type: ignore[misc]
         several = request.get("multi_gpu", True) and torch.cuda.is_available()
         results: Json = super().__call__(request | {"multi_gpu": several}, datastore, infer)
         return results
+
+
+def _leave_cores_free() -> None:
+    """Gives torch half of the cores at most.
+
+    Its OpenMP threads wait for the slowest of them, spinning: with as many threads as cores, a
+    click takes ten times as long whenever anything else uses one.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) // 2)))
 
 
 def _state(path: Path) -> tuple[str, int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
-from resmtnet.ct.dicom_header import Header, read_header
+from resmtnet.ct.dicom_header import CT_IMAGE, Header, is_uid, read_header
 from resmtnet.errors import VolumeError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,17 @@ logger = logging.getLogger(__name__)
 _MOST_LEVELS = 8
 _OTHER_FILES = (".nii", ".gz", ".nrrd", ".mha", ".mhd", ".raw", ".json", ".png", ".txt", ".zip")
 """Not looked into."""
-_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The CT images of one series in one folder."""
+
+    file: Path
+    images: frozenset[str]
+    """Their SOPInstanceUIDs."""
+
+    is_volume: bool
 
 
 @dataclass(frozen=True)
@@ -28,8 +38,8 @@ class _Folder:
     """Time of change when it was read: nothing was added or removed since if it is the same."""
 
     subfolders: tuple[Path, ...]
-    series: dict[str, Path]
-    """A file of each CT series, by SeriesInstanceUID."""
+    series: dict[str, _Part]
+    """By SeriesInstanceUID."""
 
 
 class SeriesIndex:
@@ -46,14 +56,26 @@ class SeriesIndex:
         self._left_out = left_out
         self._folders: dict[Path, _Folder] = {}
         self._series: dict[str, Path] = {}
+        self._split: dict[str, tuple[Path, ...]] = {}
         self.complete = False
         """Whether every folder was read by now."""
         self._lock = RLock()
 
     @property
     def series(self) -> dict[str, Path]:
-        """A file of each series, by SeriesInstanceUID; `CTVolume.open` takes it for the series."""
+        """A file of each series, by SeriesInstanceUID; `CTVolume.open` takes it for the series.
+
+        Not of one in `split`, which is listed for the labels that it may have.
+        """
         return self._series
+
+    @property
+    def split(self) -> dict[str, tuple[Path, ...]]:
+        """The folders of each series that is whole in none of them, by SeriesInstanceUID.
+
+        `CTVolume.open` would read a part of it without a word.
+        """
+        return self._split
 
     def refresh(self, budget_s: float = float("inf")) -> bool:
         """Brings the index up to date.
@@ -68,12 +90,15 @@ class SeriesIndex:
             end = time.monotonic() + budget_s
             self.complete = True
             folders = dict(self._walk(end))
-            series: dict[str, Path] = {}
+            parts: dict[str, list[_Part]] = defaultdict(list)
             for path in sorted(folders):
-                for uid, file in folders[path].series.items():
-                    series.setdefault(uid, file)
+                for uid, part in folders[path].series.items():
+                    parts[uid].append(part)
+            series, split = _placed(parts)
+            for uid in split.keys() - self._split.keys():
+                logger.warning("%s", split_series(uid, split[uid]))
             changed = series != self._series
-            self._folders, self._series = folders, series
+            self._folders, self._series, self._split = folders, series, split
             return changed
 
     def _walk(self, end: float) -> Iterator[tuple[Path, _Folder]]:
@@ -111,13 +136,50 @@ class SeriesIndex:
                         continue
                     header = _ct_header(Path(entry.path))
                     if header is not None:
-                        headers[header.values["SeriesInstanceUID"]].append(header)
+                        headers[header.values.get("SeriesInstanceUID", "")].append(header)
         except OSError as error:
             logger.warning("%s cannot be read: %s", path, error)
-        series = {
-            uid: min(h.path for h in found) for uid, found in headers.items() if _stack(found)
-        }
+        series = {}
+        for uid, found in headers.items():
+            if is_uid(uid):
+                series[uid] = _part(found)
+            else:
+                logger.warning("%s: the SeriesInstanceUID %r is no UID: not listed.", path, uid)
         return _Folder(changed_ns, tuple(sorted(subfolders)), series)
+
+
+def split_series(uid: str, folders: tuple[Path, ...]) -> str:
+    """What to tell the user of a series that is whole in none of its folders."""
+    names = ", ".join(str(folder) for folder in folders)
+    return (
+        f"The series {uid} is spread over {len(folders)} folders, and cannot be read: {names}. "
+        "Move its files into one folder."
+    )
+
+
+def _placed(
+    parts: dict[str, list[_Part]],
+) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
+    """A file of each series, and the folders of those that no folder holds whole.
+
+    The first folder with all images of a series is used: others hold copies.
+    """
+    series, split = {}, {}
+    for uid, found in parts.items():
+        everything = found[0].images.union(*(part.images for part in found[1:]))
+        whole = [part for part in found if part.images == everything]
+        if whole:
+            if whole[0].is_volume:
+                series[uid] = whole[0].file
+        else:
+            series[uid] = found[0].file
+            split[uid] = tuple(part.file.parent for part in found)
+    return series, split
+
+
+def _part(headers: list[Header]) -> _Part:
+    images = frozenset(header.values.get("SOPInstanceUID", header.path.name) for header in headers)
+    return _Part(min(header.path for header in headers), images, _stack(headers))
 
 
 def _ct_header(path: Path) -> Header | None:
@@ -129,10 +191,10 @@ def _ct_header(path: Path) -> Header | None:
     except VolumeError as error:
         logger.warning("%s", error)
         return None
-    if header is None or not header.values.get("SeriesInstanceUID"):
+    if header is None:
         return None
     modality = header.values.get("Modality")
-    if modality != "CT" and (modality or header.values.get("SOPClassUID") != _CT_IMAGE):
+    if modality != "CT" and (modality or header.values.get("SOPClassUID") != CT_IMAGE):
         return None
     return header
 

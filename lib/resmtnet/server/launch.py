@@ -27,6 +27,8 @@ PLATFORM_DEFAULTS = {
     "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "60",
     # MLflow writes a folder into the working directory at each training.
     "MONAI_LABEL_TRACKING_ENABLED": "false",
+    # OpenMP threads of torch that wait give their core away soon, instead of spinning on it.
+    "GOMP_SPINCOUNT": "1000",
 }
 """Environment of the server, where the user has not set it."""
 
