@@ -66,8 +66,8 @@ def test_window_is_configurable():
 
 
 def test_pixel_size_spreads_the_points():
-    one = patch_points(torch.zeros(1, 1), PatchConfig(size_px=8))
-    two = patch_points(torch.zeros(1, 1), PatchConfig(size_px=8, pixel_mm=2.0))
+    one = patch_points(torch.zeros(1, 1), PatchConfig(size_px=16))
+    two = patch_points(torch.zeros(1, 1), PatchConfig(size_px=16, pixel_mm=2.0))
     torch.testing.assert_close(two, 2 * one)
 
 

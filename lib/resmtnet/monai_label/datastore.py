@@ -191,7 +191,7 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
     def _image(self, image_id: str) -> ImageLabelModel | None:
         found = self._datastore.objects.get(image_id)
         if found is None:
-            self._see_new_series()
+            self._see_new_series(at_once=True)
             found = self._datastore.objects.get(image_id)
         return found
 
@@ -201,8 +201,8 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
             raise Refusal(404, f"There is no image {image_id!r}; /datastore lists them.")
         return image
 
-    def _see_new_series(self) -> None:
-        if time.monotonic() - self._refreshed_s < _REFRESH_S:
+    def _see_new_series(self, at_once: bool = False) -> None:
+        if not at_once and time.monotonic() - self._refreshed_s < _REFRESH_S:
             return
         if self._index.refresh(_FIRST_SCAN_S):
             self._reconcile_datastore()
