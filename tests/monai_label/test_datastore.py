@@ -64,6 +64,15 @@ def test_a_series_is_one_image_wherever_it_lies(
     assert CTVolume.open(store.volume_path(uid)).image_id == uid
 
 
+def test_a_series_asked_for_by_name_is_found_at_once(
+    studies: Path, open_store: Any, write_series: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REFRESH_S", 1e9)
+    store = open_store()
+    uid = write_series(studies / "copied in since")
+    assert store.volume_path(uid)
+
+
 def test_series_in_one_folder_are_told_apart(
     studies: Path, open_store: Any, write_series: Any
 ) -> None:
