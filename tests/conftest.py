@@ -8,11 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from resmtnet.characteristics import LIDC_RATINGS
+from resmtnet.config import NetworkConfig, PatchConfig
 from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Nodule
+from resmtnet.held import Held, observe
+from resmtnet.inference import Inference, Sampler
+from resmtnet.network.resmtnet import ResMTNet
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -89,3 +95,32 @@ def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     path = tmp_path_factory.mktemp("archive") / "balls"
     archive.write(path, (ball(n) for n in range(24)), {"data": "synthetic balls"})
     return Archive.open(path)
+
+
+class BrightMasks(Inference):
+    """Members whose mask is what is dense, so that tests need no trained decoder."""
+
+    def mask_probability(
+        self, sampler: Sampler, low: int, high: int, config: PatchConfig
+    ) -> NDArray[np.float32]:
+        heights_mm = [level * config.mask_step_mm for level in range(low, high + 1)]
+        slices = sampler.slices(heights_mm, config.mask_size_px)
+        tissue = 4 * 600 / 1400 - 1.25  # -400 HU on the scale of ct.patch
+        return torch.sigmoid(4 * (slices - tissue)).numpy()
+
+
+@pytest.fixture(scope="session")
+def bright() -> Inference:
+    """Two random members that draw whatever is dense."""
+    torch.manual_seed(0)
+    networks = [ResMTNet(NetworkConfig(widths=(4, 4, 4), hidden=8)).eval() for _ in range(2)]
+    return BrightMasks(
+        networks, PatchConfig(size_px=16, mask_size_px=32, offsets_mm=(-2.0, 0.0, 2.0))
+    )
+
+
+@pytest.fixture(scope="session")
+def held(bright: Inference, small_archive: Archive) -> list[Held]:
+    """The balls of split train, observed once."""
+    nodules = [nodule for nodule in small_archive.nodules if nodule.split == "train"]
+    return [observe(bright, small_archive, nodule) for nodule in nodules]

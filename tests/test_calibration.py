@@ -1,83 +1,72 @@
-"""Fitting of the constants between raw outputs and answers."""
+"""Application of the fitted constants, and their JSON."""
+
+import json
 
 import numpy as np
 import pytest
-import torch
 
-from resmtnet.calibration import (
-    Calibration,
-    fit_decision_threshold,
-    fit_embedding_spread,
-    fit_platt,
-    fit_size_quantile,
-)
-from resmtnet.network.uncertainty import mahalanobis, sigmoid
+from resmtnet.calibration import Calibration, TextureCalibration, class_features
+from resmtnet.conformal import Bands, LogInterval
+from resmtnet.familiarity import Familiarity, Usual
+from resmtnet.network.uncertainty import sigmoid
+
+OUTPUTS = {"class": np.array([0.0, 1.0]), "malignancy": np.array([0.0, 0, 0, 0, 50])}
 
 
-def test_platt_finds_the_scale_of_the_margins():
-    rng = np.random.default_rng(0)
-    margin = rng.normal(0, 2, 5000)
-    malignant = rng.random(5000) < sigmoid(1.7 * margin - 0.4)
-    assert fit_platt(margin, malignant) == pytest.approx((1.7, -0.4), abs=0.15)
+def test_probability_follows_slope_and_intercept_of_the_margin():
+    told = Calibration(class_slopes={"margin": 2.0}, class_intercept=0.5)
+    assert float(told.probability_malignant(OUTPUTS)) == pytest.approx(float(sigmoid(2.5)))
 
 
-def test_threshold_is_the_least_that_is_right_often_enough():
-    probability = np.concatenate([np.full(60, 0.55), np.full(100, 0.75), np.full(100, 0.95)])
-    malignant = np.concatenate([np.arange(60) % 2, np.arange(100) < 92, np.ones(100)])
-    assert fit_decision_threshold(probability, malignant) == 0.56
-    assert fit_decision_threshold(np.full(9, 0.9), np.ones(9)) == 0.5
-    assert fit_decision_threshold(np.full(9, 0.9), np.zeros(9)) == 0.8
+def test_score_joins_the_margin_where_it_has_a_slope():
+    told = Calibration(class_slopes={"margin": 1.0, "score": 3.0})
+    assert float(told.probability_malignant(OUTPUTS)) == pytest.approx(float(sigmoid(1 + 3 * 2)))
 
 
-def test_spread_makes_training_embeddings_typical():
-    rng = np.random.default_rng(0)
-    embeddings = rng.normal(size=(400, 8)) @ np.diag(np.arange(1, 9.0)) + 3
-    mean, precision = fit_embedding_spread(embeddings)
-    assert mahalanobis(embeddings, mean, precision).mean() == pytest.approx(1, abs=0.1)
-
-
-def test_size_interval_covers_its_share():
-    rng = np.random.default_rng(0)
-    sigma = rng.uniform(0.05, 0.4, 4000)
-    truth = rng.uniform(4, 30, 4000)
-    measured = truth * np.exp(rng.normal(0, sigma))
-    q = fit_size_quantile(measured[:2000], truth[:2000], sigma[:2000])
-    inside = np.abs(np.log(measured / truth))[2000:] <= q * sigma[2000:]
-    assert inside.mean() == pytest.approx(0.9, abs=0.03)
-
-
-def calibration(**changes) -> Calibration:
-    values = {
-        "class_slope": 2.0,
-        "class_intercept": 0.5,
-        "decision_threshold": 0.6,
-        "mask_threshold": 0.4,
-        "score_quantile": 1.5,
-        "size_quantiles": {"volume_mm3": 1.0, "long_axis_mm": 1.0},
-        "regressed_quantiles": {"long_axis_mm": 2.0},
-        "ood_limit": 2.0,
-        "baselines": {},
-        "embedding_mean": np.zeros(3),
-        "embedding_precision": np.eye(3),
+def test_features_keep_the_axes_of_members_and_views():
+    outputs = {name: np.broadcast_to(v, (2, 4, len(v))) for name, v in OUTPUTS.items()}
+    assert {name: v.shape for name, v in class_features(outputs).items()} == {
+        "margin": (2, 4),
+        "score": (2, 4),
     }
-    return Calibration(**{**values, **changes})
+
+
+def test_temperature_softens_the_ratings():
+    sharp, soft = (Calibration(malignancy_temperature=t).malignancy(OUTPUTS) for t in (1.0, 100.0))
+    assert sharp[4] == pytest.approx(1)
+    assert soft[4] < 0.4
+    assert soft.sum() == pytest.approx(1)
+
+
+def test_texture_offsets_and_temperature_shape_the_probabilities():
+    texture = TextureCalibration(2.0, (np.log(2.0), 0.0, 0.0))
+    told = texture.probabilities(np.array([0.0, 2 * np.log(2.0), 0.0]))
+    assert told == pytest.approx([0.4, 0.4, 0.2])
 
 
 def test_calibration_survives_its_json():
-    one = calibration()
-    values, arrays = one.to_json()
-    other = Calibration.from_json(values, {k: torch.from_numpy(v) for k, v in arrays.items()})
-    assert other.to_json()[0] == values
-    np.testing.assert_array_equal(other.embedding_precision, one.embedding_precision)
-
-
-def test_distance_is_a_share_of_the_limit():
-    far = np.array([6.0, 0, 0])
-    assert calibration().out_of_distribution(far) == pytest.approx(6 / np.sqrt(3) / 2)
-
-
-def test_probability_follows_slope_and_intercept():
-    logits = np.array([[0.0, 1.0]])
-    assert float(calibration().probability_malignant(logits)[0]) == pytest.approx(
-        float(sigmoid(2.5))
+    one = Calibration(
+        class_slopes={"margin": 2.0, "score": 0.3},
+        class_intercept=0.5,
+        decision_threshold=0.6,
+        malignancy_temperature=0.8,
+        texture=TextureCalibration(1.5, (0.1, 0.2, -0.3), (0.1, 0.1, 0.8)),
+        mask_thresholds=Bands((8.0,), (0.35, 0.45)),
+        size_scales={"long_axis_mm": 1.05},
+        score_widths=Bands((), (1.5,)),
+        size_intervals={"volume_mm3": LogInterval(1.1, 0.9, 0.2, Bands((6.0,), (1.0, 1.2)))},
+        regressed_intervals={"long_axis_mm": LogInterval(0.0, 1.0, 0.0, Bands((), (2.0,)))},
+        familiarity=Familiarity({"mask": Usual(1.0, 2.0)}, 1.5, np.zeros(3), np.eye(3)),
+        baselines={"nodules": 3},
     )
+    values, arrays = one.to_json()
+    other = Calibration.from_json(json.loads(json.dumps(values)), arrays)
+    assert other.to_json()[0] == values
+    for name in ("texture", "mask_thresholds", "size_scales", "score_widths", "size_intervals"):
+        assert getattr(other, name) == getattr(one, name)
+    np.testing.assert_array_equal(other.familiarity.precision, one.familiarity.precision)
+
+
+def test_uncalibrated_model_survives_its_json():
+    values, arrays = Calibration().to_json()
+    assert Calibration.from_json(values, arrays).score_widths is None

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,10 +17,11 @@ from resmtnet.calibration import Calibration
 from resmtnet.characteristics import SIZES
 from resmtnet.cli.output import _PlainLines
 from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
+from resmtnet.conformal import Bands, LogInterval
 from resmtnet.ct.phantom import Phantom, write_nifti
 from resmtnet.data.archive import Archive
 from resmtnet.findings import ModelInfo
-from resmtnet.fitting import MEASURED
+from resmtnet.interpret import MEASURED
 from resmtnet.model_store import write_model
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.training import Progress
@@ -33,6 +33,8 @@ COMMANDS = [
     ["prepare", "stacks"],
     ["prepare", "cubes"],
     ["prepare", "phantom"],
+    ["prepare", "lidc"],
+    ["prepare", "points"],
     ["train"],
     ["evaluate"],
     ["model", "verify"],
@@ -44,22 +46,16 @@ COMMANDS = [
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model of few weights."""
     torch.manual_seed(0)
+    interval = LogInterval(0.0, 1.0, 0.0, Bands((), (1.6,)))
     calibration = Calibration(
-        class_slope=1.0,
-        class_intercept=0.0,
         decision_threshold=0.6,
-        mask_threshold=0.4,
-        score_quantile=1.5,
-        size_quantiles=dict.fromkeys(MEASURED, 1.6),
-        regressed_quantiles={task.name: 1.6 for task in SIZES},
-        ood_limit=2.0,
-        baselines={},
-        embedding_mean=np.zeros(16),
-        embedding_precision=np.eye(16),
+        score_widths=Bands((), (1.5,)),
+        size_intervals=dict.fromkeys(MEASURED, interval),
+        regressed_intervals={task.name: interval for task in SIZES},
     )
     folder = tmp_path_factory.mktemp("models") / "small"
     weights = ResMTNet(CONFIG.network).state_dict()
-    write_model(folder, "7", weights, CONFIG, calibration, {"data": "none"})
+    write_model(folder, "7", [weights], CONFIG, calibration, {"data": "none"})
     return folder
 
 
@@ -291,7 +287,8 @@ def test_train_hands_its_options_to_the_experiment(
         archive: Archive, config: TrainingConfig, out: Path, **more: Any
     ) -> ModelInfo:
         asked.update(more, archive=archive, config=config, out=out)
-        more["listener"].training(Progress(epoch=1, epochs=2, step=0, steps=10, loss=0.5))
+        step = Progress(epoch=1, epochs=2, step=0, steps=10, loss=0.5)
+        more["listener"].training("run/member-0", step)
         more["listener"].calibration(3, 4)
         return ModelInfo("resmtnet", more["version"], "abc")
 
@@ -304,7 +301,7 @@ def test_train_hands_its_options_to_the_experiment(
     printed = capsys.readouterr()
     assert json.loads(printed.out)["version"] == "8"
     assert printed.err.splitlines() == [
-        "training: 11/20 epoch 2/2 loss 0.500",
+        "training run/member-0: 11/20 epoch 2/2 loss 0.500",
         "calibration: 3/4",
     ]
     assert asked["archive"].path == small_archive.path
@@ -316,7 +313,7 @@ def test_evaluate_writes_figures_of_the_split_asked_for(
     small_archive: Archive, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "report"
-    arguments = ("--data", small_archive.path, "--out", report, "--split", "val")
+    arguments = ("--data", small_archive.path, "--out", report, "--split", "val", "--saliency", "0")
     document = run_json(capsys, "evaluate", *arguments)
     assert document["data"]["nodules"] == 4
     assert {path.name for path in report.iterdir()} >= {"metrics.json", "report.html"}

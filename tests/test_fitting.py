@@ -1,77 +1,147 @@
-"""Calibration of a network that was barely trained, on synthetic balls."""
+"""Every constant of a calibration, fitted to held nodules."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
-from resmtnet.data.archive import Archive
-from resmtnet.errors import InputError, ModelError
-from resmtnet.experiment import Listener, run_experiment
-from resmtnet.model_store import read_model
+from resmtnet.calibration import Calibration
+from resmtnet.characteristics import TASKS
+from resmtnet.ct.measure import Measurement
+from resmtnet.errors import ModelError
+from resmtnet.evaluation.records import Case
+from resmtnet.fitting import fit_calibration
+from resmtnet.held import MASK_THRESHOLDS, Drawn, Held, predict
+from resmtnet.inference import Observation
 
-CONFIG = TrainingConfig(
-    epochs=80,
-    learning_rate=1e-2,
-    ema_decay=0.9,
-    batch_size=8,
-    context_variants=1,
-    calibration_folds=(0, 1, 2),
-    mask_share=1.0,
-    network=NetworkConfig(widths=(8, 8, 8), hidden=8),
-    patch=PatchConfig(size_px=24, offsets_mm=(-2.0, 0.0, 2.0)),
-)
+SPREAD = 0.12
+"""Of the log diameter that masks and regression miss."""
+
+
+def measurement(diameter_mm: float) -> Measurement:
+    volume = np.pi / 6 * diameter_mm**3
+    ends = ((0.0, 0.0, 0.0), (diameter_mm, 0.0, 0.0))
+    return Measurement(volume, diameter_mm, 0.8 * diameter_mm, (0.0, 0.0, 0.0), ends)
+
+
+def nodule(n: int, rng: np.random.Generator) -> Held:
+    """A nodule whose network is too sure; its mask is right at 0.4 below 12 mm, else at 0.5."""
+    diameter = float(np.exp(rng.uniform(np.log(4), np.log(30))))
+    margin = rng.normal(0, 1.5)
+    malignant = rng.random() < 1 / (1 + np.exp(-margin))
+    readers = rng.integers(4, 6, 3) if malignant else rng.integers(1, 3, 3)
+    outputs = {task.name: rng.normal(0, 1, task.outputs) for task in TASKS}
+    outputs["class"] = np.array([0.0, 2 * margin])
+    outputs["malignancy"] = -((np.arange(1, 6) - 3 - margin / 2) ** 2)
+    for name in ("equivalent_diameter_mm", "long_axis_mm"):
+        missed = np.log(diameter) + rng.normal(0, SPREAD)
+        outputs[name] = np.array([missed, np.log(SPREAD)])
+    best, miss = (0.4 if diameter < 12 else 0.5), np.exp(rng.normal(0, SPREAD))
+    masks = {
+        t: Drawn(measurement(diameter * miss * np.exp(best - t)), cut=False, dice=0.8)
+        for t in MASK_THRESHOLDS
+    }
+    case = Case(
+        id=f"N{n}", patient_id=f"P{n}", malignancy=tuple(int(r) for r in readers),
+        equivalent_diameter_mm=diameter, long_axis_mm=1.25 * diameter,
+        texture_rating=float(rng.choice([1, 3, 5], p=[0.1, 0.1, 0.8])), slice_thickness_mm=1.0,
+    )  # fmt: skip
+    truth = {
+        "volume_mm3": np.pi / 6 * diameter**3,
+        "equivalent_diameter_mm": diameter,
+        "long_axis_mm": 1.25 * diameter,
+        "short_axis_mm": 0.8 * diameter,
+        "mean_diameter_mm": 1.025 * diameter,
+    }
+    views = {name: np.broadcast_to(v, (2, 4, len(v))) for name, v in outputs.items()}
+    embeddings = rng.normal(size=(2, 4)).astype(np.float32)
+    mask_mean = float(rng.uniform(0.3, 0.9))
+    return Held(case, truth, Observation(views, embeddings), mask_mean, None, (), masks)
+
+
+def embeddings(held: list[Held]) -> np.ndarray:
+    return np.array([one.observation.embedding for one in held], float)
 
 
 @pytest.fixture(scope="module")
-def experiment(small_archive: Archive, tmp_path_factory):
-    out, told = tmp_path_factory.mktemp("experiment"), []
-    listener = Listener(calibration=lambda done, of: told.append((done, of)))
-    info = run_experiment(small_archive, CONFIG, out, version="t1", listener=listener)
-    return out, info, told
+def synthetic() -> tuple[list[Held], list[Held], Calibration]:
+    rng = np.random.default_rng(0)
+    held = [nodule(n, rng) for n in range(1200)]
+    fitted, rest = held[:600], held[600:]
+    return fitted, rest, fit_calibration(fitted, embeddings(fitted), {"nodules": 9})
 
 
-def test_model_that_was_written_is_read(experiment):
-    out, info, _ = experiment
-    model = read_model(out / "model")
-    assert model.info == info
-    assert model.config == CONFIG
+def test_probability_is_calibrated_on_other_patients(synthetic):
+    _, rest, calibration = synthetic
+    told = np.array([predict(one, calibration).probability_malignant for one in rest])
+    truth = np.array([one.case.malignant for one in rest])
+    for low, high in ((0, 0.3), (0.3, 0.7), (0.7, 1.01)):
+        part = (told >= low) & (told < high)
+        assert told[part].mean() == pytest.approx(truth[part].mean(), abs=0.08)
 
 
-def test_every_constant_is_fitted_and_finite(experiment):
-    calibration = read_model(experiment[0] / "model").calibration
+def test_mask_threshold_removes_the_bias_of_each_size(synthetic):
+    thresholds = synthetic[2].mask_thresholds
+    assert thresholds.at(6.0) == pytest.approx(0.4, abs=0.03)
+    assert thresholds.at(20.0) == pytest.approx(0.5, abs=0.03)
+
+
+def test_axes_are_those_of_the_readers_on_other_patients(synthetic):
+    _, rest, calibration = synthetic
+    ratio = [predict(one, calibration).long_axis_mm / one.truth["long_axis_mm"] for one in rest]
+    assert np.median(ratio) == pytest.approx(1, abs=0.03)
+
+
+def test_intervals_cover_other_patients(synthetic):
+    _, rest, calibration = synthetic
+    told = [predict(one, calibration) for one in rest]
+    size = [
+        low <= one.case.equivalent_diameter_mm <= high
+        for one, (low, high) in zip(
+            rest, [p.equivalent_diameter_interval_mm for p in told], strict=True
+        )
+    ]
+    score = [
+        p.score_interval[0] <= one.case.score <= p.score_interval[1]
+        for one, p in zip(rest, told, strict=True)
+    ]
+    assert np.mean(size) == pytest.approx(0.9, abs=0.04)
+    assert np.mean(score) == pytest.approx(0.9, abs=0.04)
+
+
+def test_held_records_of_a_network_become_a_calibration(held):
+    calibration = fit_calibration(held, embeddings(held), {"nodules": 20})
     values, arrays = calibration.to_json()
     assert 0.5 <= calibration.decision_threshold <= 0.8
-    assert set(values["size_quantiles"]) >= {"volume_mm3", "long_axis_mm", "short_axis_mm"}
-    for name in ("class_slope", "score_quantile", "ood_limit", "mask_threshold"):
-        assert np.isfinite(values[name]), name
-    assert all(np.isfinite(q) and q > 0 for q in values["size_quantiles"].values())
+    assert set(values["class_slopes"]) == {"margin", "score"}
+    assert set(values["size_intervals"]) >= {"volume_mm3", "long_axis_mm", "short_axis_mm"}
+    assert calibration.mask_thresholds.at(8.0) in MASK_THRESHOLDS
     assert all(np.isfinite(a).all() for a in arrays.values())
-    assert values["baselines"]["nodules"] == 8
+    assert values["baselines"] == {"nodules": 20}
+    told = [predict(one, calibration) for one in held]
+    assert np.mean([p.out_of_distribution > 1 for p in told]) <= 0.05
 
 
-def test_training_nodules_are_within_the_distribution(experiment, small_archive):
-    calibration = read_model(experiment[0] / "model").calibration
-    assert calibration.out_of_distribution(calibration.embedding_mean) == 0
-    assert calibration.out_of_distribution(calibration.embedding_mean + 1e3) > 1
+def test_network_without_a_decoder_is_calibrated_by_its_regression(held):
+    bare = [replace(one, masks={}, mask_mean=1.0) for one in held]
+    calibration = fit_calibration(bare, embeddings(bare), {})
+    told = predict(bare[0], calibration)
+    assert calibration.size_intervals == {}
+    assert told.volume_mm3 is None
+    assert told.equivalent_diameter_interval_mm is not None
+    assert told.mask_dice is None
 
 
-def test_progress_counts_every_nodule(experiment):
-    told = experiment[2]
-    assert told == [(n, 20) for n in range(1, 21)]
-
-
-def test_network_that_draws_no_masks_is_not_published(small_archive, tmp_path):
+def test_network_that_draws_no_masks_is_refused(held):
+    nothing = Drawn(None, cut=False, dice=0.0)
+    silent = [replace(one, masks=dict.fromkeys(MASK_THRESHOLDS, nothing)) for one in held]
     with pytest.raises(ModelError, match="train for more epochs"):
-        run_experiment(small_archive, replace(CONFIG, epochs=1), tmp_path, version="t1")
-    assert not (tmp_path / "model").exists()
+        fit_calibration(silent, embeddings(silent), {})
 
 
-@pytest.mark.parametrize(("resume", "words"), [(False, "give --resume"), (True, "leave out")])
-def test_a_checkpoint_is_neither_overwritten_nor_invented(
-    experiment, small_archive, tmp_path, resume, words
-):
-    out = tmp_path if resume else experiment[0]
-    with pytest.raises(InputError, match=words):
-        run_experiment(small_archive, CONFIG, out, version="t2", resume=resume)
+def test_nodules_of_one_class_or_none_are_refused(held):
+    benign = [one for one in held if not one.case.malignant]
+    with pytest.raises(ModelError, match="all of one class"):
+        fit_calibration(benign, embeddings(benign), {})
+    with pytest.raises(ModelError, match="no held nodules"):
+        fit_calibration([], np.zeros((0, 4)), {})

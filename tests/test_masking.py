@@ -1,12 +1,14 @@
 """Growing a mask from the click, and putting it on the CT's voxels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from resmtnet.config import PatchConfig
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.measure import measure
-from resmtnet.masking import grow, to_voxels
+from resmtnet.masking import Stack, distance_mm, grow, to_voxels
 
 CONFIG = PatchConfig()
 GRID = Geometry((96, 96, 60), (0.7, 0.7, 1.25), (-33.0, -33.0, -36.0), np.eye(3))
@@ -49,9 +51,38 @@ def test_small_nodule_is_looked_at_once():
 
 def test_tall_nodule_is_followed_only_where_it_goes_on():
     levels = Balls(((0, 0, 6), 9))
-    found = grow(levels, 0.5, CONFIG)
+    found = grow(Stack(levels), 0.5, CONFIG)
     assert levels.asked == [(-8, 8), (9, 16)]
     assert not found.cut
+
+
+def test_levels_are_decoded_once_however_often_they_are_asked_for():
+    levels = Balls(((0, 0, 0), 9))
+    stack = Stack(levels)
+    whole = Balls(((0, 0, 0), 9))(-12, 10)
+    for low, high in ((-8, 8), (-12, 8), (-3, 3), (-12, 10)):
+        np.testing.assert_array_equal(stack(low, high), whole[low + 12 : high + 13])
+    assert levels.asked == [(-8, 8), (-12, -9), (9, 10)]
+
+
+def test_coarser_levels_find_the_same_ball():
+    class Coarse(Balls):
+        def __call__(self, low, high):
+            return super().__call__(2 * low, 2 * high)[::2]
+
+    ball = ((1.0, -2.0, 0.5), 9.0)
+    coarse = replace(CONFIG, mask_step_mm=2.0)
+    found = to_voxels(grow(Coarse(ball), 0.5, coarse), 0.5, coarse, GRID, (0, 0, 0))
+    size = measure(found.mask, found.geometry)
+    assert size.equivalent_diameter_mm == pytest.approx(18, rel=0.03)
+    assert size.centroid_lps_mm == pytest.approx((1.0, -2.0, 0.5), abs=0.3)
+
+
+def test_distance_is_zero_at_the_click_and_counts_millimetres():
+    far = distance_mm(-2, 5, replace(CONFIG, mask_step_mm=2.0))
+    assert far.shape == (5, 48, 48)
+    assert far[2, 23:25, 23:25].max() < 1
+    assert far[0, 23, 23] == pytest.approx(4, abs=0.1)
 
 
 @pytest.mark.parametrize("first_reach_mm", [2.0, 8.0, 30.0])

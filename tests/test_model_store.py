@@ -1,14 +1,17 @@
 """A model on disk: read back alike, refused when anything differs, never half written."""
 
+import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from resmtnet.calibration import Calibration
-from resmtnet.config import NetworkConfig, TrainingConfig
-from resmtnet.errors import ModelError
+from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
+from resmtnet.errors import InputError, ModelError
+from resmtnet.inference import Observation
 from resmtnet.model_store import (
     FILES,
     default_model_dir,
@@ -19,46 +22,72 @@ from resmtnet.model_store import (
 )
 from resmtnet.network.resmtnet import ResMTNet
 
-
-def plain_calibration(width: int) -> Calibration:
-    return Calibration(
-        class_slope=1.0,
-        class_intercept=0.0,
-        decision_threshold=0.6,
-        mask_threshold=0.4,
-        score_quantile=1.5,
-        size_quantiles={},
-        regressed_quantiles={},
-        ood_limit=2.0,
-        baselines={},
-        embedding_mean=np.zeros(width),
-        embedding_precision=np.eye(width),
-    )
-
-
 CONFIG = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8))
 
 
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    weights = ResMTNet(CONFIG.network).state_dict()
-    write_model(tmp_path / "m", "7", weights, CONFIG, plain_calibration(16), {"data": "none"})
+    members = [ResMTNet(CONFIG.network).state_dict() for _ in range(2)]
+    further = {"extra.csv": lambda path: path.write_text("a,b\n")}
+    write_model(tmp_path / "m", "7", members, CONFIG, Calibration(), {"data": "none"}, further)
     return tmp_path / "m"
 
 
-def test_what_was_written_answers_alike(folder):
+def test_members_that_were_written_answer_alike_in_half_precision(folder):
     torch.manual_seed(0)
-    original, model = ResMTNet(CONFIG.network).eval(), read_model(folder)
+    originals = [ResMTNet(CONFIG.network).eval() for _ in range(2)]
+    model = read_model(folder)
     slices = torch.randn(1, 5, 48, 48)
-    one, other = (n(n.encode(slices), 1).tasks["class"] for n in (original, model.network))
-    assert torch.equal(one, other)
+    for original, network in zip(originals, model.networks, strict=True):
+        one, other = (n(n.encode(slices), 1).tasks["class"] for n in (original, network))
+        torch.testing.assert_close(one, other, atol=2e-3, rtol=2e-3)
+        assert {p.dtype for p in network.parameters()} == {torch.float32}
     assert model.config == CONFIG
     assert model.info.version == "7"
     assert model.info.sha256 == verify(folder)["sha256"]
 
 
-@pytest.mark.parametrize("name", FILES)
+def test_weights_take_two_bytes_a_number(folder):
+    numbers = sum(v.numel() for n in read_model(folder).networks for v in n.state_dict().values())
+    assert (folder / "weights.safetensors").stat().st_size < 2.2 * numbers + 40_000
+
+
+def test_member_count_is_the_models_own(folder):
+    member = ResMTNet(CONFIG.network).state_dict()
+    write_model(folder, "8", [member] * 3, CONFIG, Calibration(), {})
+    assert len(read_model(folder).networks) == 3
+    with pytest.raises(ModelError, match="at least one"):
+        write_model(folder, "8", [], CONFIG, Calibration(), {})
+
+
+def test_weights_that_a_half_cannot_hold_are_refused(folder):
+    member = ResMTNet(CONFIG.network).state_dict()
+    member["stem.1.running_var"] = torch.full_like(member["stem.1.running_var"], 1e6)
+    with pytest.raises(ModelError, match=r"0\.stem\.1\.running_var"):
+        write_model(folder, "8", [member], CONFIG, Calibration(), {})
+    assert read_model(folder).info.version == "7"
+
+
+def test_further_files_are_checked_like_the_others(folder):
+    assert (folder / "extra.csv").read_text() == "a,b\n"
+    assert "extra.csv" in verify(folder)["files"]
+
+
+def test_further_file_cannot_take_the_name_of_another(folder):
+    member = ResMTNet(CONFIG.network).state_dict()
+    further = {"config.json": lambda path: path.write_text("{}")}
+    with pytest.raises(InputError, match=r"config\.json"):
+        write_model(folder, "8", [member], CONFIG, Calibration(), {}, further)
+
+
+def test_manifest_names_the_layer_of_the_embeddings_and_the_members(folder):
+    manifest = verify(folder)
+    assert manifest["members"] == 2
+    assert manifest["embedding_layer"] == "heads.<branch>.outputs"
+
+
+@pytest.mark.parametrize("name", [*FILES, "extra.csv"])
 def test_a_changed_file_is_refused_by_name(folder, name):
     with (folder / name).open("ab") as file:
         file.write(b" ")
@@ -66,7 +95,7 @@ def test_a_changed_file_is_refused_by_name(folder, name):
         read_model(folder)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, "extra.csv"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(ModelError, match=f"{name} is missing"):
@@ -100,13 +129,56 @@ def test_the_environment_names_the_model(tmp_path, monkeypatch):
 def test_a_new_model_replaces_the_old_one_whole(folder):
     weights = ResMTNet(CONFIG.network).state_dict()
     (folder / "stray").write_text("left over")
-    info = write_model(folder, "8", weights, CONFIG, plain_calibration(16), {})
+    info = write_model(folder, "8", [weights], CONFIG, Calibration(), {})
     assert read_model(folder).info == info
     assert not (folder / "stray").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["m"]
 
 
+def test_model_of_the_first_version_is_still_read(tmp_path):
+    """One member in single precision, one Mahalanobis limit, one interval for all sizes."""
+    torch.manual_seed(0)
+    network = ResMTNet(CONFIG.network).eval()
+    values = {
+        "class_slope": 2.0, "class_intercept": 0.5, "decision_threshold": 0.6,
+        "mask_threshold": 0.35, "score_quantile": 1.5, "ood_limit": 2.0,
+        "baselines": {"nodules": 1},
+        "size_quantiles": {"volume_mm3": 1.2}, "regressed_quantiles": {"long_axis_mm": 2.0},
+    }  # fmt: skip
+    spread = {"embedding_mean": torch.zeros(16), "embedding_precision": 4 * torch.eye(16)}
+    save_file(
+        {k: v.contiguous() for k, v in network.state_dict().items()},
+        tmp_path / "weights.safetensors",
+    )
+    save_file(spread, tmp_path / "embedding_spread.safetensors")
+    (tmp_path / "calibration.json").write_text(json.dumps(values))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(CONFIG)))
+    files = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()
+    }
+    table = "".join(f"{name}:{files[name]}\n" for name in sorted(files))
+    manifest = {
+        "schema": "resmtnet.model/1", "name": "resmtnet", "version": "1", "files": files,
+        "sha256": hashlib.sha256(table.encode()).hexdigest(), "provenance": {},
+    }  # fmt: skip
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    model = read_model(tmp_path)
+    slices = torch.randn(1, 5, 48, 48)
+    one, other = (n(n.encode(slices), 1).tasks["class"] for n in (network, *model.networks))
+    assert torch.equal(one, other)
+    calibration = model.calibration
+    outputs = {"class": np.array([0.0, 1.0]), "malignancy": np.zeros(5)}
+    assert float(calibration.probability_malignant(outputs)) == pytest.approx(0.924, abs=1e-3)
+    assert calibration.mask_thresholds.at(9.0) == 0.35
+    assert calibration.size_intervals["volume_mm3"].half_width(0.1, 0.5, 9.0) == pytest.approx(0.36)
+    far = Observation({}, np.full((1, 16), 3.0, np.float32))
+    assert calibration.familiarity.score(far, 0.5) == pytest.approx(3.0)
+
+
 def test_the_shipped_model_is_whole():
     model = read_model()
     assert model.info.name == "resmtnet"
-    assert sum(p.numel() for p in model.network.parameters()) <= 5e6
+    for network in model.networks:
+        assert sum(p.numel() for p in network.parameters()) <= 5e6
+    assert (model.folder / "weights.safetensors").stat().st_size <= 10e6
+    assert sum(path.stat().st_size for path in model.folder.iterdir()) <= 20e6

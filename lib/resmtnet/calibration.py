@@ -8,116 +8,134 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from resmtnet.network.uncertainty import conformal_quantile, mahalanobis, sigmoid
+from resmtnet.characteristics import TEXTURE_CLASS
+from resmtnet.conformal import Bands, LogInterval
+from resmtnet.familiarity import Familiarity
+from resmtnet.network.uncertainty import sigmoid, softmax
 
 Array = NDArray[np.float64]
 
-DECIDED_ACCURACY = 0.9
-"""Share of right answers asked of the nodules that are called benign or malignant."""
-OOD_QUANTILE = 0.99
-"""Share of calibration nodules that count as within the distribution."""
+MIDDLE_SCORE = 3.0
+"""Malignancy score that speaks for neither class."""
+
+
+@dataclass(frozen=True)
+class TextureCalibration:
+    """Vector scaling of the three texture classes, and the rule that names one."""
+
+    temperature: float = 1.0
+    """Divides the logits."""
+    offsets: tuple[float, ...] = (0.0,) * len(TEXTURE_CLASS.levels)
+    """Added to them: undoes the class weights of training, so that probabilities are true."""
+    shares: tuple[float, ...] = (1.0,) * len(TEXTURE_CLASS.levels)
+    """Of the classes among the calibration nodules; the named class divides by them."""
+
+    def probabilities(self, logits: Array) -> Array:
+        """Return calibrated probabilities [..., 3] of logits [..., 3]."""
+        return softmax(logits / self.temperature + np.array(self.offsets))
+
+    def named(self, probabilities: Array) -> int:
+        """Return the index of the class that is named: of the greatest probability / share.
+
+        Rare classes would hardly ever be the most probable. This rule is right equally often in
+        each class, and where it departs from the most probable class the probabilities show it.
+
+        >>> TextureCalibration(shares=(0.1, 0.1, 0.8)).named(np.array([0.05, 0.3, 0.65]))
+        1
+        """
+        return int((probabilities / np.array(self.shares)).argmax())
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Fitted constants of one model."""
+    """Fitted constants of one model; the defaults change nothing and give no interval."""
 
-    class_slope: float
-    """Platt scaling: P(malignant) = sigmoid(slope * margin + intercept), margin = difference of the
-    logits of malignant and benign."""
-    class_intercept: float
-    decision_threshold: float
+    class_slopes: Mapping[str, float] = field(default_factory=lambda: {"margin": 1.0})
+    """P(malignant) = sigmoid(sum of slope * feature + intercept); see class_features."""
+    class_intercept: float = 0.0
+    decision_threshold: float = 0.5
     """Least probability at which a class is named; below it the name is indeterminate."""
-    mask_threshold: float
-    """Probability from which a voxel belongs to the mask; removes the median bias of diameters."""
-    score_quantile: float
+    malignancy_temperature: float = 1.0
+    """Divides the logits of the malignancy ratings; of greatest likelihood of the readers'."""
+    texture: TextureCalibration = TextureCalibration()
+    mask_thresholds: Bands = field(default_factory=lambda: Bands((), (0.4,)))
+    """Probability from which a voxel belongs to the mask, by regressed diameter; removes the
+    median bias of the volume in each band."""
+    size_scales: Mapping[str, float] = field(default_factory=dict)
+    """Factor of the measured axes by name: the consensus is smaller than its readers' mean
+    extent. Volume and equivalent diameter are those of the mask, as it is."""
+    score_widths: Bands | None = None
     """Half width of the score's 90% interval, in standard deviations of its distribution."""
-    size_quantiles: Mapping[str, float]
-    """Half width of each measured size's 90% interval of the log, in predicted sigmas."""
-    regressed_quantiles: Mapping[str, float]
+    size_intervals: Mapping[str, LogInterval] = field(default_factory=dict)
+    """90% interval of the log of each measured size, by name."""
+    regressed_intervals: Mapping[str, LogInterval] = field(default_factory=dict)
     """The same for the sizes that the network regresses."""
-    ood_limit: float
-    """Mahalanobis distance of embeddings that OOD_QUANTILE of the calibration nodules keep."""
-    baselines: Mapping[str, Any]
+    familiarity: Familiarity = field(default_factory=Familiarity)
+    baselines: Mapping[str, Any] = field(default_factory=dict)
     """Size-only and constant predictors fitted on the training nodules, for evaluation."""
-    embedding_mean: Array = field(default_factory=lambda: np.zeros(0))
-    """[D], of the training nodules."""
-    embedding_precision: Array = field(default_factory=lambda: np.zeros((0, 0)))
-    """[D, D], inverse of their shrunk covariance."""
 
-    def probability_malignant(self, logits: Array) -> Array:
-        """Return the calibrated probability of class logits [..., 2] (benign, malignant)."""
-        margin = logits[..., 1] - logits[..., 0]
-        return sigmoid(self.class_slope * margin + self.class_intercept)
+    def probability_malignant(self, outputs: Mapping[str, Array]) -> Array:
+        """Return the calibrated probability [...] of raw outputs [..., levels] by task."""
+        features = class_features(outputs)
+        linear = sum(slope * features[name] for name, slope in self.class_slopes.items())
+        return sigmoid(linear + self.class_intercept)
 
-    def out_of_distribution(self, embedding: Array) -> float:
-        """Return the distance of an embedding [D] as a share of the accepted one."""
-        distance = mahalanobis(embedding, self.embedding_mean, self.embedding_precision)
-        return float(distance) / self.ood_limit
+    def malignancy(self, outputs: Mapping[str, Array]) -> Array:
+        """Return the calibrated shares of the malignancy ratings [..., 5]."""
+        return softmax(outputs["malignancy"] / self.malignancy_temperature)
 
     def to_json(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """Return the plain values and the arrays, for calibration.json and safetensors."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        arrays = {
-            name: np.asarray(values.pop(name), np.float32)
-            for name in ("embedding_mean", "embedding_precision")
-        }
-        return values, arrays
+        familiar, arrays = self.familiarity.to_json()
+        widths = self.score_widths
+        return {
+            "class_slopes": dict(self.class_slopes),
+            "class_intercept": self.class_intercept,
+            "decision_threshold": self.decision_threshold,
+            "malignancy_temperature": self.malignancy_temperature,
+            "texture": dataclasses.asdict(self.texture),
+            "mask_thresholds": self.mask_thresholds.to_json(),
+            "size_scales": dict(self.size_scales),
+            "score_widths": widths and widths.to_json(),
+            "size_intervals": {k: v.to_json() for k, v in self.size_intervals.items()},
+            "regressed_intervals": {k: v.to_json() for k, v in self.regressed_intervals.items()},
+            "familiarity": familiar,
+            "baselines": dict(self.baselines),
+        }, arrays
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any], arrays: Mapping[str, Tensor]) -> Calibration:
+    def from_json(cls, values: Mapping[str, Any], arrays: Mapping[str, Any]) -> Calibration:
         """Read what to_json gave."""
-        found: dict[str, Any] = {k: v.to(torch.float64).numpy() for k, v in arrays.items()}
-        return cls(**values, **found)
+        texture, score = dict(values["texture"]), values["score_widths"]
+        read: dict[str, Any] = {
+            "texture": TextureCalibration(
+                texture["temperature"], tuple(texture["offsets"]), tuple(texture["shares"])
+            ),
+            "mask_thresholds": Bands.from_json(values["mask_thresholds"]),
+            "score_widths": score and Bands.from_json(score),
+            **{
+                name: {k: LogInterval.from_json(v) for k, v in values[name].items()}
+                for name in ("size_intervals", "regressed_intervals")
+            },
+            "familiarity": Familiarity.from_json(values["familiarity"], arrays),
+        }
+        return cls(**{**values, **read})
 
 
-def fit_platt(margins: Array, malignant: Array) -> tuple[float, float]:
-    """Fit slope and intercept of the class by maximum likelihood.
+def class_features(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what the class is calibrated from, [...] each, given raw outputs [..., levels].
 
-    Args:
-        margins: [N] logit malignant less logit benign.
-        malignant: [N] 0 or 1.
+    "margin": logit of malignant less that of benign; "score": mean malignancy rating less 3.
+
+    >>> found = class_features({"class": np.array([0.0, 2.0]), "malignancy": np.zeros(5)})
+    >>> float(found["margin"]), round(float(found["score"]), 6)
+    (2.0, 0.0)
     """
-    from sklearn.linear_model import LogisticRegression
-
-    fitted = LogisticRegression(C=1e6).fit(margins[:, None], malignant)
-    return float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-
-
-def fit_decision_threshold(probability: Array, malignant: Array) -> float:
-    """Return the least probability at which the named classes are right often enough.
-
-    Args:
-        probability: [N] of malignant.
-        malignant: [N] 0 or 1.
-    """
-    confidence = np.maximum(probability, 1 - probability)
-    right = (probability >= 0.5) == (malignant == 1)
-    for threshold in np.arange(0.5, 0.81, 0.01):
-        decided = confidence >= threshold
-        if decided.any() and right[decided].mean() >= DECIDED_ACCURACY:
-            return round(float(threshold), 2)
-    return 0.8
-
-
-def fit_embedding_spread(embeddings: Array) -> tuple[Array, Array]:
-    """Return mean and precision of training embeddings [N, D] (Ledoit-Wolf shrinkage)."""
-    from sklearn.covariance import LedoitWolf
-
-    fitted = LedoitWolf().fit(embeddings)
-    return np.asarray(fitted.location_), np.asarray(fitted.precision_)
-
-
-def fit_size_quantile(measured: Array, truth: Array, sigma: Array) -> float:
-    """Return the conformal half width of log sizes in predicted sigmas.
-
-    Args:
-        measured: [N] mm.
-        truth: [N] mm.
-        sigma: [N] predicted standard deviation of the log size.
-    """
-    return conformal_quantile(np.abs(np.log(measured / truth)) / sigma)
+    logits, shares = outputs["class"], softmax(outputs["malignancy"])
+    levels = np.arange(1, shares.shape[-1] + 1)
+    return {
+        "margin": logits[..., 1] - logits[..., 0],
+        "score": shares @ levels - MIDDLE_SCORE,
+    }

@@ -9,38 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from resmtnet import interpret
-from resmtnet.ct.measure import measure
 from resmtnet.ct.volume import CTVolume
 from resmtnet.errors import ConfigError, PointError
-from resmtnet.findings import (
-    Characteristic,
-    Finding,
-    ModelInfo,
-    Point,
-    Size,
-    findings_document,
-)
+from resmtnet.findings import Finding, ModelInfo, Point, findings_document
 from resmtnet.guidelines import CONTEXTS, assess
-from resmtnet.inference import Inference, Observation, Sampler
-from resmtnet.masking import VoxelMask, grow, to_voxels
+from resmtnet.inference import Inference
+from resmtnet.interpret import NO_GUIDELINES, Answer, answer, regressed_diameter_of
 from resmtnet.model_store import Model, read_model
+from resmtnet.scene import Scene, scenes
 
-AIR_BELOW_HU = -900
-"""A click in whose neighbourhood nothing is denser than this is a click on air."""
-NEIGHBOURHOOD_MM = 3.0
-TISSUE_ABOVE_HU = -400
-FILLED_MM, FILLED_SHARE = 10.0, 0.9
-"""Without a mask, a square of this half edge that is tissue to this share is no small nodule."""
-BEYOND_MM = 4.0
-"""Height beyond the regressed radius that is looked at first for the mask."""
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
-NO_GUIDELINES: dict[str, Any] = {
-    "lung_rads": None,
-    "fleischner": None,
-    "context": None,
-    "assumptions": [],
-}
 NOT_NEGATIVE = "no candidate was found: this is not a negative read of the CT"
 
 
@@ -49,7 +27,7 @@ class Characterizer:
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
         self.model = model
-        self.inference = Inference(model.network, model.config.patch, device)
+        self.inference = Inference(model.networks, model.config.patch, device)
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str | None = None) -> Characterizer:
@@ -142,29 +120,6 @@ class Characterizer:
         ct = CTVolume.from_array(np.full((64, 64, 64), -800, np.int16), (1, 1, 1))
         self(ct, [(32, 32, 32)])
 
-    def observe(
-        self, ct: CTVolume, centres_mm: Sequence[Point]
-    ) -> list[tuple[Sampler, Observation]]:
-        """Return the raw outputs at points, for calibration."""
-        samplers = [self.inference.sampler(ct, centre) for centre in centres_mm]
-        return list(zip(samplers, self.inference.heads(samplers), strict=True))
-
-    def mask(self, sampler: Sampler, observation: Observation) -> tuple[VoxelMask | None, bool]:
-        """Return the mask at a sampler's point, and whether it is cut by the patch's edge."""
-        config, threshold = self.model.config.patch, self.model.calibration.mask_threshold
-        if not self.model.config.network.mask:
-            return None, False
-        found = grow(
-            lambda low, high: self.inference.mask_probability(sampler, low, high),
-            threshold,
-            config,
-            interpret.diameter_of(observation) / 2 + BEYOND_MM,
-        )
-        if found is None:
-            return None, False
-        centre = sampler.centre_lps_mm
-        return to_voxels(found, threshold, config, sampler.ct.geometry, centre), found.cut
-
     def _characterise(
         self,
         ct: CTVolume,
@@ -173,59 +128,28 @@ class Characterizer:
         scores: Sequence[float | None],
     ) -> list[Finding]:
         return [
-            self._finding(f"N{n}", sampler, observation, context, score)
-            for n, ((sampler, observation), score) in enumerate(
-                zip(self.observe(ct, points), scores, strict=True), start=1
+            self._finding(f"N{n}", scene, context, score)
+            for n, (scene, score) in enumerate(
+                zip(scenes(self.inference, ct, points), scores, strict=True), start=1
             )
         ]
 
     def _finding(
-        self,
-        identifier: str,
-        sampler: Sampler,
-        observation: Observation,
-        context: str | None,
-        score: float | None,
+        self, identifier: str, scene: Scene, context: str | None, score: float | None
     ) -> Finding:
-        calibration, ct = self.model.calibration, sampler.ct
-        mask, cut = self.mask(sampler, observation)
-        measured = measure(mask.mask, mask.geometry) if mask else None
-        nothing = None if measured else _why_no_nodule(sampler)
-        size, size_warnings = (
-            (Size(), (nothing,)) if nothing else interpret.size(observation, measured, calibration)
-        )
-        uncertainty = interpret.uncertainty(observation, calibration)
-        outside = uncertainty.out_of_distribution > 1
-        logits = observation.outputs["class"]
-        probability = float(calibration.probability_malignant(logits))
-        characteristics = interpret.characteristics(observation)
-        warnings = [*_input_warnings(sampler), *size_warnings]
-        if cut:
-            warnings.append("the nodule is larger than the patch: it is measured only in part")
-        if outside:
-            warnings.append("unlike the nodules that the model was trained on: do not rely on it")
-        centre = sampler.centre_lps_mm
-        i, j, k = (float(n) for n in ct.geometry.lps_to_ijk(centre))
-        return Finding(
-            id=identifier,
+        calibration, sampler = self.model.calibration, scene.sampler
+        diameter_mm = regressed_diameter_of(scene.observation)
+        masked = scene.mask(calibration.mask_thresholds.at(diameter_mm))
+        said = answer(scene.seen(masked), calibration)
+        centre, mask = sampler.centre_lps_mm, masked.voxels
+        i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(centre))
+        return said.finding(
+            identifier,
             source="point" if score is None else "candidate",
             centre_lps_mm=centre,
             centre_ijk=(i, j, k),
-            class_name=interpret.class_name(
-                probability, calibration, doubtful=outside or measured is None
-            ),
-            probability_malignant=probability,
-            malignancy=interpret.malignancy(observation, calibration),
-            size=size,
-            characteristics=characteristics,
-            uncertainty=uncertainty,
-            guidelines=_guidelines(
-                context, score, characteristics, size, doubtful=outside or cut or measured is None
-            ),
+            guidelines=_guidelines(context, score, said),
             candidate_score=score,
-            centroid_lps_mm=measured.centroid_lps_mm if measured else None,
-            warnings=tuple(warnings),
-            embedding=observation.embedding,
             mask=mask.mask if mask else None,
             start_ijk=mask.start_ijk if mask else None,
         )
@@ -285,40 +209,10 @@ def check_point(ct: CTVolume, centre_mm: ArrayLike) -> Point:
     return x, y, z
 
 
-def _input_warnings(sampler: Sampler) -> list[str]:
-    crop = sampler.crop
-    assert crop is not None  # for the type checker: the heads have read it
-    warnings = list(crop.warnings)
-    if crop.outside:
-        warnings.append("part of the surroundings lies outside the CT and was taken as air")
-    return warnings
-
-
-def _why_no_nodule(sampler: Sampler) -> str | None:
-    """Return why sizes would mean nothing where no mask was found, or None if they may."""
-    near = sampler.ct.crop(sampler.centre_lps_mm, 2 * NEIGHBOURHOOD_MM).hu
-    if near.max() < AIR_BELOW_HU:
-        return f"nothing but air within {NEIGHBOURHOOD_MM:.0f} mm of the point: no nodule here"
-    wide = sampler.ct.crop(sampler.centre_lps_mm, (2 * FILLED_MM, 2 * FILLED_MM, 1.0)).hu
-    if np.mean(wide > TISSUE_ABOVE_HU) > FILLED_SHARE:
-        return (
-            f"tissue fills {2 * FILLED_MM:.0f} mm around the point: a mass larger than the patch, "
-            "or no nodule; it is not measured"
-        )
-    return None
-
-
-def _guidelines(
-    context: str | None,
-    score: float | None,
-    characteristics: Mapping[str, Characteristic],
-    size: Size,
-    *,
-    doubtful: bool,
-) -> dict[str, Any]:
+def _guidelines(context: str | None, score: float | None, said: Answer) -> dict[str, Any]:
     if context is None:
         return NO_GUIDELINES
-    if score is not None or doubtful:
+    if score is not None or said.doubtful:
         note = (
             "an unconfirmed candidate gets no category"
             if score is not None
@@ -327,8 +221,8 @@ def _guidelines(
         return {**NO_GUIDELINES, "context": context, "assumptions": [note]}
     return assess(
         context,
-        characteristics["texture"].probabilities,
-        size.mean_diameter_mm,
-        size.interval_90.get("mean_diameter_mm"),
-        size.solid_component_mm,
+        said.characteristics["texture"].probabilities,
+        said.size.mean_diameter_mm,
+        said.size.interval_90.get("mean_diameter_mm"),
+        said.size.solid_component_mm,
     ).to_json()

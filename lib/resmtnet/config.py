@@ -18,8 +18,10 @@ T = TypeVar("T")
 class PatchConfig:
     """Sampling of the network's input from a CT, in LPS mm around a centre."""
 
-    size_px: int = 48
-    """In-plane edge of the patch, pixels."""
+    size_px: int = 32
+    """In-plane edge of the patch that the heads see and that trains, pixels."""
+    mask_size_px: int = 48
+    """In-plane edge of the patch in which the mask is drawn; the network has no fixed input."""
     pixel_mm: float = 1.0
     """In-plane distance of two pixels."""
     offsets_mm: tuple[float, ...] = (-4.0, -2.0, 0.0, 2.0, 4.0)
@@ -32,10 +34,12 @@ class PatchConfig:
     """HU mapped to 1; higher values are clipped."""
 
     def __post_init__(self) -> None:
-        _check(
-            self.size_px >= 16 and self.size_px % 8 == 0,
-            f"size_px is {self.size_px}; a multiple of 8 from 16 on is needed",
-        )
+        for name in ("size_px", "mask_size_px"):
+            edge = getattr(self, name)
+            _check(
+                edge >= 16 and edge % 8 == 0,
+                f"{name} is {edge}; a multiple of 8 from 16 on is needed",
+            )
         _check(bool(self.offsets_mm), "offsets_mm is empty; at least one slice is needed")
         _check(
             self.pixel_mm > 0 and self.mask_step_mm > 0,
@@ -59,7 +63,7 @@ class NetworkConfig:
     """Residual blocks of each branch; the branches are linked after each."""
     hidden: int = 128
     """Width of the embedding that enters a branch's last layer."""
-    dropout: float = 0.3
+    dropout: float = 0.2
     """Dropout before and after the embedding."""
     links: bool = True
     """Residual links between the branches; off for ablation."""
@@ -90,8 +94,11 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Fixed weights of the terms of the joint loss."""
+    """Weights of the terms of the joint loss."""
 
+    balance: str = "fixed"
+    """"fixed": the weights below; "uncertainty": each term is also weighed by a learnt variance
+    (Kendall, Gal and Cipolla, 2018)."""
     class_weight: float = 1.0
     """Cross entropy of benign/malignant."""
     malignancy_weight: float = 0.5
@@ -108,6 +115,12 @@ class LossConfig:
     """Cross entropy with the readers' distribution of each other rating."""
     mask_weight: float = 1.0
     """Cross entropy and soft Dice of the mask."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.balance in ("fixed", "uncertainty"),
+            f"balance is {self.balance!r}; allowed are 'fixed' and 'uncertainty'",
+        )
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,15 @@ class AugmentConfig:
     noise_hu: float = 25.0
     """Greatest standard deviation of white noise."""
     blur: float = 0.8
-    """Greatest share of a 3 x 3 mean blended in."""
+    """Greatest share of a 3 x 3 mean blended in: a softer reconstruction kernel."""
+    sharpen: float = 0.5
+    """The same share taken away: a sharper kernel."""
+    kernel_share: float = 0.5
+    """Share of the patches whose kernel is changed."""
+    thickness_mm: float = 3.0
+    """Greatest height over which slices are averaged, as thick slices are."""
+    thickness_share: float = 0.3
+    """Share of the patches whose slices are thickened."""
     flip_and_rotate: bool = True
     """Any rotation in the plane and a flip along each axis."""
 
@@ -138,28 +159,47 @@ class TrainingConfig:
 
     seed: int = 0
     """Seeds weights, order and augmentation."""
-    epochs: int = 30
+    epochs: int = 24
     """Passes over the training nodules."""
-    batch_size: int = 64
-    """Nodules a step."""
+    mask_epochs: int = 8
+    """Passes after those, in which the mask decoder alone learns, at mask_size_px: large nodules
+    and the chest wall beside them need more than the heads' patch. The heads' answers stay."""
+    batch_size: int = 32
+    """Nodules a step, over all processes."""
     learning_rate: float = 2e-3
     """Peak of the cosine schedule, AdamW."""
     weight_decay: float = 0.05
     """On weight matrices only."""
     warm_up: float = 0.05
     """Share of the steps in which the rate rises from 0."""
-    ema_decay: float = 0.997
+    ema_decay: float = 0.99
     """Decay per step of the averaged weights that are kept."""
     clip_norm: float = 5.0
     """Greatest norm of the gradient."""
-    mask_share: float = 0.5
-    """Share of a batch that also trains the mask at random heights."""
+    freeze_norms: bool = False
+    """Keep the running statistics of the norms as they are, for fine-tuning."""
+    slices: int = 3
+    """Neighbouring slices of patch.offsets_mm that a step sees of a nodule, drawn anew each time:
+    cheaper than all, and a shift along the axis."""
+    mask_share: float = 0.375
+    """Extra samples that train the mask at random heights, as a share of the batch."""
     subsolid_factor: float = 3.0
-    """How much more often sub-solid nodules are drawn for those heights."""
+    """How much more often sub-solid nodules are drawn for those samples, and how much more
+    the class of their texture weighs."""
     large_factor: float = 2.0
-    """How much more often nodules above 15 mm are drawn for those heights."""
+    """How much more often nodules above 15 mm are drawn for those samples."""
+    members: int = 1
+    """Networks of the ensemble; member m is trained with seed + m."""
+    splits: tuple[str, ...] = ("train",)
+    """Splits of the archive to train on; the others stay apart."""
     calibration_folds: tuple[int, ...] = (0,)
     """Folds of patients kept out of training, for calibration."""
+    reference_folds: tuple[int, ...] = ()
+    """Folds of patients kept out of training and calibration, for comparing later models."""
+    stopping_folds: tuple[int, ...] = ()
+    """Folds of patients kept out of training on which it is watched; see patience."""
+    patience: int = 0
+    """Epochs without a lower loss on stopping_folds after which training ends; 0: never."""
     context_variants: int = 2
     """Continuations made beyond the ends of a stack that has no lung around it."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -168,10 +208,25 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "context_variants"):
+        for name in ("epochs", "batch_size", "context_variants", "members"):
             _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; above 0 is needed")
         _check(0 <= self.mask_share <= 1, f"mask_share is {self.mask_share}; allowed are 0 to 1")
         slices = len(self.patch.offsets_mm)
+        _check(
+            self.slices >= 1 and (self.slices >= 3 or not self.network.mask),
+            f"slices is {self.slices}; at least 1 is needed, and 3 to train the mask",
+        )
+        held = (*self.calibration_folds, *self.reference_folds, *self.stopping_folds)
+        _check(
+            len(set(held)) == len(held),
+            f"calibration_folds {self.calibration_folds}, reference_folds {self.reference_folds} "
+            f"and stopping_folds {self.stopping_folds} must have no fold in common",
+        )
+        _check(
+            bool(self.stopping_folds) == bool(self.patience),
+            f"patience is {self.patience} and stopping_folds {self.stopping_folds}: give both or "
+            "neither",
+        )
         if self.network.spatial_dims == 3:
             _check(
                 slices >= 16 and slices % 8 == 0 and not self.network.mask,

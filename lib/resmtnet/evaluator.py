@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resmtnet.characteristics import TEXTURE
 from resmtnet.ct.volume import CTVolume
@@ -14,12 +19,21 @@ from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import Baselines
 from resmtnet.evaluation.bootstrap import BootstrapConfig
-from resmtnet.evaluation.records import Answered, Case, Prediction, write_predictions
+from resmtnet.evaluation.evidence import of_model, out_of_fold
+from resmtnet.evaluation.records import (
+    Answered,
+    Case,
+    Prediction,
+    read_predictions,
+    write_predictions,
+)
 from resmtnet.evaluation.report import write_metrics, write_report
 from resmtnet.evaluation.summary import summarise
 from resmtnet.findings import Finding, Json, ModelInfo, Point
+from resmtnet.gallery import Pictures, Tell, consensus, draw_nodules, whole_mask
 
-Tell = Callable[[int, int], None]
+CONSENSUS = 0.5
+"""Least share of the readers."""
 
 
 class Answering(Protocol):
@@ -41,7 +55,8 @@ def evaluate(
     *,
     split: str | None = None,
     config: BootstrapConfig | None = None,
-    tell: Tell = lambda done, of: None,
+    pictures: Pictures | None = None,
+    tell: Tell = lambda what, done, of: None,
 ) -> Json:
     """Evaluate a model and write predictions.csv, metrics.json and report.html.
 
@@ -52,10 +67,12 @@ def evaluate(
         baselines: what the model keeps of its training nodules; None compares with nothing.
         split: "train" or "val" for the nodules of that split; None for all.
         config: of the bootstrap.
-        tell: called with nodules done and nodules in all.
+        pictures: how many the report shows, by default 20 and 6; they hold voxels, so mind where
+            it goes.
+        tell: called with what is done, how much of it, and of how much.
 
     Returns:
-        What metrics.json holds, schema resmtnet.metrics/1.
+        What metrics.json holds, schema resmtnet.metrics/2.
 
     Raises:
         InputError: no nodule of that split.
@@ -65,11 +82,53 @@ def evaluate(
         known = ", ".join(sorted({nodule.split for nodule in archive.nodules}))
         raise InputError(f"{archive.path} holds no nodule of split {split!r}; it has {known}")
     answered = answer(archive, nodules, model, tell)
-    document = summarise(answered, model.info, baselines, archive.provenance, config)
+    evidence = of_model(answered, baselines)
+    document = summarise(evidence, model.info, archive.provenance, config)
+    shown = draw_nodules(archive, answered, document, model, pictures or Pictures(), tell)
     out.mkdir(parents=True, exist_ok=True)
     write_predictions(out / "predictions.csv", answered)
     write_metrics(out / "metrics.json", document)
-    write_report(out / "report.html", document, answered)
+    write_report(out / "report.html", document, evidence, shown)
+    return document
+
+
+def evaluate_predictions(
+    paths: Sequence[Path], out: Path, config: BootstrapConfig | None = None
+) -> Json:
+    """Evaluate a cross-validation from its out-of-fold predictions; write metrics and report.
+
+    Args:
+        paths: one predictions.csv for each group of patients that was held out; the baselines of
+            each are fitted on the others.
+        out: folder for metrics.json and report.html; made if it is missing.
+        config: of the bootstrap.
+
+    Returns:
+        What metrics.json holds, schema resmtnet.metrics/2.
+
+    Raises:
+        InputError: a file cannot be read or is given twice, or a patient stands in two of them.
+    """
+    resolved = [path.resolve() for path in paths]
+    if len(set(resolved)) < len(resolved):
+        raise InputError("a file of predictions is given twice; give each one once")
+    parent = Path(os.path.commonpath([path.parent for path in resolved]))
+    files = {path.relative_to(parent).as_posix(): path for path in resolved}
+    groups = {name: read_predictions(path) for name, path in files.items()}
+    evidence = out_of_fold(groups)
+    listed = [
+        {
+            "file": name,
+            "sha256": hashlib.sha256(files[name].read_bytes()).hexdigest(),
+            "nodules": len(answered),
+            "patients": len({case.patient_id for case, _ in answered}),
+        }
+        for name, answered in groups.items()
+    ]
+    document = summarise(evidence, None, None, config, listed)
+    out.mkdir(parents=True, exist_ok=True)
+    write_metrics(out / "metrics.json", document)
+    write_report(out / "report.html", document, evidence)
     return document
 
 
@@ -77,7 +136,7 @@ def answer(
     archive: Archive,
     nodules: Sequence[Nodule],
     model: Answering,
-    tell: Tell = lambda done, of: None,
+    tell: Tell = lambda what, done, of: None,
 ) -> list[Answered]:
     """Ask a model for each nodule at the centre of what its readers marked.
 
@@ -85,20 +144,22 @@ def answer(
         archive: holds the voxels; crops that come without context are continued.
         nodules: of the archive.
         model: a Characterizer.
-        tell: called with nodules done and nodules in all.
+        tell: called with "nodules", those done, and those in all.
     """
     answered = []
     for done, nodule in enumerate(nodules, start=1):
         ct, centre_lps_mm = nodule_ct(archive, nodule)
         finding = model(ct, [centre_lps_mm])[0]
-        answered.append((case_of(nodule), prediction_of(finding)))
-        tell(done, len(nodules))
+        dice = mask_dice(consensus(archive, nodule, ct, centre_lps_mm), finding)
+        known = nodule.mask_readers not in (0, 1)
+        answered.append((case_of(nodule), prediction_of(finding, dice if known else None)))
+        tell("nodules", done, len(nodules))
     return answered
 
 
 def case_of(nodule: Nodule) -> Case:
     """Return what the readers say of a nodule."""
-    texture = nodule.ratings.get(TEXTURE.name, ())
+    texture = nodule.given(TEXTURE.name)
     return Case(
         id=nodule.id,
         patient_id=nodule.patient_id,
@@ -110,11 +171,16 @@ def case_of(nodule: Nodule) -> Case:
         split=nodule.split,
         fold=nodule.fold,
         context=nodule.context,
+        texture_ratings=texture,
+        reader_volumes_mm3=nodule.reader_volumes_mm3,
+        reader_long_axes_mm=nodule.reader_long_axes_mm,
+        reader_short_axes_mm=nodule.reader_short_axes_mm,
+        reader_dice=nodule.reader_dice,
     )
 
 
-def prediction_of(finding: Finding) -> Prediction:
-    """Return what the evaluation needs of a finding."""
+def prediction_of(finding: Finding, dice: float | None = None) -> Prediction:
+    """Return what the evaluation needs of a finding, and the overlap of its mask if known."""
     texture = finding.characteristics.get(TEXTURE.name)
     size = finding.size
     return Prediction(
@@ -131,4 +197,27 @@ def prediction_of(finding: Finding) -> Prediction:
         out_of_distribution=finding.uncertainty.out_of_distribution,
         texture_class=texture.name if texture else None,
         warnings=len(finding.warnings),
+        short_axis_mm=size.short_axis_mm,
+        long_axis_interval_mm=size.interval_90.get("long_axis_mm"),
+        mutual_information=finding.uncertainty.mutual_information,
+        mask_dice=dice,
     )
+
+
+def mask_dice(share: NDArray[np.float64], finding: Finding) -> float | None:
+    """Return the Dice of a finding's mask with what at least half of the readers marked.
+
+    Args:
+        share: of the readers, on the voxels of the CT, [k, j, i].
+        finding: one without a mask overlaps with nothing.
+
+    Returns:
+        0..1, or None where no voxel was marked by half of the readers.
+    """
+    truth = share >= CONSENSUS
+    if not truth.any():
+        return None
+    given = whole_mask(finding, truth.shape)
+    if given is None:
+        return 0.0
+    return float(2 * (truth & given).sum() / (truth.sum() + given.sum()))

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from resmtnet.config import TrainingConfig
-from resmtnet.data.archive import Archive
-from resmtnet.data.dataset import TrainingSet
-from resmtnet.data.splits import split_by_fold
+from resmtnet.data.archive import Archive, Nodule
+from resmtnet.data.crops import CropBlock, load_block
+from resmtnet.data.dataset import Rows, TrainingSet
+from resmtnet.data.splits import Split, split_by_fold
+from resmtnet.distributed import processes, rank, world_size
 from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.evaluator import case_of
 from resmtnet.findings import ModelInfo
 from resmtnet.fitting import fit_calibration
 from resmtnet.folders import check_place
+from resmtnet.held import Held, observe
+from resmtnet.inference import Inference
 from resmtnet.model_store import MANIFEST, write_model
 from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.replay import embed, reference_files, replay_files
 from resmtnet.training import CHECKPOINT, Progress, Trainer
+
+Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Listener:
     """What an experiment tells on its way."""
 
-    training: Callable[[Progress], None] = lambda progress: None
+    crops: Callable[[int, int], None] = lambda done, of: None
+    training: Callable[[str, Progress], None] = lambda name, progress: None
+    """Called with the name of what is trained."""
     calibration: Callable[[int, int], None] = lambda done, of: None
 
 
@@ -40,47 +50,147 @@ def run_experiment(
     resume: bool = False,
     device: str = "cpu",
     listener: Listener = Listener(),
-) -> ModelInfo:
-    """Train a model and write it to `out`/model.
+) -> ModelInfo | None:
+    """Train a model and write it to `out`/model; under torchrun all processes train together.
 
     Args:
-        archive: training data; nodules of split "val" are left alone.
+        archive: training data; nodules of other splits than the configured ones are left alone.
         config: of the experiment.
-        out: folder of checkpoint, history and model.
+        out: folder of the members' checkpoints and of the model.
         version: of the model written.
-        resume: go on from the checkpoint in `out`, if there is one.
+        resume: go on from the checkpoints in `out`, if there are some.
         device: "cpu" or "cuda".
         listener: is told of the progress.
+
+    Returns:
+        What was written; None in all processes but the first.
 
     Raises:
         ArchiveError: the archive cannot be split as the configuration asks.
         ConfigError: the checkpoint was made with another configuration.
-        InputError: `out` holds a checkpoint and `resume` is off, or the other way round.
+        InputError: `out` holds checkpoints and `resume` is off, or the other way round.
     """
-    if resume != (out / CHECKPOINT).is_file():
+    check_resumable(out, resume)
+    check_place(out / "model", MANIFEST)
+    split = split_by_fold(archive.nodules, config)
+    with processes(device) as own_device:
+        weights = train_members(archive, split, config, out, own_device, listener)
+        if rank():
+            return None
+    return _write(archive, split, config, out, version, weights, device, listener)
+
+
+def check_resumable(out: Path, resume: bool) -> None:
+    """Refuse to mix runs: checkpoints need --resume, and --resume needs checkpoints.
+
+    Raises:
+        InputError: saying which of the two it is.
+    """
+    if resume != any(out.rglob(CHECKPOINT)):
         raise InputError(
             f"{out} holds {'no checkpoint: leave out' if resume else 'a checkpoint: give'} "
             "--resume, or choose another --out"
         )
-    check_place(out / "model", MANIFEST)
-    split = split_by_fold(archive.nodules, config.calibration_folds)
-    trainer = Trainer(TrainingSet(archive, split.train, config), config, out, device)
-    if resume:
-        trainer.resume()
-    weights = trainer.run(listener.training)
-    network = ResMTNet(config.network)
-    network.load_state_dict(weights)
-    network.to(device).eval().requires_grad_(False)
-    baselines = fit_baselines([case_of(archive.nodules[n]) for n in split.train]).to_json()
-    calibration = fit_calibration(
-        network, config, archive, split, baselines, device, listener.calibration
+
+
+def train_members(
+    archive: Archive,
+    split: Split,
+    config: TrainingConfig,
+    out: Path,
+    device: str,
+    listener: Listener,
+) -> list[Weights]:
+    """Train, or finish, every member of the ensemble; each has a folder in `out`."""
+    block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
+    return [
+        _train(block, archive.nodules, split, config, m, out, device, listener)
+        for m in range(config.members)
+    ]
+
+
+def _train(
+    block: CropBlock,
+    nodules: Sequence[Nodule],
+    split: Split,
+    config: TrainingConfig,
+    member: int,
+    out: Path,
+    device: str,
+    listener: Listener,
+) -> Weights:
+    config = replace(config, seed=config.seed + member)
+    rows = Rows(rank(), world_size())
+    data, watched = (
+        TrainingSet(block, nodules, part, config, rows) if part else None
+        for part in (split.train, split.stopping)
     )
-    patients = {archive.nodules[n].patient_id for n in split.train}
-    held = {archive.nodules[n].patient_id for n in split.calibration}
+    assert data is not None  # for the type checker: split_by_fold has seen to it
+    name = f"member-{member}"
+    trainer = Trainer(data, config, out / name, device, watched)
+    trainer.resume()
+    return trainer.run(lambda progress: listener.training(f"{out.name}/{name}", progress))
+
+
+def inference_of(weights: Sequence[Weights], config: TrainingConfig, device: str) -> Inference:
+    """Return the members ready to answer."""
+    networks = []
+    for state in weights:
+        network = ResMTNet(config.network)
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval().requires_grad_(False))
+    return Inference(networks, config.patch, device)
+
+
+def observe_all(
+    inference: Inference,
+    archive: Archive,
+    index: Sequence[int],
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> list[Held]:
+    """Look at nodules that the members never trained on."""
+    found = []
+    for n in index:
+        found.append(observe(inference, archive, archive.nodules[n]))
+        tell(len(found), len(index))
+    return found
+
+
+def _write(
+    archive: Archive,
+    split: Split,
+    config: TrainingConfig,
+    out: Path,
+    version: str,
+    weights: Sequence[Weights],
+    device: str,
+    listener: Listener,
+) -> ModelInfo:
+    inference = inference_of(weights, config, device)
+    total = len(split.calibration) + len(split.reference) + len(split.train)
+
+    def tell_from(start: int) -> Callable[[int, int], None]:
+        return lambda done, of: listener.calibration(start + done, total)
+
+    held = observe_all(inference, archive, split.calibration, tell_from(0))
+    seen = len(held)
+    reference = observe_all(inference, archive, split.reference, tell_from(seen))
+    seen += len(reference)
+    trained = [archive.nodules[n] for n in split.train]
+    replay = embed(inference, archive, trained, tell_from(seen))
+    baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
+    calibration = fit_calibration(held, replay.flat, baselines)
+    further = replay_files(replay)
+    if reference:
+        further |= reference_files(reference, calibration)
     provenance = {
         "data": dict(archive.provenance),
-        "training": {"nodules": len(split.train), "patients": len(patients)},
-        "calibration": {"nodules": len(split.calibration), "patients": len(held)},
+        **{name: _counts(archive, part) for name, part in vars(split).items() if part},
         "torch": torch.__version__,
     }
-    return write_model(out / "model", version, weights, config, calibration, provenance)
+    return write_model(out / "model", version, weights, config, calibration, provenance, further)
+
+
+def _counts(archive: Archive, part: Sequence[int]) -> dict[str, int]:
+    patients = {archive.nodules[n].patient_id for n in part}
+    return {"nodules": len(part), "patients": len(patients)}

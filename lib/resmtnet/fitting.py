@@ -1,211 +1,205 @@
-"""Fits a model's calibration on patients kept out of training: thresholds, intervals, spread."""
+"""Fits a model's calibration to held nodules: every constant between raw outputs and answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet import interpret
-from resmtnet.calibration import (
-    OOD_QUANTILE,
-    Calibration,
-    fit_decision_threshold,
-    fit_embedding_spread,
-    fit_platt,
-    fit_size_quantile,
-)
-from resmtnet.characteristics import SIZES
-from resmtnet.config import PatchConfig, TrainingConfig
-from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.measure import Measurement, measure
-from resmtnet.data.archive import Archive, Nodule
-from resmtnet.data.consensus import malignant_share
-from resmtnet.data.splits import Split
-from resmtnet.data.volumes import nodule_ct
+from resmtnet.calibration import Calibration, TextureCalibration, class_features
+from resmtnet.characteristics import SIZES, TEXTURE_CLASS
+from resmtnet.conformal import Bands, LogInterval, fit_bands, fit_log_interval, fit_widths
+from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.errors import ModelError
-from resmtnet.inference import Inference, Observation, Sampler
-from resmtnet.masking import grow, to_voxels
-from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.network.uncertainty import conformal_quantile, mahalanobis, softmax
+from resmtnet.estimators import (
+    fit_decision_threshold,
+    fit_platt,
+    fit_temperature,
+    fit_vector_scaling,
+)
+from resmtnet.familiarity import fit_familiarity
+from resmtnet.findings import Size
+from resmtnet.held import MASK_THRESHOLDS, Held, seen_by
 
 Array = NDArray[np.float64]
-Tell = Callable[[int, int], None]
 
-MASK_THRESHOLDS = (0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
 FEWEST_MASKS = 10
 """Nodules with (or without) a mask from which constants can be fitted."""
-MEASURED = (
-    "long_axis_mm",
-    "short_axis_mm",
-    "mean_diameter_mm",
-    "equivalent_diameter_mm",
-    "volume_mm3",
-)
-
-
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """One calibration nodule: what was said, what is true."""
-
-    observation: Observation
-    measured: dict[float, Measurement | None]
-    """By mask threshold."""
-    truth: dict[str, float]
-    malignancy: tuple[int, ...]
+THRESHOLD_EDGES_MM = (12.0,)
+"""Regressed diameter from which masks get a threshold of their own."""
+FEWEST_FOR_THRESHOLD = 20
+"""Nodules that this needs: a median asks for fewer than a 90% quantile."""
+AXES = ("long_axis_mm", "short_axis_mm")
+"""Measured sizes that are corrected."""
 
 
 def fit_calibration(
-    network: ResMTNet,
-    config: TrainingConfig,
-    archive: Archive,
-    split: Split,
+    held: Sequence[Held],
+    training_embeddings: Array,
     baselines: dict[str, Any],
-    device: str = "cpu",
-    tell: Tell = lambda done, of: None,
 ) -> Calibration:
     """Fit every constant of a model's calibration.
 
     Args:
-        network: trained, in evaluation mode.
-        config: it was trained with.
-        archive: the training archive.
-        split: its training part gives the spread of embeddings, its calibration part the rest.
+        held: nodules of patients that the members never trained on; any subset of patients.
+        training_embeddings: [N, members * D] of training nodules, for the familiarity; those of
+            the held nodules may stand in where only the other answers matter.
         baselines: predictors to be kept with the model, for evaluation.
-        device: of the network.
-        tell: called with nodules done and nodules in all.
+
+    Raises:
+        ModelError: the network draws too few masks, or the nodules are too few or of one class.
     """
-    inference = Inference(network, config.patch, device)
-    total = len(split.train) + len(split.calibration)
-    held = []
-    for done, n in enumerate(split.calibration):
-        held.append(_observe(inference, archive, archive.nodules[n]))
-        tell(done + 1, total)
-    embeddings = []
-    for done, n in enumerate(split.train, start=len(held)):
-        ct, centre = nodule_ct(archive, archive.nodules[n])
-        embeddings.append(inference.heads([inference.sampler(ct, centre)])[0].embedding)
-        tell(done + 1, total)
-    return _fit(held, np.array(embeddings, float), baselines)
-
-
-def _observe(inference: Inference, archive: Archive, nodule: Nodule) -> _Held:
-    ct, centre = nodule_ct(archive, nodule)
-    sampler = inference.sampler(ct, centre)
-    observation = inference.heads([sampler])[0]
-    measured = _measure_at(inference, sampler)
-    return _Held(observation, measured, _truth(archive, nodule), nodule.malignancy)
-
-
-def _measure_at(inference: Inference, sampler: Sampler) -> dict[float, Measurement | None]:
-    """Measure the mask at every threshold, decoding each run of levels once."""
-    known: dict[tuple[int, int], NDArray[np.float32]] = {}
-    config: PatchConfig = inference.config
-
-    def levels(low: int, high: int) -> NDArray[np.float32]:
-        if (low, high) not in known:
-            known[low, high] = inference.mask_probability(sampler, low, high)
-        return known[low, high]
-
-    found: dict[float, Measurement | None] = {}
-    for threshold in MASK_THRESHOLDS:
-        patch = grow(levels, threshold, config)
-        grid, centre = sampler.ct.geometry, sampler.centre_lps_mm
-        mask = patch and to_voxels(patch, threshold, config, grid, centre)
-        found[threshold] = measure(mask.mask, mask.geometry) if mask else None
-    return found
-
-
-def _truth(archive: Archive, nodule: Nodule) -> dict[str, float]:
-    """Return a nodule's sizes; the short axis is that of what half of the readers marked."""
-    share = archive.mask(nodule)
-    marked = share >= 128 if (share >= 128).any() else share > 0
-    i_mm_first = nodule.spacing_kji_mm[::-1]
-    geometry = Geometry(nodule.shape_kji[::-1], i_mm_first, (0, 0, 0), np.eye(3))
-    consensus = measure(marked, geometry)
-    truth = {
-        "volume_mm3": nodule.volume_mm3,
-        "equivalent_diameter_mm": nodule.equivalent_diameter_mm,
-        "long_axis_mm": nodule.long_axis_mm,
-    }
-    if consensus is not None:
-        truth["short_axis_mm"] = consensus.short_axis_mm
-        truth["mean_diameter_mm"] = (nodule.long_axis_mm + consensus.short_axis_mm) / 2
-    return truth
-
-
-def _fit(held: Sequence[_Held], embeddings: Array, baselines: dict[str, Any]) -> Calibration:
-    logits = np.array([h.observation.outputs["class"] for h in held])
-    share = np.array([malignant_share(h.malignancy) for h in held])
-    clear = share != 0.5
-    slope, intercept = fit_platt((logits[:, 1] - logits[:, 0])[clear], share[clear])
-    threshold = _fit_mask_threshold(held)
-    mean, precision = fit_embedding_spread(embeddings)
-    distances = mahalanobis(
-        np.array([h.observation.embedding for h in held], float), mean, precision
-    )
-    sigma = np.array([interpret.sigma_of(h.observation) for h in held])
+    if not held:
+        raise ModelError("no held nodules to calibrate on: keep a fold of patients apart")
     draft = Calibration(
-        class_slope=slope,
-        class_intercept=intercept,
-        decision_threshold=0.5,
-        mask_threshold=threshold,
-        score_quantile=_fit_score(held),
-        size_quantiles={n: _fit_size(held, n, threshold, sigma) for n in MEASURED},
-        regressed_quantiles={t.name: _fit_regressed(held, t.name, threshold, sigma) for t in SIZES},
-        ood_limit=float(np.quantile(distances, OOD_QUANTILE)),
+        **_fit_class(held),
+        malignancy_temperature=_fit_malignancy(held),
+        texture=_fit_texture(held),
+        familiarity=fit_familiarity(
+            training_embeddings, [h.observation for h in held], [h.mask_mean for h in held]
+        ),
         baselines=baselines,
-        embedding_mean=mean,
-        embedding_precision=precision,
     )
-    probability = draft.probability_malignant(logits[clear])
-    return replace(draft, decision_threshold=fit_decision_threshold(probability, share[clear]))
+    if held[0].masks:
+        draft = replace(draft, mask_thresholds=_fit_mask_thresholds(held))
+        draft = replace(draft, size_scales=_fit_scales(held, draft))
+    draft = _fit_size_intervals(held, draft)
+    return replace(
+        draft,
+        score_widths=_fit_score_widths(held, draft),
+        decision_threshold=_fit_decision(held, draft),
+    )
 
 
-def _fit_mask_threshold(held: Sequence[_Held]) -> float:
-    def median_bias(threshold: float) -> float:
-        ratios = [
-            found.equivalent_diameter_mm / h.truth["equivalent_diameter_mm"]
-            for h in held
-            if (found := h.measured[threshold]) is not None
-        ]
-        if len(ratios) < FEWEST_MASKS:
-            raise ModelError(
-                f"{len(ratios)} of {len(held)} calibration nodules got a mask, at least "
-                f"{FEWEST_MASKS} are needed: train for more epochs"
+def _rated(held: Sequence[Held]) -> list[Held]:
+    return [h for h in held if h.case.malignancy]
+
+
+def _clear(held: Sequence[Held]) -> tuple[list[Held], Array, Array]:
+    """Return nodules whose median is not 3, with class [N] 0 or 1 and weight [N]."""
+    rated = _rated(held)
+    share = np.array([malignant_share(h.case.malignancy) for h in rated])
+    clear = [h for h, s in zip(rated, share, strict=True) if s != 0.5]
+    malignant = share[share != 0.5]
+    if len(set(malignant)) < 2:
+        raise ModelError(
+            f"the {len(clear)} held nodules with a clear class are all of one class: "
+            "keep more patients apart for calibration"
+        )
+    return clear, malignant, np.array([class_weight(h.case.malignancy) for h in clear])
+
+
+def _fit_class(held: Sequence[Held]) -> dict[str, Any]:
+    clear, malignant, weight = _clear(held)
+    features = [class_features(h.observation.outputs) for h in clear]
+    columns = {name: np.array([f[name] for f in features]) for name in features[0]}
+    slopes, intercept = fit_platt(columns, malignant, weight)
+    return {"class_slopes": slopes, "class_intercept": intercept}
+
+
+def _fit_decision(held: Sequence[Held], draft: Calibration) -> float:
+    clear, malignant, _ = _clear(held)
+    probability = [draft.probability_malignant(h.observation.outputs) for h in clear]
+    return fit_decision_threshold(np.array(probability), malignant)
+
+
+def _fit_malignancy(held: Sequence[Held]) -> float:
+    rated = _rated(held)
+    logits = np.array([h.observation.outputs["malignancy"] for h in rated])
+    counts = [np.bincount(np.array(h.case.malignancy) - 1, minlength=5) for h in rated]
+    return fit_temperature(logits, np.array(counts, float))
+
+
+def _fit_texture(held: Sequence[Held]) -> TextureCalibration:
+    rated = [h for h in held if h.case.texture_class]
+    names = TEXTURE_CLASS.levels
+    target = np.array([names.index(str(h.case.texture_class)) for h in rated])
+    counts = np.bincount(target, minlength=len(names)) + 1.0  # no class counts as impossible
+    logits = np.array([h.observation.outputs[TEXTURE_CLASS.name] for h in rated])
+    temperature, offsets = fit_vector_scaling(logits, target)
+    return TextureCalibration(temperature, offsets, tuple((counts / counts.sum()).tolist()))
+
+
+def _fit_mask_thresholds(held: Sequence[Held]) -> Bands:
+    """Fit the threshold of no median bias; large nodules want a higher one than small ones."""
+    regressed = np.array([interpret.regressed_diameter_of(h.observation) for h in held])
+    log_ratio = np.array([[_log_ratio(h, t) for t in MASK_THRESHOLDS] for h in held])
+    drawn = (~np.isnan(log_ratio)).sum(0).max()
+    if drawn < FEWEST_MASKS:
+        raise ModelError(
+            f"{drawn} of {len(held)} calibration nodules got a mask, at least "
+            f"{FEWEST_MASKS} are needed: train for more epochs"
+        )
+
+    def best(rows: NDArray[np.int64]) -> float:
+        columns = (ratios[~np.isnan(ratios)] for ratios in log_ratio[rows].T)
+        bias = [abs(np.median(ratios)) if len(ratios) else np.inf for ratios in columns]
+        return MASK_THRESHOLDS[int(np.argmin(bias))]
+
+    return fit_bands(regressed, best, THRESHOLD_EDGES_MM, FEWEST_FOR_THRESHOLD)
+
+
+def _log_ratio(held: Held, threshold: float) -> float:
+    """Return log measured over true diameter, NaN where either is missing."""
+    name, measured = "equivalent_diameter_mm", held.masks[threshold].measured
+    if measured is None or name not in held.truth:
+        return np.nan
+    return float(np.log(getattr(measured, name) / held.truth[name]))
+
+
+def _fit_scales(held: Sequence[Held], draft: Calibration) -> dict[str, float]:
+    """Fit the factors of no median bias; a slope in the size would follow the masks that leak."""
+    return {
+        name: float(
+            np.median(
+                [
+                    h.truth[name] / getattr(measured, name)
+                    for h in held
+                    if (measured := seen_by(h, draft).measured) and name in h.truth
+                ]
             )
-        return float(abs(np.median(np.log(ratios))))
-
-    return min(MASK_THRESHOLDS, key=median_bias)
-
-
-def _fit_score(held: Sequence[_Held]) -> float:
-    errors = []
-    for h in held:
-        shares = softmax(h.observation.outputs["malignancy"])
-        score, deviation = interpret.score_and_deviation(shares)
-        errors.append(abs(score - float(np.mean(h.malignancy))) / max(deviation, 1e-3))
-    return conformal_quantile(np.array(errors))
+        )
+        for name in AXES
+    }
 
 
-def _fit_size(held: Sequence[_Held], name: str, threshold: float, sigma: Array) -> float:
+def _fit_size_intervals(held: Sequence[Held], draft: Calibration) -> Calibration:
+    """Fit the intervals of measured sizes, and of regressed ones where no mask was found."""
+    told = [(h, interpret.size(h.observation, seen_by(h, draft).measured, draft)[0]) for h in held]
+    drawn = [(h, size) for h, size in told if size.volume_mm3 is not None]
+    without = [(h, size) for h, size in told if size.volume_mm3 is None]
+    if len(without) < FEWEST_MASKS:
+        without = [(h, interpret.size(h.observation, None, draft)[0]) for h in held]
+    names = interpret.MEASURED if drawn else ()
+    return replace(
+        draft,
+        size_intervals={name: _fit_interval(drawn, name, draft) for name in names},
+        regressed_intervals={task.name: _fit_interval(without, task.name, draft) for task in SIZES},
+    )
+
+
+def _fit_interval(told: Sequence[tuple[Held, Size]], name: str, draft: Calibration) -> LogInterval:
     rows = [
-        (float(getattr(found, name)), h.truth[name], s)
-        for h, s in zip(held, sigma, strict=True)
-        if (found := h.measured[threshold]) is not None and name in h.truth
+        (
+            abs(np.log(getattr(size, name) / h.truth[name])),
+            interpret.sigma_of(h.observation),
+            interpret.subsolid_of(h.observation, draft),
+            size.equivalent_diameter_mm,
+        )
+        for h, size in told
+        if name in h.truth
     ]
-    measured, truth, spread = np.array(rows).T
-    exponent = interpret.VOLUME_EXPONENT if name == "volume_mm3" else 1.0
-    return fit_size_quantile(measured, truth, spread * exponent)
+    return fit_log_interval(*np.array(rows, float).T)
 
 
-def _fit_regressed(held: Sequence[_Held], name: str, threshold: float, sigma: Array) -> float:
-    """Fit on the nodules without a mask, for which alone the regression is shown."""
-    without = [n for n, h in enumerate(held) if h.measured[threshold] is None]
-    rows = without if len(without) >= FEWEST_MASKS else list(range(len(held)))
-    measured = np.exp([held[n].observation.outputs[name][0] for n in rows])
-    truth = np.array([held[n].truth[name] for n in rows])
-    return fit_size_quantile(measured, truth, sigma[rows])
+def _fit_score_widths(held: Sequence[Held], draft: Calibration) -> Bands:
+    rated = _rated(held)
+    seen = [seen_by(h, draft) for h in rated]
+    said = [interpret.score_and_deviation(draft.malignancy(s.observation.outputs)) for s in seen]
+    score, deviation = np.array(said).T
+    error = np.abs(score - [float(np.mean(h.case.malignancy)) for h in rated])
+    return fit_widths(error / deviation, np.array([interpret.diameter_of(s) for s in seen]))

@@ -1,6 +1,11 @@
-"""From raw outputs and a measured mask to calibrated answers: pure functions."""
+"""From what was seen at a point to calibrated answers: pure functions."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,16 +13,105 @@ from numpy.typing import NDArray
 from resmtnet.calibration import Calibration
 from resmtnet.characteristics import CLASS, SIZES, TASKS, TEXTURE, TEXTURE_CLASS
 from resmtnet.ct.measure import Measurement
-from resmtnet.findings import Characteristic, Interval, Malignancy, Size, Uncertainty
+from resmtnet.findings import (
+    Characteristic,
+    Finding,
+    Interval,
+    Malignancy,
+    Point,
+    Size,
+    Uncertainty,
+)
 from resmtnet.inference import Observation
 from resmtnet.network.uncertainty import entropy, mutual_information, softmax
+from resmtnet.scene import Seen
 
 Array = NDArray[np.float64]
 
 DISAGREEMENT = 0.3
 """Relative difference of measured and regressed diameter that is told to the reader."""
-VOLUME_EXPONENT = 3.0
-"""A relative error of the diameter is three times as large in the volume."""
+MEASURED = (
+    "long_axis_mm",
+    "short_axis_mm",
+    "mean_diameter_mm",
+    "equivalent_diameter_mm",
+    "volume_mm3",
+)
+"""Sizes that a mask has."""
+LEAST_DEVIATION = 0.05
+"""Of a score's distribution, so that no interval is empty."""
+NO_GUIDELINES: dict[str, Any] = {
+    "lung_rads": None,
+    "fleischner": None,
+    "context": None,
+    "assumptions": [],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said of one point, whoever asked; the fields are those of a Finding."""
+
+    class_name: str
+    probability_malignant: float
+    malignancy: Malignancy
+    size: Size
+    characteristics: Mapping[str, Characteristic]
+    uncertainty: Uncertainty
+    centroid_lps_mm: Point | None
+    warnings: tuple[str, ...]
+    embedding: NDArray[np.float32]
+    doubtful: bool
+    """Unlike the training nodules, without a mask, or not seen whole: no category."""
+
+    def finding(self, identifier: str, **place: Any) -> Finding:
+        """Return the finding of this answer.
+
+        Args:
+            identifier: id of the finding.
+            place: the remaining fields of a Finding; by default a point at the origin, without
+                guideline category.
+        """
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del said["doubtful"]
+        nowhere = {
+            "source": "point",
+            "centre_lps_mm": (0.0, 0.0, 0.0),
+            "centre_ijk": (0.0, 0.0, 0.0),
+            "guidelines": NO_GUIDELINES,
+        }
+        return Finding(id=identifier, **{**nowhere, **said, **place})
+
+
+def answer(seen: Seen, calibration: Calibration) -> Answer:
+    """Return everything that is said of a point."""
+    observation, measured = seen.observation, seen.measured
+    found_size, size_warnings = (
+        (Size(), (seen.no_nodule,))
+        if measured is None and seen.no_nodule
+        else size(observation, measured, calibration)
+    )
+    doubts = uncertainty(seen, calibration)
+    outside = doubts.out_of_distribution > 1
+    warnings = [*seen.notes, *size_warnings]
+    if seen.cut:
+        warnings.append("the nodule is larger than the patch: it is measured only in part")
+    if outside:
+        warnings.append("unlike the nodules that the model was trained on: do not rely on it")
+    probability = float(calibration.probability_malignant(observation.outputs))
+    unsure = outside or measured is None
+    return Answer(
+        class_name(probability, calibration, doubtful=unsure),
+        probability,
+        malignancy(seen, calibration),
+        found_size,
+        characteristics(observation, calibration),
+        doubts,
+        measured.centroid_lps_mm if measured else None,
+        tuple(warnings),
+        observation.embedding,
+        unsure or seen.cut,
+    )
 
 
 def class_name(probability_malignant: float, calibration: Calibration, *, doubtful: bool) -> str:
@@ -36,11 +130,12 @@ def class_name(probability_malignant: float, calibration: Calibration, *, doubtf
     return "malignant" if probability_malignant >= 0.5 else "benign"
 
 
-def malignancy(observation: Observation, calibration: Calibration) -> Malignancy:
+def malignancy(seen: Seen, calibration: Calibration) -> Malignancy:
     """Return the readers' rating: its distribution, mean and 90% interval."""
-    shares = softmax(observation.outputs["malignancy"])
+    shares = calibration.malignancy(seen.observation.outputs)
     score, deviation = score_and_deviation(shares)
-    half = calibration.score_quantile * deviation
+    widths = calibration.score_widths
+    half = widths.at(diameter_of(seen)) * deviation if widths else 4.0
     low, high = max(1.0, score - half), min(5.0, score + half)
     return Malignancy(score, (low, high), tuple(float(p) for p in shares))
 
@@ -54,21 +149,30 @@ def score_and_deviation(shares: Array) -> tuple[float, float]:
     levels = np.arange(1, len(shares) + 1)
     mean = float(shares @ levels)
     variance = float(shares @ (levels - mean) ** 2)
-    return mean, max(0.0, variance) ** 0.5
+    return mean, max(LEAST_DEVIATION, variance**0.5)
 
 
-def uncertainty(observation: Observation, calibration: Calibration) -> Uncertainty:
-    """Return entropy and disagreement of the class, and the distance from the training nodules."""
-    views = calibration.probability_malignant(observation.class_logits)
-    pairs = np.stack([1 - views, views], 1)
+def uncertainty(seen: Seen, calibration: Calibration) -> Uncertainty:
+    """Return entropy and disagreement of the class, and how unlike the training nodules it is.
+
+    The entropy is that of the answer. Members disagree, each averaged over its views; a single
+    member's views stand in for members.
+    """
+    views = seen.observation.views
+    members = len(views[CLASS.name])
+    voices = {k: v.mean(1) if members > 1 else v[0] for k, v in views.items()}
+    each = calibration.probability_malignant(voices)
+    all_of_them = float(calibration.probability_malignant(seen.observation.outputs))
     return Uncertainty(
-        entropy=float(entropy(pairs.mean(0))),
-        mutual_information=mutual_information(pairs),
-        out_of_distribution=calibration.out_of_distribution(observation.embedding.astype(float)),
+        entropy=float(entropy(np.array([1 - all_of_them, all_of_them]))),
+        mutual_information=mutual_information(np.stack([1 - each, each], 1)),
+        out_of_distribution=calibration.familiarity.score(seen.observation, seen.mask_mean),
     )
 
 
-def characteristics(observation: Observation) -> dict[str, Characteristic]:
+def characteristics(
+    observation: Observation, calibration: Calibration
+) -> dict[str, Characteristic]:
     """Return the further ratings; texture carries the three classes and the mean rating."""
     found: dict[str, Characteristic] = {}
     for task in TASKS:
@@ -76,11 +180,12 @@ def characteristics(observation: Observation) -> dict[str, Characteristic]:
             continue
         shares = softmax(observation.outputs[task.name])
         rating = score_and_deviation(shares)[0] if task.kind == "ordinal" else None
-        levels = task.levels
+        levels, named = task.levels, int(shares.argmax())
         if task is TEXTURE:
-            shares, levels = softmax(observation.outputs[TEXTURE_CLASS.name]), TEXTURE_CLASS.levels
+            shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
+            levels, named = TEXTURE_CLASS.levels, calibration.texture.named(shares)
         probabilities = {name: float(p) for name, p in zip(levels, shares, strict=True)}
-        found[task.name] = Characteristic(levels[int(shares.argmax())], rating, probabilities)
+        found[task.name] = Characteristic(levels[named], rating, probabilities)
     return found
 
 
@@ -92,25 +197,31 @@ def size(
     The mask is measured; without one the regressed diameters stand in, and a warning says so.
     """
     regressed = {task.name: float(np.exp(observation.outputs[task.name][0])) for task in SIZES}
-    sigma = sigma_of(observation)
     if measured is None:
-        intervals = {
-            name: _interval(value, calibration.regressed_quantiles[name] * sigma)
-            for name, value in regressed.items()
-        }
-        warning = "no mask was found at this point: the diameters are regressed, not measured"
-        return Size(**regressed, interval_90=intervals), (warning,)
-    values = {name: float(getattr(measured, name)) for name in calibration.size_quantiles}
-    intervals = {
-        name: _interval(
-            value,
-            calibration.size_quantiles[name]
-            * sigma
-            * (VOLUME_EXPONENT if name == "volume_mm3" else 1.0),
+        values, intervals = regressed, calibration.regressed_intervals
+        warnings: tuple[str, ...] = (
+            "no mask was found at this point: the diameters are regressed, not measured",
         )
-        for name, value in values.items()
+    else:
+        values, intervals = sizes_of(measured, calibration.size_scales), calibration.size_intervals
+        warnings = _disagreement(regressed, values)
+    sigma, subsolid = sigma_of(observation), subsolid_of(observation, calibration)
+    at_mm = values["equivalent_diameter_mm"]
+    interval_90 = {
+        name: _interval(values[name], interval.half_width(sigma, subsolid, at_mm))
+        for name, interval in intervals.items()
     }
-    return Size(**values, interval_90=intervals), _disagreement(regressed, values)
+    return Size(**values, interval_90=interval_90), warnings
+
+
+def sizes_of(measured: Measurement, scales: Mapping[str, float]) -> dict[str, float]:
+    """Return the sizes of a mask by name, its axes corrected."""
+    values = {name: float(getattr(measured, name)) for name in MEASURED}
+    values |= {name: factor * values[name] for name, factor in scales.items()}
+    long_mm, short_mm = values["long_axis_mm"], values["short_axis_mm"]
+    values["short_axis_mm"] = min(short_mm, long_mm)
+    values["mean_diameter_mm"] = (long_mm + values["short_axis_mm"]) / 2
+    return values
 
 
 def sigma_of(observation: Observation) -> float:
@@ -118,9 +229,22 @@ def sigma_of(observation: Observation) -> float:
     return float(np.exp(np.clip(observation.outputs["equivalent_diameter_mm"][1], -5, 2)))
 
 
-def diameter_of(observation: Observation) -> float:
+def subsolid_of(observation: Observation, calibration: Calibration) -> float:
+    """Return the calibrated probability that a nodule is not solid."""
+    shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
+    return 1 - float(shares[TEXTURE_CLASS.levels.index("solid")])
+
+
+def regressed_diameter_of(observation: Observation) -> float:
     """Return the regressed equivalent diameter, mm."""
     return float(np.exp(observation.outputs["equivalent_diameter_mm"][0]))
+
+
+def diameter_of(seen: Seen) -> float:
+    """Return the equivalent diameter that is told, mm: measured, else regressed."""
+    if seen.measured is not None:
+        return seen.measured.equivalent_diameter_mm
+    return regressed_diameter_of(seen.observation)
 
 
 def _interval(value: float, half_width_log: float) -> Interval:

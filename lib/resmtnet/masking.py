@@ -48,13 +48,36 @@ class VoxelMask:
     """Of the sub-volume."""
 
 
+class Stack:
+    """Levels that are decoded once each: a run around the click, longer as more is asked for."""
+
+    def __init__(self, decode: Levels) -> None:
+        self._decode = decode
+        self._known: NDArray[np.float32] | None = None
+        self._low = self._high = 0
+
+    def __call__(self, low: int, high: int) -> NDArray[np.float32]:
+        """Return levels low..high, which hold the click (low <= 0 <= high)."""
+        known = self._known
+        if known is None:
+            known, self._low, self._high = self._decode(low, high), low, high
+        if low < self._low:
+            known = np.concatenate([self._decode(low, self._low - 1), known])
+            self._low = low
+        if high > self._high:
+            known = np.concatenate([known, self._decode(self._high + 1, high)])
+            self._high = high
+        self._known = known
+        return known[low - self._low : high - self._low + 1]
+
+
 def grow(
     levels: Levels, threshold: float, config: PatchConfig, first_reach_mm: float = STEP_MM
 ) -> PatchMask | None:
     """Find the nodule at the click, looking further up and down only while it goes on.
 
     Args:
-        levels: gives the probabilities of levels.
+        levels: gives the probabilities of levels; see Stack.
         threshold: from which a pixel belongs to the nodule.
         config: of the patch.
         first_reach_mm: height on either side of the click that is looked at first; it decides
@@ -63,12 +86,12 @@ def grow(
     Returns:
         The nodule, or None where nothing near the click is one.
     """
-    chunk = round(STEP_MM / config.mask_step_mm)
-    limit = round(MOST_REACH_MM / config.mask_step_mm)
-    high = min(limit, math.ceil(first_reach_mm / config.mask_step_mm))
+    step_mm = config.mask_step_mm
+    chunk, limit = math.ceil(STEP_MM / step_mm), math.floor(MOST_REACH_MM / step_mm)
+    high = min(limit, math.ceil(first_reach_mm / step_mm))
     low = -high
-    probability = levels(low, high)
     while True:
+        probability = levels(low, high)
         component = _component(probability >= threshold, low, config)
         if component is None:
             return None
@@ -76,18 +99,19 @@ def grow(
         up = bool(component[-1].any()) and high < limit
         if not (down or up):
             break
-        if down:
-            further = max(low - chunk, -limit)
-            probability = np.concatenate([levels(further, low - 1), probability])
-            low = further
-        if up:
-            further = min(high + chunk, limit)
-            probability = np.concatenate([probability, levels(high + 1, further)])
-            high = further
-    inner = slice(RIM_PX, config.size_px - RIM_PX)
+        low = max(low - chunk, -limit) if down else low
+        high = min(high + chunk, limit) if up else high
+    inner = slice(RIM_PX, config.mask_size_px - RIM_PX)
     rim = component.sum() > component[:, inner, inner].sum()
     cut = bool(rim or component[0].any() or component[-1].any())
     return PatchMask(np.where(_with_fringe(component), probability, 0), low, cut)
+
+
+def distance_mm(low: int, count: int, config: PatchConfig) -> NDArray[np.float64]:
+    """Return the distance of every point of `count` levels from the click, [count, P, P] mm."""
+    z = (np.arange(count) + low) * config.mask_step_mm
+    line = (np.arange(config.mask_size_px) - (config.mask_size_px - 1) / 2) * config.pixel_mm
+    return np.asarray(np.sqrt(z[:, None, None] ** 2 + line[:, None] ** 2 + line**2))
 
 
 def _component(
@@ -98,10 +122,7 @@ def _component(
     parts, count = label(inside)
     if not count:
         return None
-    middle = (config.size_px - 1) / 2
-    z = (np.arange(inside.shape[0]) + low) * config.mask_step_mm
-    line = (np.arange(config.size_px) - middle) * config.pixel_mm
-    distance = np.sqrt(z[:, None, None] ** 2 + line[:, None] ** 2 + line**2)
+    distance = distance_mm(low, len(inside), config)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     for reach in (NEAR_MM, FAR_MM):
         near = np.unique(parts[distance <= reach])
@@ -140,7 +161,7 @@ def to_voxels(
     from scipy.ndimage import map_coordinates
 
     step = np.array([config.mask_step_mm, config.pixel_mm, config.pixel_mm])  # z, y, x
-    zero = np.array([-found.low, *[(config.size_px - 1) / 2] * 2])  # index of the centre
+    zero = np.array([-found.low, *[(config.mask_size_px - 1) / 2] * 2])  # index of the centre
     inside = np.argwhere(found.probability > 0)
     bounds = (np.stack([inside.min(0) - 1, inside.max(0) + 1]) - zero) * step
     corners = np.array(np.meshgrid(*bounds.T[::-1], indexing="ij")).reshape(3, -1).T

@@ -1,11 +1,11 @@
-"""A model on disk: weights in safetensors, configuration, calibration, manifest."""
+"""A model on disk: the members' weights, configuration, calibration, further files, manifest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +16,27 @@ from torch import Tensor
 from resmtnet import config as configs
 from resmtnet.calibration import Calibration
 from resmtnet.config import TrainingConfig
-from resmtnet.errors import ConfigError, ModelError
+from resmtnet.errors import ConfigError, InputError, ModelError
 from resmtnet.findings import ModelInfo
 from resmtnet.folders import published
+from resmtnet.model_v1 import SCHEMA_1, SPREAD_1, calibration_of_version_1
 from resmtnet.network.resmtnet import ResMTNet
 
-SCHEMA = "resmtnet.model/1"
+SCHEMA = "resmtnet.model/2"
 NAME = "resmtnet"
-WEIGHTS, CONFIG, CALIBRATION, SPREAD = (
+WEIGHTS, CONFIG, CALIBRATION, ARRAYS = (
     "weights.safetensors",
     "config.json",
     "calibration.json",
-    "embedding_spread.safetensors",
+    "calibration.safetensors",
 )
 MANIFEST = "manifest.json"
-FILES = (WEIGHTS, CONFIG, CALIBRATION, SPREAD)
+FILES = (WEIGHTS, CONFIG, CALIBRATION, ARRAYS)
+"""Every model has these; the manifest lists them and what else came with it."""
+EMBEDDING_LAYER = "heads.<branch>.outputs"
+"""The layer that embeddings enter, in every member; replayed embeddings are its inputs."""
+STORED = torch.float16
+"""Type of stored weights; loaded to float32, they change a probability by less than 0.002."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +45,11 @@ class Model:
 
     info: ModelInfo
     config: TrainingConfig
-    network: ResMTNet
+    networks: tuple[ResMTNet, ...]
+    """The members, in evaluation mode."""
     calibration: Calibration
+    folder: Path
+    """Where it was read from; replay.py reads its further files."""
 
 
 def default_model_dir() -> Path:
@@ -61,18 +70,71 @@ def read_model(folder: str | Path | None = None, device: str = "cpu") -> Model:
     """
     path = Path(folder) if folder is not None else default_model_dir()
     manifest = verify(path)
+    old = manifest["schema"] == SCHEMA_1
     try:
         config = configs.load(TrainingConfig, path / CONFIG)
-        calibration = Calibration.from_json(
-            json.loads((path / CALIBRATION).read_text()), read_tensors(path / SPREAD)
+        values = json.loads((path / CALIBRATION).read_text())
+        arrays = {
+            name: tensor.numpy()
+            for name, tensor in read_tensors(path / (SPREAD_1 if old else ARRAYS)).items()
+        }
+        calibration = (
+            calibration_of_version_1(values, arrays)
+            if old
+            else Calibration.from_json(values, arrays)
         )
-        network = ResMTNet(config.network)
-        network.load_state_dict(read_tensors(path / WEIGHTS))
+        weights = read_tensors(path / WEIGHTS)
+        states = (weights,) if old else split_members(weights)
+        networks = tuple(_network(config, state, device) for state in states)
     except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: made by another version of the package ({error})") from error
-    network.to(device).eval().requires_grad_(False)
     info = ModelInfo(manifest["name"], manifest["version"], manifest["sha256"])
-    return Model(info, config, network, calibration)
+    return Model(info, config, networks, calibration, path)
+
+
+def _network(config: TrainingConfig, state: Mapping[str, Tensor], device: str) -> ResMTNet:
+    network = ResMTNet(config.network)
+    network.load_state_dict(state)
+    return network.to(device).eval().requires_grad_(False)
+
+
+def split_members(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
+    """Return the state of each member from names such as "1.stem.0.weight"; halves become floats.
+
+    >>> split_members({"0.a": torch.zeros(1), "1.a": torch.ones(1)})
+    ({'a': tensor([0.])}, {'a': tensor([1.])})
+    """
+    members: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in weights.items():
+        number, _, own = name.partition(".")
+        members.setdefault(int(number), {})[own] = (
+            tensor.float() if tensor.dtype == STORED else tensor
+        )
+    return tuple(members[number] for number in sorted(members))
+
+
+def join_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of all members under numbered names, floats as halves.
+
+    Raises:
+        ModelError: no members, or a value that a half cannot hold.
+    """
+    if not members:
+        raise ModelError("a model without members cannot be written; give at least one")
+    joined = {
+        f"{number}.{name}": tensor.to(
+            "cpu",
+            STORED if tensor.is_floating_point() else tensor.dtype,
+            copy=True,
+            memory_format=torch.contiguous_format,
+        )
+        for number, state in enumerate(members)
+        for name, tensor in state.items()
+    }
+    for name, tensor in joined.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"{name} holds a value that is not finite in {STORED}: train anew")
+    return joined
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -91,16 +153,17 @@ def verify(folder: Path) -> dict[str, Any]:
             f"{folder} holds no model (manifest.json: {error}); give a folder written by "
             "`resmtnet train`, or unset RESMTNET_MODEL_DIR for the shipped one"
         ) from error
-    if manifest.get("schema") != SCHEMA:
-        raise ModelError(
-            f"{folder}: schema {manifest.get('schema')!r}; this version reads {SCHEMA}"
-        )
-    for name in FILES:
+    schema = manifest.get("schema")
+    if schema not in (SCHEMA, SCHEMA_1):
+        raise ModelError(f"{folder}: schema {schema!r}; this version reads {SCHEMA}, {SCHEMA_1}")
+    files = manifest["files"]
+    needed = (WEIGHTS, CONFIG, CALIBRATION, SPREAD_1) if schema == SCHEMA_1 else FILES
+    for name in sorted({*needed, *files}):
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: {name} is missing")
-        if _sha256(folder / name) != manifest["files"].get(name):
+        if _sha256(folder / name) != files.get(name):
             raise ModelError(f"{folder}: {name} differs from the manifest; copy the model anew")
-    if _sha256_of_table(manifest["files"]) != manifest["sha256"]:
+    if _sha256_of_table(files) != manifest["sha256"]:
         raise ModelError(f"{folder}: manifest.json is inconsistent; copy the model anew")
     return manifest
 
@@ -108,29 +171,53 @@ def verify(folder: Path) -> dict[str, Any]:
 def write_model(
     folder: Path,
     version: str,
-    weights: Mapping[str, Tensor],
+    members: Sequence[Mapping[str, Tensor]],
     config: TrainingConfig,
     calibration: Calibration,
     provenance: Mapping[str, Any],
+    further: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> ModelInfo:
-    """Write a model; the folder appears, or is replaced, only when it is complete."""
+    """Write a model; the folder appears, or is replaced, only when it is complete.
+
+    Args:
+        folder: to make.
+        version: of the model.
+        members: weights of each member, as state_dict gives them.
+        config: that the members share.
+        calibration: of the members together.
+        provenance: data, licence, what was trained on; kept in the manifest.
+        further: writers of more files by name; see replay.py.
+
+    Raises:
+        InputError: a further file has the name of one that every model has.
+        ModelError: no members, or weights that cannot be stored.
+    """
     from safetensors.torch import save_file
 
+    further = further or {}
+    taken = sorted({*FILES, MANIFEST} & set(further))
+    if taken:
+        raise InputError(f"{taken[0]} is a file of every model; give the further file another name")
+    weights = join_members(members)
     with published(folder, MANIFEST) as draft:
-        save_file({k: v.cpu().contiguous() for k, v in weights.items()}, draft / WEIGHTS)
+        save_file(weights, draft / WEIGHTS)
         (draft / CONFIG).write_text(json.dumps(configs.to_dict(config), indent=1) + "\n")
-        values, spread = calibration.to_json()
+        values, found = calibration.to_json()
         (draft / CALIBRATION).write_text(json.dumps(values, indent=1) + "\n")
-        arrays = {k: torch.from_numpy(v).contiguous() for k, v in spread.items()}
-        save_file(arrays, draft / SPREAD)
-        for name in FILES:
+        arrays = {k: torch.from_numpy(v).contiguous() for k, v in found.items()}
+        save_file(arrays, draft / ARRAYS)
+        for name, write in further.items():
+            write(draft / name)
+        files = {name: _sha256(draft / name) for name in (*FILES, *further)}
+        for name in files:
             (draft / name).chmod(0o644)  # safetensors makes them private
-        files = {name: _sha256(draft / name) for name in FILES}
         manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "name": NAME,
             "version": version,
             "sha256": _sha256_of_table(files),
+            "members": len(members),
+            "embedding_layer": EMBEDDING_LAYER,
             "files": files,
             "provenance": dict(provenance),
         }

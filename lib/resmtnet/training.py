@@ -1,4 +1,4 @@
-"""The training loop: one configuration and one archive in, averaged weights and their log out."""
+"""The training loop: one configuration and one set of nodules in, averaged weights out."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import csv
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resmtnet.config import TrainingConfig, to_dict
 from resmtnet.data.dataset import Batch, TrainingSet
+from resmtnet.distributed import is_first, mean_over_processes, spread, world_size
 from resmtnet.errors import ConfigError
-from resmtnet.network.losses import joint_loss, mask_loss
 from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.objective import Objective
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT = "checkpoint.pt"
+WATCHED = "stopping_loss"
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,48 @@ class Trainer:
     """Trains one network; its checkpoint holds all that a resumed run needs to go on alike."""
 
     def __init__(
-        self, data: TrainingSet, config: TrainingConfig, out: Path, device: str = "cpu"
+        self,
+        data: TrainingSet,
+        config: TrainingConfig,
+        out: Path,
+        device: str = "cpu",
+        watched: TrainingSet | None = None,
     ) -> None:
+        """See run.
+
+        Args:
+            data: nodules to train on.
+            config: of the experiment.
+            out: folder of checkpoint, history and TensorBoard's log.
+            device: of the network; that of the data.
+            watched: nodules of other patients whose loss may end the training early.
+        """
         torch.manual_seed(config.seed)
         self.data, self.config, self.out, self.device = data, config, out, device
+        self.watched = watched
         self.network = ResMTNet(config.network).to(device)
         self.averaged = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(_groups(self.network, config), lr=0.0)
+        self.best = self.averaged
+        self._objective = Objective(self.network, config.loss).to(device)
+        self.optimizer = torch.optim.AdamW(_groups(self._objective, config), lr=0.0)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.epoch = 0
+        self.objective = spread(self._objective, device)
+        self.epoch, self.mask_epoch = 0, 0
         self.history: list[dict[str, float]] = []
+
+    @property
+    def heads_ended(self) -> bool:
+        """All epochs are done, or the watched loss has not fallen for `patience` epochs."""
+        losses = [row[WATCHED] for row in self.history if WATCHED in row]
+        waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        tired = bool(self.config.patience) and waited >= self.config.patience
+        return tired or self.epoch >= self.config.epochs
+
+    @property
+    def ended(self) -> bool:
+        """The epochs of the mask alone are done as well."""
+        mask_epochs = self.config.mask_epochs if self.config.network.mask else 0
+        return self.heads_ended and self.mask_epoch >= mask_epochs
 
     def run(self, tell: Callable[[Progress], None] = lambda progress: None) -> dict[str, Tensor]:
         """Train the epochs that are left, with a checkpoint after each.
@@ -57,13 +94,45 @@ class Trainer:
             tell: called after every step.
 
         Returns:
-            The averaged weights.
+            The averaged weights; with watched nodules, those of the epoch with their least loss.
         """
-        while self.epoch < self.config.epochs:
-            self.history.append(self._epoch(tell))
+        board = self._board()
+        while not self.heads_ended:
+            row = self._epoch(tell, self.data.epoch(self.generator), self.epoch, self.config.epochs)
             self.epoch += 1
+            self._end_epoch(row, board)
+        while not self.ended:
+            self._freeze_all_but_the_mask()
+            batches = self.data.mask_epoch(self.generator)
+            row = self._epoch(tell, batches, self.mask_epoch, self.config.mask_epochs)
+            self.mask_epoch += 1
+            self._end_epoch(row, board)
+        if board:
+            board.close()
+        return self._chosen
+
+    @property
+    def _chosen(self) -> dict[str, Tensor]:
+        return self.averaged if self.watched is None or self.mask_epoch else self.best
+
+    def _end_epoch(self, row: dict[str, float], board: SummaryWriter | None) -> None:
+        if self.watched is not None and not self.mask_epoch:
+            row[WATCHED] = self._watched_loss(self.watched)
+            past = [other[WATCHED] for other in self.history]
+            if row[WATCHED] < min(past, default=math.inf):
+                self.best = {name: value.clone() for name, value in self.averaged.items()}
+        self.history.append(row)
+        if is_first():
             self._save()
-        return self.averaged
+            _log(board, row)
+
+    def _freeze_all_but_the_mask(self) -> None:
+        if self.mask_epoch == 0:  # from here on trunk and heads are the averaged ones
+            self.averaged = {name: value.clone() for name, value in self._chosen.items()}
+            self.network.load_state_dict(self.averaged)
+        self.network.requires_grad_(False).eval()
+        self.network.decoder.requires_grad_(True).train()
+        self.objective = spread(self._objective, self.device)
 
     def resume(self) -> bool:
         """Go on from the checkpoint in `out`, if there is one.
@@ -78,11 +147,13 @@ class Trainer:
         if state["config"] != to_dict(self.config):
             raise ConfigError(f"{path} was made with another configuration; choose another --out")
         self.network.load_state_dict(state["network"])
-        self.averaged = state["averaged"]
+        self.averaged, self.best = state["averaged"], state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self._objective.log_variance.load_state_dict(state["log_variance"])
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["torch_rng"].cpu())
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch, self.mask_epoch = state["epoch"], state["mask_epoch"]
+        self.history = state["history"]
         return True
 
     def _save(self) -> None:
@@ -91,70 +162,73 @@ class Trainer:
             "config": to_dict(self.config),
             "network": self.network.state_dict(),
             "averaged": self.averaged,
+            "best": self.best,
             "optimizer": self.optimizer.state_dict(),
+            "log_variance": self._objective.log_variance.state_dict(),
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
             "epoch": self.epoch,
+            "mask_epoch": self.mask_epoch,
             "history": self.history,
         }
         draft = self.out / f"{CHECKPOINT}.partial"
         torch.save(state, draft)
         os.replace(draft, self.out / CHECKPOINT)
         with (self.out / "history.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(self.history[0]))
+            writer = csv.DictWriter(file, list(self.history[0]), restval="")
             writer.writeheader()
             writer.writerows(self.history)
 
-    def _epoch(self, tell: Callable[[Progress], None]) -> dict[str, float]:
-        self.network.train()
-        started, sums = time.monotonic(), dict[str, float]()
-        for step, batch in enumerate(self.data.epoch(self.generator)):
-            terms = self._step(batch, self.epoch * self.data.steps + step)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value / self.data.steps
-            tell(
-                Progress(self.epoch, self.config.epochs, step, self.data.steps, sum(terms.values()))
-            )
-        row: dict[str, float] = {"epoch": self.epoch, "seconds": time.monotonic() - started}
-        return row | {"loss": sum(sums.values())} | sums
+    def _board(self) -> SummaryWriter | None:
+        if not is_first():
+            return None
+        from torch.utils.tensorboard import SummaryWriter
 
-    def _step(self, batch: Batch, step: int) -> dict[str, float]:
+        return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.epoch)
+
+    def _epoch(
+        self, tell: Callable[[Progress], None], batches: Iterable[Batch], epoch: int, epochs: int
+    ) -> dict[str, float]:
+        if not self.heads_ended:
+            self._train_mode()
+        started, sums, steps = time.monotonic(), dict[str, float](), self.data.steps
+        for step, batch in enumerate(batches):
+            terms = self.step(batch, epoch * steps + step, epochs * steps)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value / steps
+            tell(Progress(epoch, epochs, step, steps, sum(terms.values())))
+        sums = mean_over_processes(sums, self.device)
+        row: dict[str, float] = {"epoch": len(self.history)}
+        return row | {"seconds": time.monotonic() - started, "loss": sum(sums.values())} | sums
+
+    def _train_mode(self) -> None:
+        self.network.train()
+        if self.config.freeze_norms:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def step(self, batch: Batch, step: int, steps: int) -> dict[str, float]:
+        """Take one of `steps` steps; return the terms of its loss, over all processes' rows alike.
+
+        Args:
+            batch: this process's rows.
+            step: how many were taken before; decides the learning rate.
+            steps: in all.
+        """
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(step, self.config, self.data.steps)
-        batch = Batch(
-            batch.slices.to(self.device),
-            {name: value.to(self.device) for name, value in batch.targets.items()},
-            batch.extra.to(self.device),
-            batch.extra_mask.to(self.device),
-        )
+            group["lr"] = learning_rate(step, steps, self.config)
         cuda = self.device.startswith("cuda")
         with torch.autocast("cuda" if cuda else "cpu", dtype=torch.bfloat16, enabled=cuda):
-            terms = self._terms(batch)
-        loss = torch.stack(list(terms.values())).sum()
+            terms = self.objective(batch)
+        # DistributedDataParallel averages gradients; parts of one mean must be added
+        loss = torch.stack(list(terms.values())).sum() * world_size()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self._average(step)
-        return {name: float(value.detach()) for name, value in terms.items()}
-
-    def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        count = batch.slices.shape[0]
-        levels = batch.extra.shape[1]
-        network = self.network
-        if not len(batch.extra):
-            return joint_loss(
-                network(network.encode(batch.slices), count), batch.targets, self.config.loss
-            )
-        if network.config.spatial_dims == 2:  # one pass, so that both share the norm's statistics
-            both = torch.cat([batch.slices.flatten(0, 1), batch.extra.flatten(0, 1)])[:, None]
-            heads, extra = network.split(network.encode(both), count * batch.slices.shape[1])
-        else:
-            heads, extra = network.encode(batch.slices), network.encode(batch.extra)
-        terms = joint_loss(network(heads, count), batch.targets, self.config.loss)
-        logits = network.masks(extra, levels, inner=1).float()
-        terms["mask"] = self.config.loss.mask_weight * mask_loss(logits, batch.extra_mask)
-        return terms
+        return {name: float(value.detach()) * world_size() for name, value in terms.items()}
 
     def _average(self, step: int) -> None:
         decay = min(self.config.ema_decay, (1 + step) / (10 + step))
@@ -163,21 +237,38 @@ class Trainer:
                 if value.dtype.is_floating_point:
                     self.averaged[name].lerp_(value, 1 - decay)
 
+    @torch.no_grad()
+    def _watched_loss(self, watched: TrainingSet) -> float:
+        network = ResMTNet(self.config.network).to(self.device)
+        network.load_state_dict(self.averaged)
+        objective = Objective(network.eval(), self.config.loss)
+        total, count = 0.0, 0
+        for batch in watched.plain():
+            total += sum(float(term) for term in objective(batch).values()) * batch.total
+            count += batch.total
+        return mean_over_processes({WATCHED: total / count}, self.device)[WATCHED] * world_size()
 
-def learning_rate(step: int, config: TrainingConfig, steps_per_epoch: int) -> float:
+
+def _log(board: SummaryWriter | None, row: Mapping[str, float]) -> None:
+    if board:
+        for name, value in row.items():
+            board.add_scalar(name, value, int(row["epoch"]))
+        board.flush()
+
+
+def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
     """Linear rise, then a cosine to 0.
 
-    >>> round(learning_rate(100, TrainingConfig(epochs=2, warm_up=0.5), 100), 4)
-    0.001
+    >>> round(learning_rate(100, 200, TrainingConfig(warm_up=0.5)), 6)
+    0.00099
     """
-    total = config.epochs * steps_per_epoch
-    rise = min(1.0, step / (config.warm_up * total + 1))
-    return config.learning_rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / total))
+    rise = min(1.0, step / (config.warm_up * steps + 1))
+    return config.learning_rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
 
 
-def _groups(network: ResMTNet, config: TrainingConfig) -> list[dict[str, Any]]:
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    vectors = [p for p in network.parameters() if p.dim() <= 1]
+def _groups(objective: Objective, config: TrainingConfig) -> list[dict[str, Any]]:
+    matrices = [p for p in objective.parameters() if p.dim() > 1]
+    vectors = [p for p in objective.parameters() if p.dim() <= 1]
     return [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

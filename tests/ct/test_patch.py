@@ -1,12 +1,21 @@
 """The one preprocessing, on volumes whose HU tell their position."""
 
 import numpy as np
+import pytest
 import torch
 
 from resmtnet.config import AugmentConfig, PatchConfig
-from resmtnet.ct.augment import change_hu, draw_motion
+from resmtnet.ct.augment import change_hu, draw_intensity, draw_motion, draw_thickness
 from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.patch import axial_affine, normalise, patch_points, sample, voxel_affine
+from resmtnet.ct.patch import (
+    axial_affine,
+    axial_points,
+    normalise,
+    patch_points,
+    sample,
+    sample_axial,
+    voxel_affine,
+)
 
 CONFIG = PatchConfig(size_px=16)
 
@@ -86,15 +95,55 @@ def test_motion_keeps_lengths_but_for_the_scale():
     assert motion.shift_mm.abs().max() <= 3
 
 
+OFF = {"gain": 0.0, "offset_hu": 0.0, "noise_hu": 0.0, "blur": 0.0, "sharpen": 0.0}
+
+
+def changed(hu, **strengths):
+    generator = torch.Generator().manual_seed(0)
+    config = AugmentConfig(**{**OFF, "kernel_share": 1.0, **strengths})
+    noise = torch.randn(hu.shape, generator=generator)
+    return change_hu(hu, draw_intensity(len(hu), config, generator), noise)
+
+
 def test_hu_change_is_off_when_its_strengths_are_zero():
-    off = AugmentConfig(gain=0, offset_hu=0, noise_hu=0, blur=0)
     hu = torch.randn(2, 3, 8, 8) * 100
-    assert torch.equal(change_hu(hu, off, torch.Generator()), hu)
+    assert torch.equal(changed(hu), hu)
 
 
-def test_each_strength_changes_the_hu():
-    off = {"gain": 0.0, "offset_hu": 0.0, "noise_hu": 0.0, "blur": 0.0}
+@pytest.mark.parametrize(
+    ("name", "strength"),
+    [("gain", 0.1), ("offset_hu", 30.0), ("noise_hu", 20.0), ("blur", 0.9), ("sharpen", 0.5)],
+)
+def test_each_strength_changes_the_hu(name, strength):
     hu = torch.randn(16, 3, 8, 8) * 100
-    for name, strength in (("gain", 0.1), ("offset_hu", 30), ("noise_hu", 20), ("blur", 0.9)):
-        changed = change_hu(hu, AugmentConfig(**{**off, name: strength}), torch.Generator())
-        assert (changed - hu).abs().max() > 0.1, name
+    assert (changed(hu, **{name: strength}) - hu).abs().max() > 0.1
+
+
+def test_a_softer_kernel_smooths_and_a_sharper_one_roughens():
+    hu = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 100
+    assert changed(hu, blur=0.9).std() < hu.std() < changed(hu, sharpen=0.5).std()
+
+
+def test_few_patches_are_thickened_and_none_beyond_the_limit():
+    config = AugmentConfig(thickness_mm=3.0, thickness_share=0.25)
+    drawn = draw_thickness(4000, config, torch.Generator().manual_seed(0))
+    assert drawn.max() <= 3
+    assert (drawn > 0).float().mean().item() == pytest.approx(0.25, abs=0.03)
+
+
+def test_axial_sampling_equals_trilinear_sampling():
+    generator = torch.Generator().manual_seed(0)
+    volume = torch.randint(-1000, 400, (9, 30, 34), generator=generator, dtype=torch.int16)
+    spacing_mm, centre_kji = (2.0, 0.7, 0.8), (4.3, 14.2, 16.9)
+    config = PatchConfig(size_px=16)
+    turn = torch.tensor([[[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, -1.1]]])
+    shift_mm, heights_mm = torch.tensor([[0.4, -1.2, 0.9]]), torch.tensor([[-3.0, 0.0, 2.5]])
+    points = patch_points(heights_mm, config, turn, shift_mm)
+    expected = sample(volume, axial_affine(spacing_mm, centre_kji), points)
+    spacing, centre = torch.tensor([spacing_mm]), torch.tensor([centre_kji])
+    plane = axial_points(config, turn, shift_mm, spacing, centre)
+    k = (heights_mm * turn[:, 2, 2] + shift_mm[:, 2]) / spacing_mm[0] + centre_kji[0]
+    index = torch.stack([k.floor(), k.floor() + 1], -1)
+    share = torch.stack([1 - (k - k.floor()), k - k.floor()], -1)
+    found = sample_axial(volume, index.long(), share, plane)
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)

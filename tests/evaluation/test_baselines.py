@@ -1,34 +1,62 @@
 import csv
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from resmtnet.errors import InputError, ModelError
-from resmtnet.evaluation.baselines import Baselines, fit_baselines
+from resmtnet.evaluation.baselines import Baselines, fit_baselines, joined
 from resmtnet.evaluation.metrics import auc, mean_absolute_error
 from resmtnet.evaluation.records import Case
+
+BY_DIAMETER = "equivalent_diameter_mm"
 
 
 def test_size_only_knows_nothing_but_the_size(simulate, baselines):
     cases = [case for case, _ in simulate(30)]
     stripped = [Case("x", "y", (), c.equivalent_diameter_mm, 1.0, None, 5.0) for c in cases]
     full, blind = baselines.predict(cases), baselines.predict(stripped)
-    assert (full.size_only_probability == blind.size_only_probability).all()
-    assert (full.size_only_score == blind.size_only_score).all()
+    for name in ("probability_by_size", "score_by_size"):
+        assert (getattr(full, name)[BY_DIAMETER] == getattr(blind, name)[BY_DIAMETER]).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [
+        ("equivalent_diameter_mm", {"equivalent_diameter_mm": 30.0}),
+        ("long_axis_mm", {"long_axis_mm": 30.0}),
+        ("mean_axis_mm", {"reader_short_axes_mm": (30.0,) * 4}),
+    ],
+)
+def test_each_size_only_baseline_looks_at_its_own_size(simulate, baselines, size, changes):
+    case, _ = next(pair for pair in simulate() if pair[0].equivalent_diameter_mm < 8)
+    before, after = baselines.predict([case]), baselines.predict([replace(case, **changes)])
+    for name in ("probability_by_size", "score_by_size"):
+        changed = {
+            key: getattr(after, name)[key] > values for key, values in getattr(before, name).items()
+        }
+        assert {key for key, larger in changed.items() if larger.all()} == {size}
+
+
+def test_sizes_that_no_reader_gave_are_not_guessed_from(simulate):
+    cases = [replace(case, reader_short_axes_mm=()) for case, _ in simulate(100)]
+    fitted = fit_baselines(cases)
+    assert fitted.class_by_mean_axis is None
+    assert fitted.median_short_axis_mm is None
+    answer = fitted.predict(cases)
+    assert np.isnan(answer.probability_by_size["mean_axis_mm"]).all()
+    assert np.isfinite(answer.probability_by_size["long_axis_mm"]).all()
 
 
 def test_size_only_grows_with_the_size_and_its_score_stays_on_the_scale(baselines):
     case = Case("x", "y", (), 1.0, 1.0, None, 1.0)
     cases = [replace(case, equivalent_diameter_mm=mm) for mm in (0.01, 5.0, 10.0, 1e4)]
     answers = baselines.predict(cases)
-    assert (np.diff(answers.size_only_probability) > 0).all()
-    assert (np.diff(answers.size_only_score) > 0).all()
-    assert answers.size_only_score[0] == 1
-    assert answers.size_only_score[-1] == 5
+    assert (np.diff(answers.probability_by_size[BY_DIAMETER]) > 0).all()
+    score = answers.score_by_size[BY_DIAMETER]
+    assert (np.diff(score) > 0).all()
+    assert (score[0], score[-1]) == (1, 5)
 
 
 def test_constants_are_those_of_the_fitted_nodules(simulate):
@@ -49,7 +77,25 @@ def test_baselines_of_another_version_are_refused(baselines):
     values = baselines.to_json()
     del values["mean_score"]
     with pytest.raises(ModelError, match="mean_score"):
-        Baselines.from_json({**values})
+        Baselines.from_json(values)
+    with pytest.raises(ModelError, match="colour"):
+        Baselines.from_json({**baselines.to_json(), "colour": 1})
+
+
+def test_baselines_of_an_older_model_know_the_equivalent_diameter_alone(baselines):
+    old = {k: v for k, v in baselines.to_json().items() if "_by_" not in k}
+    read = Baselines.from_json(old)
+    assert read.class_slope == baselines.class_slope
+    assert read.class_by_long_axis is None
+
+
+def test_joined_answers_keep_the_order_of_the_nodules(simulate, baselines):
+    cases = [case for case, _ in simulate(30)]
+    whole = baselines.predict(cases)
+    parts = joined([baselines.predict(cases[:7]), baselines.predict(cases[7:])])
+    assert parts.majority_texture == whole.majority_texture
+    assert (parts.constant_mm[BY_DIAMETER] == whole.constant_mm[BY_DIAMETER]).all()
+    assert (parts.score_by_size["long_axis_mm"] == whole.score_by_size["long_axis_mm"]).all()
 
 
 def test_nodules_of_one_class_cannot_be_fitted(simulate):
@@ -59,12 +105,8 @@ def test_nodules_of_one_class_cannot_be_fitted(simulate):
 
 
 @pytest.mark.real_data
-def test_baselines_on_lidc_are_those_published():
-    default = Path(__file__).parents[3] / "shared" / "data"
-    table = Path(os.environ.get("RESMTNET_DATA", default)) / "lidc" / "nodules.csv"
-    if not table.is_file():
-        pytest.skip(f"no LIDC data at {table}; set RESMTNET_DATA")
-    with table.open(newline="") as file:
+def test_baselines_on_lidc_are_those_published(real_data):
+    with (real_data / "lidc" / "nodules.csv").open(newline="") as file:
         cases = [
             Case(
                 id=row["nodule"],
@@ -82,9 +124,13 @@ def test_baselines_on_lidc_are_those_published():
     rated = [case for case in cases if case.enough_readers]
     malignant = [case.malignant for case in protocol]
     answers, score = fitted.predict(rated), [case.score for case in rated]
+    by_long_axis = fitted.predict(protocol).probability_by_size["long_axis_mm"]
     assert len(protocol) == 719
-    assert auc(malignant, fitted.predict(protocol).size_only_probability) == pytest.approx(
-        0.919, abs=0.001
-    )
+    assert auc(malignant, by_long_axis) == pytest.approx(0.932, abs=0.001)
+    assert auc(
+        malignant, fitted.predict(protocol).probability_by_size[BY_DIAMETER]
+    ) == pytest.approx(0.919, abs=0.001)
     assert mean_absolute_error(score, answers.constant_score) == pytest.approx(0.711, abs=0.003)
-    assert mean_absolute_error(score, answers.size_only_score) == pytest.approx(0.557, abs=0.004)
+    assert mean_absolute_error(score, answers.score_by_size[BY_DIAMETER]) == pytest.approx(
+        0.557, abs=0.004
+    )

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import math
 
@@ -33,15 +34,50 @@ def test_volume_is_that_of_the_sphere():
 def test_predictions_survive_their_file(tmp_path):
     full = Prediction(
         0.123456789, "benign", 2.5, (1.5, 3.5), 9.9, (8.0, 11.5), 508.0, 12.0, 11.0, 0.3, 0.7,
-        "solid", 2,
+        "solid", 2, 9.5, (11.0, 13.5), 0.01, 0.83,
     )  # fmt: skip
     empty = Prediction(0.5, "indeterminate", 3.0, (1.0, 5.0))
     unrated = dataclasses.replace(
         case(), texture_rating=None, split="train", fold=3, context="none"
     )
-    answered = [(case(5, 4), full), (unrated, empty)]
+    read = dataclasses.replace(
+        case(5, 4),
+        texture_ratings=(4, 5),
+        reader_volumes_mm3=(500.0, 548.5),
+        reader_long_axes_mm=(12.5, 13.5),
+        reader_short_axes_mm=(9.0, 10.25),
+        reader_dice=0.7,
+    )
+    answered = [(read, full), (unrated, empty)]
     write_predictions(tmp_path / "predictions.csv", answered)
     assert read_predictions(tmp_path / "predictions.csv") == answered
+
+
+def test_readers_sizes_give_their_axes_and_diameters():
+    nodule = dataclasses.replace(
+        case(4), reader_volumes_mm3=(523.6, 4.189), reader_long_axes_mm=(12.0, 15.0),
+        reader_short_axes_mm=(8.0, 9.0),
+    )  # fmt: skip
+    assert nodule.reader_equivalent_diameters_mm == pytest.approx((10.0, 2.0), rel=1e-3)
+    assert nodule.reader_mean_axes_mm == (10.0, 12.0)
+    assert (nodule.mean_axis_mm, nodule.short_axis_mm) == (11.0, 8.5)
+    assert math.isnan(case(4).mean_axis_mm)
+
+
+def test_file_of_an_earlier_version_is_read_with_what_it_has(tmp_path):
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, [(case(5), Prediction(0.5, "benign", 3.0, (2.0, 4.0)))])
+    new = {f"reader.{f.name}" for f in dataclasses.fields(Case)[10:]}
+    new |= {f"model.{f.name}" for f in dataclasses.fields(Prediction)[13:]}
+    with path.open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if k not in new} for row in csv.DictReader(file)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    nodule, answer = read_predictions(path)[0]
+    assert (nodule, answer.score) == (case(5), 3.0)
+    assert answer.mask_dice is None
 
 
 def test_missing_score_interval_is_read_as_not_a_number(tmp_path):

@@ -3,89 +3,101 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from resmtnet.errors import InputError
 from resmtnet.evaluation.bootstrap import BootstrapConfig
-from resmtnet.evaluation.card import BEGIN, END, model_card_section, replace_section
+from resmtnet.evaluation.evidence import of_model, out_of_fold
+from resmtnet.evaluation.occlusion import centres_mm
+from resmtnet.evaluation.pictures import SlicePicture
 from resmtnet.evaluation.report import write_metrics, write_report
 from resmtnet.evaluation.summary import summarise
 
 CONFIG = BootstrapConfig(resamples=40)
 PNG = b"\x89PNG\r\n"
+PLOTS = 8
+HU = np.full((20, 30), -800, np.int16)
 
 
 @pytest.fixture(scope="module")
-def answered(simulate):
-    return simulate(40)
+def evidence(simulate, baselines):
+    return of_model(simulate(40), baselines)
 
 
 @pytest.fixture(scope="module")
-def document(answered, info, baselines):
-    return summarise(answered, info, baselines, {"data": "a <b> & c"}, CONFIG)
+def document(evidence, info):
+    return summarise(evidence, info, {"data": "a <b> & c"}, CONFIG)
+
+
+def page_of(path, *arguments):
+    write_report(path / "report.html", *arguments)
+    return (path / "report.html").read_text(encoding="utf-8")
+
+
+def pictures_in(page):
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert all(base64.b64decode(picture).startswith(PNG) for picture in found)
+    return found
 
 
 def test_metrics_file_gives_the_document_back(tmp_path, document):
     write_metrics(tmp_path / "metrics.json", document)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == document
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == document
 
 
-def test_page_needs_nothing_from_elsewhere(tmp_path, document, answered):
-    write_report(tmp_path / "report.html", document, answered)
-    page = (tmp_path / "report.html").read_text()
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 4
-    assert all(base64.b64decode(picture).startswith(PNG) for picture in pictures)
+def test_page_needs_nothing_from_elsewhere(tmp_path, document, evidence):
+    page = page_of(tmp_path, document, evidence)
+    assert len(pictures_in(page)) == PLOTS
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "<script" not in page
 
 
-def test_page_shows_figures_baselines_and_worst_cases(tmp_path, document, answered):
-    write_report(tmp_path / "report.html", document, answered)
-    page = (tmp_path / "report.html").read_text()
+def test_page_shows_figures_baselines_confusion_and_worst_cases(tmp_path, document, evidence):
+    page = page_of(tmp_path, document, evidence)
     auc = document["figures"]["auc"]
-    for column in ("model", "size_only", "constant", "model_minus_size_only"):
-        assert f"{auc[column]['value']:.3f} [" in page
+    assert f"{auc['model']['value']:.3f} [" in page
+    for entry in auc["beside"].values():
+        assert f"{entry['value']:.3f} [" in page
+        assert f"{entry['model_minus']['value']:.3f} [" in page
+    binomial = document["figures"]["score_coverage_90"]["binomial"]
+    assert f"{binomial['low']:.3f}-{binomial['high']:.3f}" in page
+    assert "Model: indeterminate" in page
     assert document["worst_cases"]["diameter"][0]["id"] in page
     assert "Not a medical device" in page
     assert "a &lt;b&gt; &amp; c" in page
 
 
-def test_page_is_written_for_a_single_unrated_nodule(tmp_path, answered, info):
-    case, answer = answered[0]
-    alone = [(replace(case, malignancy=(), texture_rating=None), answer)]
-    write_report(tmp_path / "report.html", summarise(alone, info, None, config=CONFIG), alone)
-    page = (tmp_path / "report.html").read_text()
-    assert page.count("Too few nodules to draw.") == 4
+def test_page_shows_the_pictures_that_it_is_given(tmp_path, document, evidence):
+    worst = SlicePicture("n<1>", "readers 5 5", HU, (0.7, 0.7), (10, 15))
+    added = np.zeros((len(centres_mm()),) * 2)
+    page = page_of(tmp_path, document, evidence, [worst, replace(worst, id="n2", added=added)])
+    assert len(pictures_in(page)) == PLOTS + 2
+    assert "n&lt;1&gt;: readers 5 5" in page
+    assert page.index("The worst cases as pictures") < page.index("What the model looks at")
+
+
+def test_page_without_pictures_leaves_their_headings_out(tmp_path, document, evidence):
+    page = page_of(tmp_path, document, evidence)
+    assert "as pictures" not in page
+    assert "looks at" not in page
+
+
+def test_page_of_a_cross_validation_names_its_files(tmp_path, simulate):
+    answered = simulate(80)
+    evidence = out_of_fold({"a.csv": answered[:40], "b.csv": answered[40:]})
+    listed = [
+        {"file": f"{name}.csv", "sha256": name * 64, "nodules": 40, "patients": 20} for name in "ab"
+    ]
+    document = summarise(evidence, None, None, CONFIG, listed)
+    page = page_of(tmp_path, document, evidence)
+    assert "Cross-validation, 2 groups of patients: evaluation" in page
+    assert f"b.csv: 40 nodules of 20 patients, sha256 {'b' * 64}" in page
+    assert "fitted on the other groups of patients" in page
+
+
+def test_page_is_written_for_a_single_unrated_nodule(tmp_path, evidence, info):
+    case, answer = evidence.answered[0]
+    alone = of_model([(replace(case, malignancy=(), texture_rating=None), answer)], None)
+    page = page_of(tmp_path, summarise(alone, info, config=CONFIG), alone)
+    assert page.count("Too few nodules to draw.") == PLOTS - 1  # one diameter can be drawn
     assert not re.search(r"\bnan\b", page)
-
-
-def test_card_has_a_row_for_each_figure(document):
-    section = model_card_section(document)
-    for row in document["figures"].values():
-        assert f"{row['label']}" in section
-    auc = document["figures"]["auc"]["model"]
-    assert (
-        f"| AUC | protocol P | {document['figures']['auc']['n']} | {auc['value']:.3f} [" in section
-    )
-    assert "readers' own size" in section
-
-
-def test_rows_of_the_card_have_as_many_cells_as_their_head(document):
-    for table in re.findall(r"(?:^\|.*\n)+", model_card_section(document), re.MULTILINE):
-        assert len({line.count("|") for line in table.splitlines()}) == 1
-
-
-def test_card_keeps_what_stands_around_the_markers(document):
-    card = f"# Model\nbefore\n{BEGIN}\nold\n{END}\nafter\n"
-    once = replace_section(card, model_card_section(document))
-    assert once.startswith("# Model\nbefore\n")
-    assert once.endswith(f"{END}\nafter\n")
-    assert "old" not in once
-    assert replace_section(once, model_card_section(document)) == once
-
-
-@pytest.mark.parametrize("card", ["", f"{BEGIN}\n", f"{END}\n{BEGIN}\n"])
-def test_card_without_markers_is_refused(card):
-    with pytest.raises(InputError, match="figures: begin"):
-        replace_section(card, "new")

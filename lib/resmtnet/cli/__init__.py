@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resmtnet import __version__
-from resmtnet.cli import data, models, nodules, serving
+from resmtnet.cli import data, evaluation, models, nodules, serving
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -39,6 +39,7 @@ app = typer.Typer(
 nodules.register(app)
 data.register(app)
 models.register(app)
+evaluation.register(app)
 serving.register(app)
 
 

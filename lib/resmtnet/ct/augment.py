@@ -22,6 +22,10 @@ class Motion(NamedTuple):
     log_scale: Tensor
     """[B] by which log sizes grow."""
 
+    def to(self, device: torch.device) -> Motion:
+        """Return the motion on a device."""
+        return Motion(*(part.to(device) for part in self))
+
 
 def draw_motion(
     batch: int, config: AugmentConfig, generator: torch.Generator, in_plane_shift_mm: float
@@ -41,11 +45,46 @@ def draw_motion(
     return Motion(matrix / log_scale.exp()[:, None, None], uniform[:, 2:] * limit, log_scale)
 
 
-def change_hu(patches_hu: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Change contrast, offset, sharpness and noise of patches [B, L, H, W], each in its own way."""
-    draw = torch.rand(5, len(patches_hu), 1, 1, 1, generator=generator)
-    gain, offset = draw[0] * 2 - 1, draw[1] * 2 - 1
-    hu = patches_hu * (1 + gain * config.gain) + offset * config.offset_hu
+def draw_thickness(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Draw by how many mm the slices of each patch are thickened, 0 for most; [B]."""
+    draw = torch.rand(2, batch, generator=generator)
+    return draw[0] * config.thickness_mm * (draw[1] < config.thickness_share)
+
+
+class Intensity(NamedTuple):
+    """Random change of the HU of a batch of patches, each [B, 1, 1, 1]."""
+
+    gain: Tensor
+    offset_hu: Tensor
+    kernel: Tensor
+    """Share of a 3 x 3 mean blended in: a softer reconstruction kernel; negative is sharper."""
+    noise_hu: Tensor
+
+    def to(self, device: torch.device) -> Intensity:
+        """Return the change on a device."""
+        return Intensity(*(part.to(device) for part in self))
+
+
+def draw_intensity(batch: int, config: AugmentConfig, generator: torch.Generator) -> Intensity:
+    """Draw contrast, offset, reconstruction kernel and noise of each patch."""
+    draw = torch.rand(5, batch, 1, 1, 1, generator=generator)
+    kernel = draw[2] * (config.blur + config.sharpen) - config.sharpen
+    return Intensity(
+        1 + (draw[0] * 2 - 1) * config.gain,
+        (draw[1] * 2 - 1) * config.offset_hu,
+        kernel * (draw[3] < config.kernel_share),
+        draw[4] * config.noise_hu,
+    )
+
+
+def change_hu(patches_hu: Tensor, change: Intensity, noise: Tensor) -> Tensor:
+    """Apply a change to patches.
+
+    Args:
+        patches_hu: [B, L, H, W].
+        change: of each patch, on the same device.
+        noise: [B, L, H, W], standard normal.
+    """
+    hu = patches_hu * change.gain + change.offset_hu
     mean = F.avg_pool2d(F.pad(hu, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    hu = torch.lerp(hu, mean, draw[2] * config.blur * (draw[3] < 0.4))
-    return hu + torch.randn(hu.shape, generator=generator) * draw[4] * config.noise_hu
+    return hu + change.kernel * (mean - hu) + noise * change.noise_hu

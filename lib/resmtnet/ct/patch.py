@@ -92,3 +92,48 @@ def normalise(patch_hu: Tensor, config: PatchConfig) -> Tensor:
     """
     share = (patch_hu - config.hu_low) / (config.hu_high - config.hu_low)
     return share.clamp(0, 1) * 4 - 1.25
+
+
+def axial_points(
+    config: PatchConfig, matrix: Tensor, shift_mm: Tensor, spacing_mm: Tensor, centre: Tensor
+) -> Tensor:
+    """Return where the pixels of axial patches lie in the slices of stored crops.
+
+    The in-plane half of patch_points, for augmentations that keep slices axial.
+
+    Args:
+        config: in-plane size and pixel.
+        matrix: [B, 3, 3] from patch axes to LPS; rows and columns of z mix with no other.
+        shift_mm: [B, 3] LPS.
+        spacing_mm: [B, 3] k, j, i of the crops.
+        centre: [B, 3] voxel index k, j, i of the nodules' centres.
+
+    Returns:
+        [B, P, P, 2] voxel index (i, j).
+    """
+    p = config.size_px
+    line = (torch.arange(p, device=matrix.device) - (p - 1) / 2) * config.pixel_mm
+    plane = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)  # [P, P, (x, y)]
+    points = torch.einsum("hwc,bdc->bhwd", plane, matrix[:, :2, :2]) + shift_mm[:, None, None, :2]
+    return points / spacing_mm[:, None, None, [2, 1]] + centre[:, None, None, [2, 1]]
+
+
+def sample_axial(slices: Tensor, index: Tensor, share: Tensor, points: Tensor) -> Tensor:
+    """Interpolate axial patches out of stored slices; equals `sample`, many times faster.
+
+    Args:
+        slices: [T, H, W], any number type; every crop's slices one after the other.
+        index: [B, L, K] slices to mix for each level.
+        share: [B, L, K] weight of each; those that sum to less than 1 fade to 0.
+        points: [B, P, P, 2] voxel index (i, j) of the pixels, the same for all levels.
+
+    Returns:
+        [B, L, P, P] float32; beyond the slice's edge its last pixels are continued.
+    """
+    height, width = slices.shape[1:]
+    mixed = torch.zeros(*index.shape[:2], height, width, device=slices.device)
+    for k in range(index.shape[2]):
+        mixed.addcmul_(slices[index[..., k]].float(), share[..., k, None, None])
+    size = torch.tensor([width - 1, height - 1], device=points.device)
+    grid = 2 * points / size - 1
+    return F.grid_sample(mixed, grid, padding_mode="border", align_corners=True)

@@ -1,4 +1,4 @@
-"""Our on-disk training format, schema resmtnet.archive/1.
+"""Our on-disk training format, schema resmtnet.archive/2; docs/archive.md describes it.
 
 A folder that holds
 
@@ -7,7 +7,8 @@ A folder that holds
     voxels.npy     int16 HU of all nodules' crops, one after the other, memory-mapped
     masks.npy      uint8 of the same layout: share of readers and of the voxel inside, 255 = all
 
-Crops keep their native grid: axes k, j, i run along S, P, L.
+Crops keep their native grid: axes k, j, i run along S, P, L. Archives of schema 1 are read too;
+what their rows lack is unknown.
 """
 
 from __future__ import annotations
@@ -16,58 +17,31 @@ import csv
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.lib import format as npy
+from numpy.typing import DTypeLike, NDArray
 
-from resmtnet.characteristics import LIDC_RATINGS
+from resmtnet.data.nodule import COLUMNS, MISSING, Nodule, from_row, to_row
 from resmtnet.errors import ArchiveError
 from resmtnet.folders import check_place, published
 
-SCHEMA = "resmtnet.archive/1"
+__all__ = ["FILES", "HEAD", "MISSING", "READABLE", "SCHEMA", "Archive", "Crop", "Nodule", "write"]
+
+SCHEMA = "resmtnet.archive/2"
+READABLE = ("resmtnet.archive/1", SCHEMA)
 HEAD = "archive.json"
 FILES = ("nodules.csv", "voxels.npy", "masks.npy")
 
+Crop = tuple[Nodule, NDArray[np.int16], NDArray[np.uint8]]
+"""A nodule, its HU [k, j, i] and its mask [k, j, i]: what a source yields."""
 
-@dataclass(frozen=True)
-class Nodule:
-    """One nodule of an archive, without its voxels."""
-
-    id: str
-    patient_id: str
-    split: str
-    """"train" or "val"; patients never stand in both."""
-    fold: int
-    """Group of patients for cross-validation, -1 if there is none."""
-    context: str
-    """"full": the crop shows what surrounds the nodule; "none": it ends where the nodule ends."""
-    shape_kji: tuple[int, int, int]
-    spacing_kji_mm: tuple[float, float, float]
-    centre_kji: tuple[float, float, float]
-    """Voxel index of the nodule's centre in the crop."""
-    slice_thickness_mm: float
-    volume_mm3: float
-    """Mean over readers of contour area times slice spacing."""
-    long_axis_mm: float
-    """Mean over readers of the greatest in-plane extent."""
-    offset: int = 0
-    """First voxel of the crop in voxels.npy."""
-    ratings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Every reader's rating by characteristic; readers are in the same order in all of them."""
-
-    @property
-    def equivalent_diameter_mm(self) -> float:
-        """Diameter of the sphere of volume_mm3."""
-        return float((6 * self.volume_mm3 / np.pi) ** (1 / 3))
-
-    @property
-    def malignancy(self) -> tuple[int, ...]:
-        """Every reader's malignancy."""
-        return self.ratings.get("malignancy", ())
+_write_npy_header: Callable[[BinaryIO, dict[str, Any]], None] = npy.write_array_header_1_0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +72,9 @@ class Archive:
             raise ArchiveError(
                 f"{path}: no readable archive.json; make an archive by `resmtnet prepare` ({error})"
             ) from error
-        if head.get("schema") != SCHEMA:
+        if head.get("schema") not in READABLE:
             raise ArchiveError(
-                f"{path}: schema {head.get('schema')!r}; this version reads {SCHEMA}"
+                f"{path}: schema {head.get('schema')!r}; this version reads {', '.join(READABLE)}"
             )
         for name in FILES:
             if not (path / name).is_file():
@@ -108,7 +82,7 @@ class Archive:
             if verify and _sha256(path / name) != head["sha256"][name]:
                 raise ArchiveError(f"{path}: {name} is damaged (checksum); prepare it anew")
         with (path / "nodules.csv").open(newline="") as file:
-            nodules = tuple(_from_row(row) for row in csv.DictReader(file))
+            nodules = tuple(from_row(row) for row in csv.DictReader(file))
         voxels, masks = (np.load(path / name, mmap_mode="r") for name in FILES[1:])
         return cls(path, nodules, head["provenance"], voxels, masks)
 
@@ -128,85 +102,87 @@ class Archive:
 
 def write(
     path: Path,
-    crops: Iterable[tuple[Nodule, NDArray[np.int16], NDArray[np.uint8]]],
+    crops: Iterable[Crop],
     provenance: Mapping[str, Any],
-) -> int:
-    """Write an archive; the folder appears only when it is complete.
+    finish: Callable[[Sequence[Nodule]], Sequence[Nodule]] | None = None,
+) -> tuple[Nodule, ...]:
+    """Write an archive, crop by crop; the folder appears only when it is complete.
 
     Args:
         path: folder to make; an archive that stands there is replaced.
         crops: nodule, HU [k, j, i] and mask [k, j, i].
-        provenance: source, licence, attribution; kept in archive.json.
+        provenance: source, licence, attribution; kept in archive.json as it is at the end.
+        finish: changes the nodules once all are known, as for splits; None leaves them.
 
     Returns:
-        Number of nodules written.
+        The nodules written.
     """
     check_place(path, HEAD)
-    rows: list[dict[str, str]] = []
-    voxels: list[NDArray[np.int16]] = []
-    masks: list[NDArray[np.uint8]] = []
-    offset = 0
-    for nodule, hu, mask in crops:
-        rows.append(_to_row(dataclasses.replace(nodule, offset=offset)))
-        voxels.append(hu.ravel())
-        masks.append(mask.ravel())
-        offset += hu.size
-    if not rows:
-        raise ArchiveError(f"{path}: the source holds no usable nodule, nothing was written")
+    nodules: list[Nodule] = []
     with published(path, HEAD) as draft:
+        voxels = _NpyStream(draft / "voxels.npy", np.int16)
+        masks = _NpyStream(draft / "masks.npy", np.uint8)
+        with voxels, masks:
+            for nodule, hu, mask in crops:
+                if not hu.shape == mask.shape == tuple(nodule.shape_kji):
+                    raise ArchiveError(
+                        f"nodule {nodule.id}: voxels {hu.shape} and mask {mask.shape}; "
+                        f"its shape is {tuple(nodule.shape_kji)}"
+                    )
+                nodules.append(dataclasses.replace(nodule, offset=voxels.length))
+                voxels.append(hu)
+                masks.append(mask)
+        if not nodules:
+            raise ArchiveError(f"{path}: the source holds no usable nodule, nothing was written")
+        nodules = list(finish(nodules)) if finish else nodules
         with (draft / "nodules.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(rows)
-        np.save(draft / "voxels.npy", np.concatenate(voxels))
-        np.save(draft / "masks.npy", np.concatenate(masks))
+            writer.writerows(to_row(nodule) for nodule in nodules)
         head = {
             "schema": SCHEMA,
             "sha256": {name: _sha256(draft / name) for name in FILES},
-            "nodules": len(rows),
+            "nodules": len(nodules),
             "provenance": dict(provenance),
         }
         (draft / HEAD).write_text(json.dumps(head, indent=1))
-    return len(rows)
+    return tuple(nodules)
 
 
-def _to_row(nodule: Nodule) -> dict[str, str]:
-    row: dict[str, str] = {}
-    for entry in dataclasses.fields(nodule):
-        value = getattr(nodule, entry.name)
-        if entry.name == "ratings":
-            row |= {t.name: _join(value.get(t.name, ())) for t in LIDC_RATINGS}
-        else:
-            row[entry.name] = _join(value) if isinstance(value, tuple) else str(value)
-    return row
+class _NpyStream:
+    """A one-dimensional .npy file that grows, so that an archive need not fit in memory."""
 
+    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+        self.length = 0
+        self._dtype = np.dtype(dtype)
+        self._file = path.open("wb")
+        self._write_header()
 
-def _join(values: Sequence[float]) -> str:
-    return " ".join(str(value) for value in values)
+    def __enter__(self) -> _NpyStream:
+        return self
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # numpy pads the header so that a longer first axis does not change its size.
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
 
-def _from_row(row: Mapping[str, str]) -> Nodule:
-    def three(name: str) -> tuple[float, float, float]:
-        a, b, c = (float(part) for part in row[name].split())
-        return a, b, c
+    def append(self, values: NDArray[Any]) -> None:
+        self._file.write(np.ascontiguousarray(values, self._dtype).tobytes())
+        self.length += values.size
 
-    k, j, i = (int(n) for n in three("shape_kji"))
-    ratings = {t.name: tuple(int(part) for part in row[t.name].split()) for t in LIDC_RATINGS}
-    return Nodule(
-        id=row["id"],
-        patient_id=row["patient_id"],
-        split=row["split"],
-        fold=int(row["fold"]),
-        context=row["context"],
-        shape_kji=(k, j, i),
-        spacing_kji_mm=three("spacing_kji_mm"),
-        centre_kji=three("centre_kji"),
-        slice_thickness_mm=float(row["slice_thickness_mm"]),
-        volume_mm3=float(row["volume_mm3"]),
-        long_axis_mm=float(row["long_axis_mm"]),
-        offset=int(row["offset"]),
-        ratings=ratings,
-    )
+    def _write_header(self) -> None:
+        header = {
+            "descr": self._dtype.str,
+            "fortran_order": False,
+            "shape": (self.length,),
+        }
+        _write_npy_header(self._file, header)
 
 
 def _sha256(path: Path) -> str:

@@ -1,143 +1,94 @@
-"""From an archive to batches: crops in memory, targets, random patches."""
+"""From an archive's crops to batches: random patches and targets, made on the training device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from resmtnet.characteristics import CLASS, LIDC_RATINGS, SIZES, TEXTURE_CLASS, texture_class_of
+from resmtnet.characteristics import SIZES
 from resmtnet.config import AugmentConfig, TrainingConfig
-from resmtnet.ct.augment import Motion, change_hu, draw_motion
-from resmtnet.ct.patch import axial_affine, normalise, patch_points, sample
-from resmtnet.data.archive import Archive, Nodule
-from resmtnet.data.consensus import class_weight, distribution, malignant_share
-from resmtnet.data.continuation import continue_ends
+from resmtnet.ct.augment import (
+    Motion,
+    change_hu,
+    draw_intensity,
+    draw_motion,
+    draw_thickness,
+)
+from resmtnet.ct.patch import axial_points, normalise, sample_axial
+from resmtnet.data.archive import Nodule
+from resmtnet.data.crops import CropBlock
+from resmtnet.data.targets import targets_of
 
-BEYOND_MM = 14.0
-"""Height synthesised beyond the ends of a stack without context: what the sampling can reach."""
-FULL_WEIGHT_READERS = 4
 LARGE_MM = 15.0
 SUBSOLID_BELOW = 3.5
 EXTRA_LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 """Heights of a run of mask levels around a random one, mm; the outer two are neighbours only."""
-
-
-@dataclass(frozen=True, eq=False)
-class Crop:
-    """Voxels of a nodule ready for sampling."""
-
-    hu: NDArray[np.int16]
-    mask: NDArray[np.uint8]
-    affine: Tensor
-    """[3, 4], LPS offsets from the centre to voxels; see ct.patch."""
+MASK_LEVELS = (-6.0, *EXTRA_LEVELS, 6.0)
+"""The same where nothing but the mask is trained."""
+BEYOND_ENDS_MM = 7.0
+"""How far beyond a nodule's ends the mask is trained to say nothing."""
 
 
 class Batch(NamedTuple):
-    """One step of training."""
+    """One step of training; every process has its own rows of it."""
 
     slices: Tensor
     """[B, S, P, P] normalised input of the heads."""
+    slices_mask: Tensor
+    """[B, S - 2, P, P] share of readers, of the inner slices."""
     targets: dict[str, Tensor]
     extra: Tensor
-    """[M, 5, P, P] normalised input of the mask at random heights."""
+    """[M, L, P, P] normalised input of the mask at random heights."""
     extra_mask: Tensor
-    """[M, 3, P, P] share of readers, of the three inner levels."""
+    """[M, L - 2, P, P] share of readers, of the inner levels."""
+    total: int
+    """Nodules of the step over all processes, by which its losses are divided."""
 
 
-def load_crops(
-    archive: Archive, index: Sequence[int], variants: int, seed: int
-) -> list[list[Crop]]:
-    """Load crops into memory, continuing those without context.
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a batch a process makes: all processes draw alike, each samples its own."""
 
-    Args:
-        archive: where they are.
-        index: which nodules.
-        variants: continuations to make of each nodule that needs one.
-        seed: of the continuations.
+    rank: int = 0
+    world: int = 1
 
-    Returns:
-        Per nodule of `index`, its variants.
-    """
-    return [
-        [
-            load_crop(
-                archive, archive.nodules[n], torch.Generator().manual_seed(seed + 7919 * n + v)
-            )
-            for v in range(variants if archive.nodules[n].context == "none" else 1)
-        ]
-        for n in index
-    ]
-
-
-def load_crop(archive: Archive, nodule: Nodule, generator: torch.Generator) -> Crop:
-    """Load one crop; see load_crops."""
-    hu, mask = archive.voxels_hu(nodule), archive.mask(nodule)
-    centre = list(nodule.centre_kji)
-    if nodule.context == "none":
-        hu, mask, below = continue_ends(hu, mask, nodule.spacing_kji_mm, BEYOND_MM, generator)
-        centre[0] += below
-    return Crop(np.ascontiguousarray(hu), mask, axial_affine(nodule.spacing_kji_mm, centre))
-
-
-def targets_of(nodules: Sequence[Nodule]) -> dict[str, Tensor]:
-    """Return targets and weights of nodules by task, as network.losses takes them.
-
-    Ratings become the readers' distribution and weigh by the number of readers; what a nodule
-    lacks has weight 0.
-    """
-    columns: dict[str, list[NDArray[np.float32] | float]] = {}
-
-    def add(name: str, target: NDArray[np.float32] | float, weight: float) -> None:
-        columns.setdefault(name, []).append(target)
-        columns.setdefault(f"{name}_weight", []).append(weight)
-
-    for nodule in nodules:
-        readers = nodule.malignancy
-        share = malignant_share(readers) if readers else 0.5
-        pair = np.array([1 - share, share], np.float32)
-        add(CLASS.name, pair, class_weight(readers) if readers else 0.0)
-        texture = nodule.ratings.get("texture", ())
-        levels = TEXTURE_CLASS.levels
-        name = texture_class_of(float(np.mean(texture))) if texture else levels[0]
-        add(
-            TEXTURE_CLASS.name,
-            np.eye(3, dtype=np.float32)[levels.index(name)],
-            float(bool(texture)),
-        )
-        for task in LIDC_RATINGS:
-            count = len(task.levels)
-            # the LIDC annotations hold a few values outside their own scale
-            given = [r for r in nodule.ratings.get(task.name, ()) if 1 <= r <= count]
-            weight = min(len(given), FULL_WEIGHT_READERS) / FULL_WEIGHT_READERS
-            add(task.name, distribution(given or [1], count), weight)
-        for task in SIZES:
-            add(task.name, float(np.log(getattr(nodule, task.name))), 1.0)
-    return {name: torch.tensor(np.array(values, np.float32)) for name, values in columns.items()}
+    def of(self, count: int) -> slice:
+        """Return the rows of a batch of `count`."""
+        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
 
 
 class TrainingSet:
-    """Random batches of an archive's nodules."""
+    """Random batches of some of an archive's nodules."""
 
-    def __init__(self, archive: Archive, index: Sequence[int], config: TrainingConfig) -> None:
-        self.config = config
-        self.nodules = [archive.nodules[n] for n in index]
-        self.crops = load_crops(archive, index, config.context_variants, config.seed)
-        self.targets = targets_of(self.nodules)
+    def __init__(
+        self,
+        block: CropBlock,
+        nodules: Sequence[Nodule],
+        index: Sequence[int],
+        config: TrainingConfig,
+        rows: Rows = Rows(),
+    ) -> None:
+        """See the attributes.
+
+        Args:
+            block: crops of the whole archive, on the training device.
+            nodules: of the whole archive.
+            index: the nodules to train on.
+            config: of the experiment.
+            rows: of this process.
+        """
+        self.config, self.block, self.rows = config, block, rows
+        self.device = block.voxels.device
+        self.index = torch.tensor(list(index))
+        self.nodules = [nodules[n] for n in index]
+        self.targets = targets_of(self.nodules, config.subsolid_factor)
         self._draw_weight = torch.tensor([_draw_weight(n, config) for n in self.nodules])
-        self._half_height_mm = torch.tensor(
-            [
-                n.shape_kji[0] * n.spacing_kji_mm[0] / 2
-                if n.context == "none"
-                else n.equivalent_diameter_mm / 2
-                for n in self.nodules
-            ]
-        )
+        self._half_height_mm = torch.tensor([_half_height_mm(n) for n in self.nodules])
 
     @property
     def steps(self) -> int:
@@ -145,32 +96,79 @@ class TrainingSet:
         return max(1, len(self.nodules) // self.config.batch_size)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield the batches of one epoch; the generator alone decides what they hold."""
+        """Yield the batches of one epoch; the generator, on the CPU, decides what they hold."""
         order = torch.randperm(len(self.nodules), generator=generator)
         for part in torch.split(order, self.config.batch_size)[: self.steps]:
-            yield self._batch(part, generator)
+            extra = round(len(part) * self.config.mask_share)
+            yield self._batch(part, generator, extra)
 
-    def _batch(self, part: Tensor, generator: torch.Generator) -> Batch:
+    def mask_epoch(self, generator: torch.Generator) -> Iterator[Batch]:
+        """Yield as many batches that train the mask alone, in patches of mask_size_px."""
+        patch = replace(self.config.patch, size_px=self.config.patch.mask_size_px)
+        wide = self._with(replace(self.config, patch=patch))
+        nothing = torch.zeros(0, dtype=torch.long)
+        for _ in range(self.steps):
+            masked = wide._batch(nothing, generator, self.config.batch_size, MASK_LEVELS)
+            yield masked._replace(total=self.config.batch_size)
+
+    def _with(self, config: TrainingConfig) -> TrainingSet:
+        other = TrainingSet.__new__(TrainingSet)
+        other.__dict__.update(self.__dict__, config=config)
+        return other
+
+    def plain(self) -> Iterator[Batch]:
+        """Yield all nodules in order, without chance: what inference sees of them."""
+        every = len(self.config.patch.offsets_mm)
+        config = replace(self.config, augment=NO_AUGMENT, slices=every)
+        plain = self._with(config)
+        for part in torch.split(torch.arange(len(self.nodules)), self.config.batch_size):
+            yield plain._batch(part, torch.Generator().manual_seed(0), 0)
+
+    def _batch(
+        self,
+        part: Tensor,
+        generator: torch.Generator,
+        extra_count: int,
+        extra_levels: tuple[float, ...] = EXTRA_LEVELS,
+    ) -> Batch:
         config, augment = self.config, self.config.augment
-        heights = torch.tensor(config.patch.offsets_mm).expand(len(part), -1)
+        heights = self._heights(len(part), generator)
         motion = draw_motion(len(part), augment, generator, augment.shift_mm)
-        slices, _ = self._sample(part, heights, motion, generator, with_mask=False)
+        slices, masks = self._sample(part, heights, motion, generator)
+        rows = self.rows.of(len(part))
         targets = {name: values[part] for name, values in self.targets.items()}
         for task in SIZES:
             targets[task.name] = targets[task.name] + motion.log_scale
-        count = round(len(part) * config.mask_share) if config.network.mask else 0
-        extra = (
-            torch.multinomial(self._draw_weight, count, True, generator=generator)
-            if count
-            else part[:0]
-        )
-        reach = self._half_height_mm[extra] + 7
-        middle = (torch.rand(len(extra), generator=generator) * 2 - 1) * reach
-        heights = middle[:, None] + torch.tensor(EXTRA_LEVELS)
-        motion = draw_motion(len(extra), augment, generator, augment.mask_shift_mm)
+        masked = config.network.mask and bool(self._draw_weight.any())
+        count = extra_count if masked else 0
+        extra, middle = self._draw_extra(count, generator)
+        motion = draw_motion(count, augment, generator, augment.mask_shift_mm)
         motion = motion._replace(shift_mm=motion.shift_mm * torch.tensor([1.0, 1.0, 0.0]))
-        images, masks = self._sample(extra, heights, motion, generator, with_mask=True)
-        return Batch(slices, targets, images, masks[:, 1:-1])
+        levels = middle[:, None] + torch.tensor(extra_levels)
+        images, extra_masks = self._sample(extra, levels, motion, generator)
+        return Batch(
+            slices,
+            masks,
+            {name: values[rows].to(self.device) for name, values in targets.items()},
+            images,
+            extra_masks,
+            len(part),
+        )
+
+    def _heights(self, count: int, generator: torch.Generator) -> Tensor:
+        offsets = torch.tensor(self.config.patch.offsets_mm)
+        fewer = self.config.slices
+        if fewer >= len(offsets) or self.config.network.spatial_dims == 3:
+            return offsets.expand(count, -1)
+        first = torch.randint(len(offsets) - fewer + 1, (count, 1), generator=generator)
+        return offsets[first + torch.arange(fewer)]
+
+    def _draw_extra(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        if not count:
+            return torch.zeros(0, dtype=torch.long), torch.zeros(0)
+        extra = torch.multinomial(self._draw_weight, count, True, generator=generator)
+        reach = self._half_height_mm[extra] + BEYOND_ENDS_MM
+        return extra, (torch.rand(count, generator=generator) * 2 - 1) * reach
 
     def _sample(
         self,
@@ -178,24 +176,72 @@ class TrainingSet:
         heights_mm: Tensor,
         motion: Motion,
         generator: torch.Generator,
-        *,
-        with_mask: bool,
     ) -> tuple[Tensor, Tensor]:
-        patch, augment = self.config.patch, self.config.augment
-        points = patch_points(heights_mm, patch, motion.matrix, motion.shift_mm)
-        images, masks = torch.empty(points.shape[:-1]), torch.empty(points.shape[:-1])
-        for row, n in enumerate(part.tolist()):
-            variants = self.crops[n]
-            crop = variants[int(torch.randint(len(variants), (1,), generator=generator))]
-            images[row] = sample(torch.from_numpy(crop.hu), crop.affine, points[row])
-            if with_mask:
-                mask = torch.from_numpy(crop.mask)
-                masks[row] = sample(mask, crop.affine, points[row], outside="zeros") / 255
-        return normalise(change_hu(images, augment, generator), patch), masks
+        """Draw for all rows, sample this process's: [b, L, P, P] input, [b, L - 2, P, P] mask."""
+        augment, block, device = self.config.augment, self.block, self.device
+        patch = self.config.patch
+        batch, levels = heights_mm.shape
+        variant = torch.randint(block.first.shape[1], (batch,), generator=generator)
+        thickness = draw_thickness(batch, augment, generator)
+        change = draw_intensity(batch, augment, generator).to(device)
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        rows = self.rows.of(batch)
+        local = torch.Generator(device).manual_seed(seed)
+        noise = torch.randn(
+            batch, levels, patch.size_px, patch.size_px, generator=local, device=device
+        )[rows]
+        nodule, variant = self.index[part][rows].to(device), variant[rows].to(device)
+        motion = Motion(*(values[rows].to(device) for values in motion))
+        centre, spacing = block.centre[nodule, variant], block.spacing_mm[nodule]
+        points = axial_points(patch, motion.matrix, motion.shift_mm, spacing, centre)
+        height = heights_mm[rows].to(device) * motion.matrix[:, 2, 2:] + motion.shift_mm[:, 2:]
+        first, slices_of = block.first[nodule, variant], block.height[nodule, variant]
+        to_index = _Levels(first, slices_of, centre[:, 0], spacing[:, 0])
+        taps = thickness[rows, None].to(device) * torch.tensor([-1 / 3, 0, 1 / 3], device=device)
+        index, share = to_index(height[:, :, None] + taps[:, None], fade=False)
+        images = sample_axial(block.voxels, index, share / 3, points)
+        images = change_hu(images, type(change)(*(values[rows] for values in change)), noise)
+        index, share = to_index(height[:, 1:-1, None], fade=True)
+        masks = sample_axial(block.masks, index, share / 255, points)
+        return normalise(images, patch), masks
+
+
+class _Levels(NamedTuple):
+    """Maps heights to the two slices around them."""
+
+    first: Tensor
+    slices: Tensor
+    centre: Tensor
+    spacing_mm: Tensor
+
+    def __call__(self, height_mm: Tensor, *, fade: bool) -> tuple[Tensor, Tensor]:
+        """Heights [B, L, K] above the centres -> slices and shares [B, L, 2K].
+
+        With fade what lies beyond the first and last slice has no share, as masks need it;
+        else those slices are continued, as HU are.
+        """
+        first, slices, centre, spacing = (values[:, None, None] for values in self)
+        k = height_mm / spacing + centre
+        low = k.floor()
+        both = torch.stack([low, low + 1], -1)
+        share = torch.stack([1 - (k - low), k - low], -1)
+        if fade:
+            share = share * ((both >= 0) & (both < slices[..., None]))
+        last = (slices - 1)[..., None].to(both.dtype)
+        index = first[..., None] + both.clamp(min=0).minimum(last).long()
+        return index.flatten(2), share.flatten(2)
+
+
+def _half_height_mm(nodule: Nodule) -> float:
+    if nodule.context == "none":
+        return nodule.shape_kji[0] * nodule.spacing_kji_mm[0] / 2
+    return nodule.equivalent_diameter_mm / 2
 
 
 def _draw_weight(nodule: Nodule, config: TrainingConfig) -> float:
-    texture = nodule.ratings.get("texture", ())
+    if nodule.mask_readers == 0:
+        return 0.0
+    texture = [rating for rating in nodule.ratings.get("texture", ()) if rating > 0]
     subsolid = bool(texture) and float(np.mean(texture)) < SUBSOLID_BELOW
     large = nodule.equivalent_diameter_mm > LARGE_MM
     return (config.subsolid_factor if subsolid else 1.0) * (config.large_factor if large else 1.0)
@@ -208,7 +254,8 @@ NO_AUGMENT = AugmentConfig(
     gain=0,
     offset_hu=0,
     noise_hu=0,
-    blur=0,
+    kernel_share=0,
+    thickness_share=0,
     flip_and_rotate=False,
 )
 """A training batch without chance: what inference sees of the same nodule."""

@@ -7,7 +7,7 @@ import torch
 
 from resmtnet.ct.volume import CTVolume
 from resmtnet.data.archive import Archive, Nodule
-from resmtnet.data.dataset import load_crop
+from resmtnet.data.crops import load_crop
 
 CONTINUATION_SEED = 1
 

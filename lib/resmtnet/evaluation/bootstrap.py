@@ -5,18 +5,16 @@ Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.errors import InputError
-
-Array = NDArray[np.float64]
-Statistic = Callable[[Array, Array], float]
-"""Of truth [N] and answer [N] or [N, K]; NaN where it is undefined."""
+from resmtnet.evaluation.metric import Array, Metric, Statistic
 
 LEAST_PATIENTS = 5
 """Fewer give no interval."""
@@ -74,28 +72,32 @@ class Replicates:
 
 
 class Resamples:
-    """Draws of patients with replacement, as indices of nodules."""
+    """Draws of patients with replacement; all rows of a patient come along each time."""
 
-    def __init__(self, patients: Sequence[str], config: BootstrapConfig) -> None:
+    def __init__(
+        self, patients: Sequence[str], config: BootstrapConfig, among: Sequence[str] | None = None
+    ) -> None:
         """Make the draws.
 
         Args:
-            patients: [N] patient of each nodule.
+            patients: [N] patient of each row (a nodule, or one reading of it).
             config: number of draws and their seed.
+            among: patients that are drawn, if more than those; the same patients and seed give
+                the same draws, so that figures on different rows of them are paired.
         """
-        self.nodules = len(patients)
-        unique, group = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+        self.rows = len(patients)
+        unique = sorted(set(patients if among is None else among))
+        place = {patient: n for n, patient in enumerate(unique)}
+        self._group = np.array([place[patient] for patient in patients], np.intp)
         self.patients = len(unique)
-        order, counts = np.argsort(group, kind="stable"), np.bincount(group)
-        starts = np.cumsum(counts) - counts
-        generator = np.random.default_rng(config.seed)
-        self.draws: list[NDArray[np.intp]] = []
-        if self.patients >= LEAST_PATIENTS:
-            for _ in range(config.resamples):
-                drawn = generator.integers(self.patients, size=self.patients)
-                sizes = counts[drawn]
-                shift = np.repeat(starts[drawn] - (np.cumsum(sizes) - sizes), sizes)
-                self.draws.append(order[shift + np.arange(sizes.sum())])
+        count = config.resamples if self.patients >= LEAST_PATIENTS else 0
+        self._drawn = _drawn(self.patients, count, config.seed)
+
+    @property
+    def draws(self) -> Iterator[NDArray[np.intp]]:
+        """The rows of each draw, as indices."""
+        index = np.arange(self.rows)
+        return (np.repeat(index, drawn[self._group]) for drawn in self._drawn)
 
     def replicate(self, statistic: Statistic, truth: Array, answer: Array) -> Replicates:
         """Return a statistic of the nodules and of each draw.
@@ -114,12 +116,32 @@ class Resamples:
         >>> mean.value, round(mean.low, 1), round(mean.high, 1)
         (0.0, -0.2, 0.2)
         """
-        if len(truth) != self.nodules or len(answer) != self.nodules:
+        if len(truth) != self.rows or len(answer) != self.rows:
             raise InputError(
-                f"these resamples are of {self.nodules} nodules; got {len(truth)} truths and "
+                f"these resamples are of {self.rows} nodules; got {len(truth)} truths and "
                 f"{len(answer)} answers"
             )
-        if not self.nodules:
-            return Replicates(math.nan, np.zeros(0))
-        drawn = [statistic(truth[i], answer[i]) for i in self.draws]
-        return Replicates(statistic(truth, answer), np.array(drawn, np.float64))
+        if not self.rows:
+            return Replicates(math.nan, np.full(len(self._drawn), math.nan))
+        if isinstance(statistic, Metric):
+            counts = self._drawn[:, self._group].astype(np.float64)
+            drawn = statistic.of_draws(truth, answer, counts)
+        else:
+            drawn = np.array(
+                [statistic(truth[i], answer[i]) if len(i) else math.nan for i in self.draws],
+                np.float64,
+            )
+        return Replicates(statistic(truth, answer), drawn)
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn(patients: int, count: int, seed: int) -> NDArray[np.int16]:
+    """How often each draw holds each patient, [count, patients]."""
+    generator = np.random.default_rng(seed)
+    drawn = np.zeros((count, patients), np.int16)
+    for row in drawn:
+        row += np.bincount(generator.integers(patients, size=patients), minlength=patients).astype(
+            np.int16
+        )
+    drawn.setflags(write=False)
+    return drawn

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from resmtnet.evaluation.metrics import Array, checked_pair
+from resmtnet.evaluation.metric import Array
+from resmtnet.evaluation.metrics import checked_pair
 
 BINS = 10
 """Equal-mass bins of the calibration errors; fewer where a bin would hold less than BIN_CASES."""
@@ -33,7 +34,10 @@ def reliability(malignant: ArrayLike, probability: ArrayLike) -> Array:
     y, p = checked_pair(malignant, probability)
     order = np.argsort(p, kind="stable")
     count = max(1, min(BINS, len(y) // BIN_CASES))
-    return np.array([[p[b].mean(), y[b].mean(), len(b)] for b in np.array_split(order, count)])
+    sizes = np.full(count, len(y) // count)
+    sizes[: len(y) % count] += 1
+    sums = np.add.reduceat(np.column_stack([p, y])[order], np.cumsum(sizes) - sizes, axis=0)
+    return np.column_stack([sums / sizes[:, None], sizes])
 
 
 def calibration_error(malignant: ArrayLike, probability: ArrayLike) -> float:

@@ -1,121 +1,139 @@
-"""The figures section of MODEL_CARD.md, generated from metrics.json so that both say the same."""
+"""MODEL_CARD.md as a whole, from a model's manifest and the metrics documents that it quotes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resmtnet.errors import InputError
-from resmtnet.evaluation.figures import GROUPS
+from resmtnet.evaluation.card_text import (
+    CITATION,
+    HOW_MADE,
+    INTENDED_USE,
+    LIMITS,
+    NOT_A_DEVICE,
+    PROTOCOL,
+    TARGETS,
+    WHAT_IT_IS,
+)
+from resmtnet.evaluation.figure import COMPARED
+from resmtnet.evaluation.figures import GROUPS, TITLES
+from resmtnet.evaluation.limits import limits
+from resmtnet.evaluation.text import (
+    binomial_text,
+    count_text,
+    estimate_text,
+    label_text,
+    preamble,
+    subject,
+)
 from resmtnet.findings import Json
 
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-"""Markers in the card; what stands between them is replaced."""
-
-COLUMNS: Mapping[str, str] = {
-    "model": "Model",
-    "size_only": "Size only",
-    "constant": "Constant",
-    "model_minus_size_only": "Model - size only",
-}
-TITLES: Mapping[str, str] = {
-    "class": "Class",
-    "score": "Malignancy score",
-    "size": "Size",
-    "texture": "Texture",
-    "input": "Input",
-}
-ORACLE = (
-    "Size only is given the readers' own size, which no user has; it and the constants were "
-    "fitted on training nodules."
-)
+IN_CARD = ("class", "uncertainty", "score", "size", "mask", "texture", "intervals", "input")
+"""Groups of figures that the card shows; the strata stay in the documents."""
 
 
-def estimate_text(estimate: Mapping[str, float | None] | None) -> str:
-    """Return a figure as text, with its interval where there is one.
-
-    >>> estimate_text({"value": 0.95126, "low": 0.936, "high": 0.965})
-    '0.951 [0.936, 0.965]'
-    >>> estimate_text(None), estimate_text({"value": None, "low": None, "high": None})
-    ('', 'n/a')
-    """
-    if estimate is None:
-        return ""
-    value, low, high = (estimate[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def label_text(row: Json) -> str:
-    """Return a figure's label with its unit.
-
-    >>> label_text({"label": "Bias", "unit": "mm"}), label_text({"label": "AUC", "unit": "1"})
-    ('Bias, mm', 'AUC')
-    """
-    return str(row["label"]) if row["unit"] == "1" else f"{row['label']}, {row['unit']}"
-
-
-def count_text(row: Json) -> str:
-    """Return how many nodules a figure stands on, and for how many there was no answer.
-
-    >>> count_text({"n": 38, "missing": 2})
-    '38 (2 unanswered)'
-    """
-    return f"{row['n']} ({row['missing']} unanswered)" if row["missing"] else str(row["n"])
-
-
-def preamble(document: Json) -> str:
-    """Return one paragraph: what was evaluated, and how the intervals were made."""
-    data, bootstrap = document["data"], document["bootstrap"]
-    protocol = data["protocol"]
-    return (
-        f"{data['nodules']} nodules of {data['patients']} patients; protocol P (at least 3 "
-        f"readers, median malignancy not 3): {protocol['benign']} benign, "
-        f"{protocol['malignant']} malignant. The truth is what the readers say, not pathology. "
-        f"{bootstrap['confidence']:.0%} intervals: percentile bootstrap of patients, "
-        f"{bootstrap['resamples']} draws, seed {bootstrap['seed']}. {ORACLE}"
-    )
-
-
-def model_card_section(document: Json) -> str:
-    """Return the section as Markdown tables.
+def model_card(manifest: Mapping[str, Any], documents: Mapping[str, Json]) -> str:
+    """Return the text of MODEL_CARD.md.
 
     Args:
-        document: of schema resmtnet.metrics/1.
+        manifest: of the model.
+        documents: of schema resmtnet.metrics/2, by the names under which the card quotes them.
+
+    Raises:
+        InputError: no document, or one of other weights than the manifest's.
+    """
+    if not documents:
+        raise InputError("a model card quotes at least one metrics.json; none was given")
+    for name, document in documents.items():
+        model = document["model"]
+        if model is not None and model["sha256"] != manifest["sha256"]:
+            raise InputError(
+                f"{name} was made with the weights {model['sha256'][:12]}, the card is for "
+                f"{manifest['sha256'][:12]}: evaluate this model anew"
+            )
+    parts = [
+        f"# Model card: Res-MTNet, version {manifest['version']}",
+        NOT_A_DEVICE,
+        f"## What it is\n{WHAT_IT_IS}",
+        f"## Intended use\n{INTENDED_USE}",
+        _data(manifest["provenance"]),
+        f"## Targets and calibration\n{TARGETS}",
+        _figures(documents),
+        "## Limits\n" + "\n".join(f"- {line}" for line in [*limits(documents), *LIMITS]),
+        f"## How it was made\n{HOW_MADE.format(version=manifest['version'])}",
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def figures_section(document: Json, groups: Sequence[str] = GROUPS) -> str:
+    """Return the figures of a document as Markdown tables.
+
+    Args:
+        document: of schema resmtnet.metrics/2.
+        groups: which of them.
     """
     parts = [preamble(document)]
-    parts += [f"- {warning}" for warning in document["warnings"]]
-    for group in GROUPS:
+    if document["warnings"]:
+        parts.append("\n".join(f"- {warning}" for warning in document["warnings"]))
+    for group in groups:
         rows = [row for row in document["figures"].values() if row["group"] == group]
-        head = [TITLES[group], "Nodules", "n", *COLUMNS.values()]
-        table = [_line(head), _line(["---"] * len(head))]
-        for row in rows:
-            cells = [estimate_text(row[column]) for column in COLUMNS]
-            table.append(_line([label_text(row), row["population"], count_text(row), *cells]))
-        parts.append("\n".join(table))
+        head, cells = _card_table(rows)
+        lines = [_line([TITLES[group], *head]), _line(["---"] * (len(head) + 1))]
+        parts.append("\n".join([*lines, *map(_line, cells)]))
     return "\n\n".join(parts) + "\n"
 
 
-def replace_section(card: str, section: str) -> str:
-    r"""Return a card with the text between its markers replaced.
-
-    Args:
-        card: text of MODEL_CARD.md; holds BEGIN and, after it, END.
-        section: what to put between them.
-
-    Raises:
-        InputError: a marker is missing.
-
-    >>> replace_section(f"# Card\n{BEGIN}\nold\n{END}\n", "new\n").splitlines()[2]
-    'new'
-    """
-    before, begin, rest = card.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"the model card needs the lines {BEGIN!r} and {END!r}, in this order")
-    return f"{before}{BEGIN}\n{section.strip()}\n{END}{after}"
+def _card_table(rows: Sequence[Json]) -> tuple[list[str], list[list[str]]]:
+    """Head and cells of a table that is narrower than the report's: a difference follows in ()."""
+    beside = [name for name in COMPARED if any(name in row["beside"] for row in rows)]
+    binomial = any(row["binomial"] for row in rows)
+    head = ["Nodules", "n", "Model", *(f"{COMPARED[name]} (model - it)" for name in beside)]
+    cells = []
+    for row in rows:
+        line = [label_text(row), row["population"], count_text(row), estimate_text(row["model"])]
+        line += [_compared(row["beside"].get(name)) for name in beside]
+        cells.append(line + ([binomial_text(row["binomial"])] if binomial else []))
+    return head + (["Binomial 95%"] if binomial else []), cells
 
 
-def _line(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+def _compared(entry: Json | None) -> str:
+    if entry is None:
+        return ""
+    return f"{estimate_text(entry)} ({estimate_text(entry['model_minus'])})"
+
+
+def _data(provenance: Mapping[str, Any]) -> str:
+    rows = list(_flat(provenance))
+    table = ["| | |", "| --- | --- |", *(_line(list(row)) for row in rows)]
+    return f"## Data\n{CITATION}\n\n" + "\n".join(table) + f"\n\n{PROTOCOL}"
+
+
+def _flat(block: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Keys of nested values, joined by commas, with their values as text."""
+    rows: list[tuple[str, str]] = []
+    for key, value in block.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{name}, ")
+        else:
+            many = isinstance(value, list | tuple)
+            rows.append((name, ", ".join(map(str, value)) if many else str(value)))
+    return rows
+
+
+def _figures(documents: Mapping[str, Json]) -> str:
+    parts = ["## Figures", "Each table is read from the document that it names; nothing is typed."]
+    for name, document in documents.items():
+        parts.append(f"### {subject(document)}: `{name}`")
+        if document["model"] is None:
+            parts.append(
+                "Out of fold: each nodule is answered by a model that never saw its patient. "
+                "These are models of the same configuration, not the shipped weights."
+            )
+        parts.append(figures_section(document, IN_CARD).strip())
+    return "\n\n".join(parts)
+
+
+def _line(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

@@ -6,15 +6,32 @@ undefined on what was given (an AUC of one class); bootstrap.py turns that into 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from resmtnet.errors import InputError
+from resmtnet.evaluation.metric import Array, mean_of, with_draws
 
-Array = NDArray[np.float64]
+Integers = NDArray[np.intp]
 
 
+def _auc_of_draws(malignant: ArrayLike, probability: ArrayLike, counts: Array) -> Array:
+    """AUC of each draw: nodules of one level of probability are summed, then the levels."""
+    y, p = checked_pair(malignant, probability)
+    order = np.argsort(p, kind="stable")
+    levels = np.flatnonzero(np.diff(p[order], prepend=p[order[0]] - 1))
+    positive = np.add.reduceat(counts[:, order] * y[order], levels, axis=1)
+    negative = np.add.reduceat(counts[:, order] * (1 - y[order]), levels, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    pairs = positive.sum(1) * negative.sum(1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray((positive * below).sum(1) / pairs, np.float64)
+
+
+@with_draws(_auc_of_draws)
 def auc(malignant: ArrayLike, probability: ArrayLike) -> float:
     r"""Return the area under the ROC curve: P(p_malignant > p_benign) + P(equal) / 2.
 
@@ -43,7 +60,8 @@ def auc(malignant: ArrayLike, probability: ArrayLike) -> float:
     return float(area / (positive * negative))
 
 
-def accuracy(malignant: ArrayLike, probability: ArrayLike) -> float:
+@mean_of
+def accuracy(malignant: ArrayLike, probability: ArrayLike) -> Array:
     """Return the share of nodules on the right side of 0.5 (0.5 itself is malignant).
 
     Args:
@@ -57,7 +75,7 @@ def accuracy(malignant: ArrayLike, probability: ArrayLike) -> float:
     0.75
     """
     y, p = checked_pair(malignant, probability)
-    return float(np.mean((p >= 0.5) == (y == 1)))
+    return np.asarray((p >= 0.5) == (y == 1), np.float64)
 
 
 def balanced_accuracy(truth: ArrayLike, answer: ArrayLike) -> float:
@@ -83,7 +101,8 @@ def balanced_accuracy(truth: ArrayLike, answer: ArrayLike) -> float:
     return float(np.mean([np.mean(a[y == c] == c) for c in classes]))
 
 
-def brier(malignant: ArrayLike, probability: ArrayLike) -> float:
+@mean_of
+def brier(malignant: ArrayLike, probability: ArrayLike) -> Array:
     """Return the mean squared difference of probability and class.
 
     Args:
@@ -97,10 +116,11 @@ def brier(malignant: ArrayLike, probability: ArrayLike) -> float:
     0.1
     """
     y, p = checked_pair(malignant, probability)
-    return float(np.mean((p - y) ** 2))
+    return np.asarray((p - y) ** 2, np.float64)
 
 
-def mean_absolute_error(truth: ArrayLike, answer: ArrayLike) -> float:
+@mean_of
+def mean_absolute_error(truth: ArrayLike, answer: ArrayLike) -> Array:
     """Return the mean of |answer - truth|, in their unit.
 
     Args:
@@ -114,10 +134,11 @@ def mean_absolute_error(truth: ArrayLike, answer: ArrayLike) -> float:
     1.5
     """
     t, a = checked_pair(truth, answer)
-    return float(np.mean(np.abs(a - t)))
+    return np.asarray(np.abs(a - t), np.float64)
 
 
-def bias(truth: ArrayLike, answer: ArrayLike) -> float:
+@mean_of
+def bias(truth: ArrayLike, answer: ArrayLike) -> Array:
     """Return the mean of answer - truth; positive is too large.
 
     Args:
@@ -131,7 +152,7 @@ def bias(truth: ArrayLike, answer: ArrayLike) -> float:
     0.25
     """
     t, a = checked_pair(truth, answer)
-    return float(np.mean(a - t))
+    return np.asarray(a - t, np.float64)
 
 
 def lower_limit_of_agreement(truth: ArrayLike, answer: ArrayLike) -> float:
@@ -205,13 +226,44 @@ def weighted_kappa(truth: ArrayLike, answer: ArrayLike, levels: int = 5) -> floa
         np.clip(np.floor(v + 0.5), 1, levels).astype(np.intp) - 1
         for v in checked_pair(truth, answer)
     )
-    table = np.bincount(t * levels + a, minlength=levels**2).reshape(levels, levels) / len(t)
     weights = np.abs(np.subtract.outer(np.arange(levels), np.arange(levels)))
+    return _kappa(t, a, weights)
+
+
+def kappa(truth: ArrayLike, answer: ArrayLike) -> float:
+    r"""Return Cohen's kappa of class numbers, every disagreement alike.
+
+    .. math:: 1 - \sum_{i \ne j} O_{ij} / \sum_{i \ne j} E_{ij}
+
+    Args:
+        truth: [N] whole numbers from 0.
+        answer: [N] whole numbers from 0.
+
+    Returns:
+        At most 1, 0 is chance; NaN if both are constant and equal.
+
+    Raises:
+        InputError: shapes differ, or N is 0.
+
+    >>> round(kappa([0, 0, 1, 1], [0, 1, 1, 1]), 3)
+    0.5
+    """
+    t, a = checked_pair(truth, answer)
+    levels = int(max(t.max(), a.max())) + 1
+    return _kappa(t.astype(np.intp), a.astype(np.intp), 1 - np.eye(levels))
+
+
+def _kappa(truth: Integers, answer: Integers, weights: NDArray[Any]) -> float:
+    """Kappa from level numbers and the weight [L, L] of each disagreement."""
+    count = len(weights)
+    cells = np.bincount(truth * count + answer, minlength=count**2)
+    table = cells.reshape(count, count) / len(truth)
     chance = float((weights * np.outer(table.sum(1), table.sum(0))).sum())
     return 1 - float((weights * table).sum()) / chance if chance else float("nan")
 
 
-def coverage(truth: ArrayLike, interval: ArrayLike) -> float:
+@mean_of
+def coverage(truth: ArrayLike, interval: ArrayLike) -> Array:
     """Return the share of truths that lie within their interval, ends included.
 
     Args:
@@ -230,7 +282,7 @@ def coverage(truth: ArrayLike, interval: ArrayLike) -> float:
             f"coverage needs truths [N] and intervals [N, 2], N > 0; got {t.shape} "
             f"and {bounds.shape}"
         )
-    return float(np.mean((bounds[:, 0] <= t) & (t <= bounds[:, 1])))
+    return np.asarray((bounds[:, 0] <= t) & (t <= bounds[:, 1]), np.float64)
 
 
 def checked_pair(truth: ArrayLike, answer: ArrayLike) -> tuple[Array, Array]:

@@ -1,152 +1,175 @@
-"""The report's plots, as PNG."""
+"""The report's plots of the class, as PNG: ROC, size bands, reliability, risk and coverage."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from resmtnet.evaluation import metrics
-from resmtnet.evaluation.baselines import Baselines
-from resmtnet.evaluation.bootstrap import Array, BootstrapConfig, Resamples
+from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
 from resmtnet.evaluation.calibration import reliability
-from resmtnet.evaluation.card import estimate_text
-from resmtnet.evaluation.records import Answered, Case
+from resmtnet.evaluation.canvas import (
+    GUIDE,
+    MODEL,
+    READERS,
+    SIZE_ONLY,
+    diagonal,
+    legend,
+    png,
+    square,
+)
+from resmtnet.evaluation.class_figures import AUC
+from resmtnet.evaluation.evidence import Evidence
+from resmtnet.evaluation.figure import COMPARED, stratified
+from resmtnet.evaluation.metric import Array
+from resmtnet.evaluation.populations import CLASS_BANDS
+from resmtnet.evaluation.text import estimate_text
+from resmtnet.evaluation.uncertainty import risk_coverage, with_entropy
 from resmtnet.findings import Json
 
-MODEL, SIZE_ONLY, GUIDE = "#1f5fa8", "#b35900", "#888888"
 BAND_DRAWS = 500
 """Draws for the band around a ROC; enough for a picture."""
+FEWEST_KEPT = 10
+"""Nodules below which an error rate is not drawn."""
 _GRID = np.linspace(0, 1, 101)
+_BY_DIAMETER = "equivalent_diameter_mm"
 
 
-def roc(
-    answered: Sequence[Answered], baselines: Baselines | None, row: Json, config: BootstrapConfig
-) -> bytes | None:
+def roc(evidence: Evidence, row: Json, config: BootstrapConfig) -> bytes | None:
     """Draw the ROC on protocol P with its pointwise interval, beside size only.
 
     Args:
-        answered: all nodules.
-        baselines: None draws the model alone.
+        evidence: all nodules.
         row: figure "auc" of the document.
         config: of the bootstrap.
 
     Returns:
         PNG, or None where a class is missing.
     """
-    chosen = _protocol(answered)
-    truth = np.array([case.malignant for case, _ in chosen], float)
+    index, truth = _protocol(evidence)
     if not 0 < truth.sum() < len(truth):
         return None
-    probability = np.array([answer.probability_malignant for _, answer in chosen])
-    figure, axes = _square("1 - specificity", "Sensitivity")
-    axes.plot([0, 1], [0, 1], color=GUIDE, lw=0.8, ls=":")
-    if baselines is not None:
-        by_size = baselines.predict(_cases(chosen)).size_only_probability
-        _curve(axes, truth, by_size, "Size only", row["size_only"])
-    _curve(axes, truth, probability, "Model", row["model"])
-    draws = Resamples([case.patient_id for case, _ in chosen], config).draws[:BAND_DRAWS]
+    probability = _probability(evidence, index)
+    figure, axes = square("1 - specificity", "Sensitivity")
+    diagonal(axes, 0, 1)
+    if evidence.baseline is not None:
+        by_size = evidence.baseline.probability_by_size[_BY_DIAMETER][index]
+        _curve(axes, truth, by_size, ("Size only", SIZE_ONLY), row["beside"].get("size_only"))
+    _curve(axes, truth, probability, ("Model", MODEL), row["model"])
+    resamples = Resamples([evidence.answered[n][0].patient_id for n in index], config)
+    draws = list(islice(resamples.draws, BAND_DRAWS))
     curves = [_sensitivity(truth[i], probability[i]) for i in draws if 0 < truth[i].sum() < len(i)]
     if curves:
         tail = (1 - config.confidence) / 2
         low, high = np.quantile(curves, [tail, 1 - tail], axis=0)
         axes.fill_between(_GRID, low, high, color=MODEL, alpha=0.15, lw=0)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return _png(figure)
+    legend(axes, "lower right")
+    return png(figure)
 
 
-def calibration(answered: Sequence[Answered], baselines: Baselines | None) -> bytes | None:
+def size_bands(figures: Json) -> bytes | None:
+    """Draw the AUC within size bands beside its baselines.
+
+    Args:
+        figures: of the document.
+
+    Returns:
+        PNG, or None where it is undefined in every band.
+    """
+    names = [AUC.name, *(stratified(AUC.name, band) for band in CLASS_BANDS)]
+    rows = [figures[name] for name in names]
+    if all(row["model"]["value"] is None for row in rows):
+        return None
+    series = {"Model": [row["model"] for row in rows]}
+    for column, title in COMPARED.items():
+        series[title] = [row["beside"].get(column) for row in rows]
+    given = {label: entries for label, entries in series.items() if any(entries)}
+    figure, axes = square("", "AUC")
+    axes.axhline(0.5, color=GUIDE, lw=0.8, ls=":")
+    for n, (label, entries) in enumerate(given.items()):
+        for place, entry in enumerate(entries):
+            if entry is None or entry["value"] is None:
+                continue
+            x, value = place + (n - (len(given) - 1) / 2) * 0.14, entry["value"]
+            low, high = entry["low"], entry["high"]
+            error = None if low is None else [[max(0, value - low)], [max(0, high - value)]]
+            colour = MODEL if label == "Model" else READERS if "reader" in label else SIZE_ONLY
+            axes.errorbar(x, value, error, color=colour, marker="osD^v"[n], ms=4, capsize=2)
+        colour = MODEL if label == "Model" else READERS if "reader" in label else SIZE_ONLY
+        axes.plot([], [], color=colour, marker="osD^v"[n], ls="", label=label)
+    axes.set_xticks(range(len(rows)), ["all", *(band.label for band in CLASS_BANDS)])
+    legend(axes, "lower left")
+    return png(figure)
+
+
+def calibration(evidence: Evidence) -> bytes | None:
     """Draw the reliability curve on protocol P over equal-mass bins, beside size only.
 
     Returns:
         PNG, or None without a nodule of protocol P.
     """
-    chosen = _protocol(answered)
-    if not chosen:
+    index, truth = _protocol(evidence)
+    if not index:
         return None
-    truth = np.array([case.malignant for case, _ in chosen], float)
-    figure, axes = _square("Mean probability of malignant", "Share malignant by the readers")
-    axes.plot([0, 1], [0, 1], color=GUIDE, lw=0.8, ls=":")
-    series = [("Model", np.array([answer.probability_malignant for _, answer in chosen]))]
-    if baselines is not None:
-        series.append(("Size only", baselines.predict(_cases(chosen)).size_only_probability))
-    for label, probability in series:
+    figure, axes = square("Mean probability of malignant", "Share malignant by the readers")
+    diagonal(axes, 0, 1)
+    for label, colour, probability in _series(evidence, index):
         mean, share, count = reliability(truth, probability).T
         low, high = _wilson(share, count)
         error = np.clip([share - low, high - share], 0, None)
-        axes.errorbar(mean, share, error, color=_colour(label), marker="o", ms=4, capsize=2)
-        axes.plot([], [], color=_colour(label), marker="o", label=label)
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return _png(figure)
+        axes.errorbar(mean, share, error, color=colour, marker="o", ms=4, capsize=2)
+        axes.plot([], [], color=colour, marker="o", label=label)
+    legend(axes, "lower right")
+    return png(figure)
 
 
-def scores(answered: Sequence[Answered]) -> bytes | None:
-    """Draw the model's score against the readers' mean.
+def risk(evidence: Evidence) -> bytes | None:
+    """Draw the error rate of the class among the most certain nodules of protocol P.
 
     Returns:
-        PNG, or None where nothing was rated.
+        PNG, or None where there are too few nodules.
     """
-    pairs = [(case.score, answer.score) for case, answer in answered if case.score is not None]
-    if not pairs:
+    index, truth = _protocol(evidence)
+    if len(index) <= FEWEST_KEPT:
         return None
-    truth, given = np.array(pairs, float).T
-    figure, axes = _square("Readers' mean malignancy", "Model's score")
-    axes.plot([1, 5], [1, 5], color=GUIDE, lw=0.8, ls=":")
-    axes.scatter(truth, given, s=10, color=MODEL, alpha=0.4, lw=0)
-    axes.set(xlim=(0.9, 5.1), ylim=(0.9, 5.1))
-    return _png(figure)
-
-
-def sizes(answered: Sequence[Answered]) -> bytes | None:
-    """Draw the Bland-Altman plot of the equivalent diameter.
-
-    Returns:
-        PNG, or None where fewer than two were measured.
-    """
-    pairs = [
-        (case.equivalent_diameter_mm, answer.equivalent_diameter_mm)
-        for case, answer in answered
-        if answer.equivalent_diameter_mm is not None
+    figure, axes = square("Share of nodules kept, the most certain first", "Share of these wrong")
+    lines = [
+        (f"{label}, entropy", colour, "-", with_entropy(probability))
+        for label, colour, probability in _series(evidence, index)
     ]
-    if len(pairs) < 2:
-        return None
-    truth, given = np.array(pairs, float).T
-    figure, axes = _square("Mean of model and readers, mm", "Model less readers, mm")
-    axes.scatter((truth + given) / 2, given - truth, s=10, color=MODEL, alpha=0.4, lw=0)
-    axes.axhline(0, color=GUIDE, lw=0.8, ls=":")
-    for statistic, style in (
-        (metrics.bias, "-"),
-        (metrics.lower_limit_of_agreement, "--"),
-        (metrics.upper_limit_of_agreement, "--"),
-    ):
-        value = statistic(truth, given)
-        axes.axhline(value, color=SIZE_ONLY, lw=1, ls=style)
-        axes.annotate(
-            f"{value:+.2f}",
-            (1, value),
-            xycoords=("axes fraction", "data"),
-            ha="right",
-            va="bottom",
-            fontsize=8,
-        )
-    return _png(figure)
+    disagreement = [evidence.answered[n][1].mutual_information for n in index]
+    if None not in disagreement:
+        pairs = np.column_stack([_probability(evidence, index), np.array(disagreement, float)])
+        lines.append(("Model, disagreement", MODEL, "--", pairs))
+    for label, colour, style, answer in lines:
+        kept, wrong = risk_coverage(truth, answer)[FEWEST_KEPT - 1 :].T
+        axes.plot(kept, wrong, color=colour, ls=style, label=label)
+    axes.set(xlim=(0, 1.02), ylim=(0, None))
+    legend(axes, "upper left")
+    return png(figure)
 
 
-def _protocol(answered: Sequence[Answered]) -> list[Answered]:
-    return [(case, answer) for case, answer in answered if case.in_protocol]
+def _protocol(evidence: Evidence) -> tuple[list[int], Array]:
+    """Places of the nodules of protocol P, and which are malignant."""
+    index = [n for n, (case, _) in enumerate(evidence.answered) if case.in_protocol]
+    truth = [float(evidence.answered[n][0].malignant) for n in index]
+    return index, np.array(truth, np.float64)
 
 
-def _cases(answered: Sequence[Answered]) -> list[Case]:
-    return [case for case, _ in answered]
+def _probability(evidence: Evidence, index: list[int]) -> Array:
+    return np.array([evidence.answered[n][1].probability_malignant for n in index], np.float64)
 
 
-def _colour(label: str) -> str:
-    return MODEL if label == "Model" else SIZE_ONLY
+def _series(evidence: Evidence, index: list[int]) -> list[tuple[str, str, Array]]:
+    """Label, colour and probabilities of the model and, where there is one, of size only."""
+    series = [("Model", MODEL, _probability(evidence, index))]
+    if evidence.baseline is not None:
+        by_size = evidence.baseline.probability_by_size[_BY_DIAMETER][index]
+        if np.isfinite(by_size).all():
+            series.append(("Size only", SIZE_ONLY, by_size))
+    return series
 
 
 def _wilson(share: Array, count: Array, z: float = 1.96) -> tuple[Array, Array]:
@@ -156,26 +179,17 @@ def _wilson(share: Array, count: Array, z: float = 1.96) -> tuple[Array, Array]:
     return middle - half, middle + half
 
 
-def _square(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set(xlabel=x, ylabel=y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _curve(axes: Axes, truth: Array, probability: Array, label: str, area: Json) -> None:
+def _curve(
+    axes: Axes, truth: Array, probability: Array, look: tuple[str, str], area: Json | None
+) -> None:
+    if not np.isfinite(probability).all():
+        return
+    label, colour = look
     false_positive, true_positive, _ = roc_curve(truth, probability)
     text = f"{label}, AUC {estimate_text(area)}"
-    axes.plot(false_positive, true_positive, color=_colour(label), label=text)
+    axes.plot(false_positive, true_positive, color=colour, label=text)
 
 
 def _sensitivity(truth: Array, probability: Array) -> Array:
     false_positive, true_positive, _ = roc_curve(truth, probability)
     return np.interp(_GRID, false_positive, true_positive)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_figure(buffer, dpi=110, format="png", metadata={"Software": None})
-    return buffer.getvalue()

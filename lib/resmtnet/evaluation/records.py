@@ -6,15 +6,20 @@ import csv
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from resmtnet.characteristics import texture_class_of
 from resmtnet.errors import InputError
+from resmtnet.guidelines.category import size_band
 
 MINIMUM_READERS = 3
 """Readers that protocol P asks for."""
+
+LUNG_RADS_CUTS_MM = (6, 8, 15)
+"""Mean diameters at which the category of a solid nodule of a baseline screening CT changes."""
 
 Interval = tuple[float, float]
 
@@ -38,6 +43,16 @@ class Case:
     fold: int = -1
     context: str = "full"
     """"none": the lung above and below the nodule was synthesised."""
+    texture_ratings: tuple[int, ...] = ()
+    """Every reader's texture."""
+    reader_volumes_mm3: tuple[float, ...] = ()
+    """Every reader's contour area times slice spacing."""
+    reader_long_axes_mm: tuple[float, ...] = ()
+    """Every reader's greatest in-plane extent."""
+    reader_short_axes_mm: tuple[float, ...] = ()
+    """Every reader's greatest extent perpendicular to the long axis, in its slice."""
+    reader_dice: float | None = None
+    """Mean Dice of the pairs of readers' masks."""
 
     @property
     def score(self) -> float | None:
@@ -70,6 +85,29 @@ class Case:
         return math.pi / 6 * self.equivalent_diameter_mm**3
 
     @property
+    def short_axis_mm(self) -> float:
+        """Readers' mean short axis; NaN if unknown."""
+        axes = self.reader_short_axes_mm
+        return statistics.fmean(axes) if axes else math.nan
+
+    @property
+    def mean_axis_mm(self) -> float:
+        """Readers' mean of (long axis + short axis) / 2; NaN if unknown."""
+        axes = self.reader_mean_axes_mm
+        return statistics.fmean(axes) if axes else math.nan
+
+    @property
+    def reader_mean_axes_mm(self) -> tuple[float, ...]:
+        """Every reader's mean of long and short axis."""
+        pairs = zip(self.reader_long_axes_mm, self.reader_short_axes_mm, strict=False)
+        return tuple((long + short) / 2 for long, short in pairs)
+
+    @property
+    def reader_equivalent_diameters_mm(self) -> tuple[float, ...]:
+        """Diameter of the sphere of every reader's volume."""
+        return tuple((6 * mm3 / math.pi) ** (1 / 3) for mm3 in self.reader_volumes_mm3)
+
+    @property
     def texture_class(self) -> str | None:
         """Texture class of the mean rating."""
         return None if self.texture_rating is None else texture_class_of(self.texture_rating)
@@ -95,6 +133,25 @@ class Prediction:
     texture_class: str | None = None
     warnings: int = 0
     """How many warnings the answer carries."""
+    short_axis_mm: float | None = None
+    long_axis_interval_mm: Interval | None = None
+    mutual_information: float | None = None
+    mask_dice: float | None = None
+    """Overlap with what at least half of the readers marked; 0 without a mask."""
+
+
+def size_bin(mean_diameter_mm: float) -> int:
+    """Return the number of the size class of Lung-RADS (solid, baseline): < 6, 6-8, 8-15, >= 15 mm.
+
+    Args:
+        mean_diameter_mm: mean of long and short axis, compared to one decimal as the guideline
+            does; a size that cannot be one has class 0.
+
+    >>> [size_bin(mm) for mm in (5.94, 5.96, 8.0, 14.9, 15.0)]
+    [0, 1, 2, 2, 3]
+    """
+    reached = size_band(mean_diameter_mm, None, 1, dict.fromkeys(LUNG_RADS_CUTS_MM, 0))
+    return (0, *LUNG_RADS_CUTS_MM).index(reached or 0)
 
 
 Answered = tuple[Case, Prediction]
@@ -120,17 +177,20 @@ def write_predictions(path: Path, answered: Sequence[Answered]) -> None:
 
 
 def read_predictions(path: Path) -> list[Answered]:
-    """Read what write_predictions wrote.
+    """Read what write_predictions wrote; columns that an older file lacks keep their defaults.
 
     Raises:
-        InputError: the file cannot be read, or lacks a column.
+        InputError: the file cannot be read, or lacks a column that has no default.
     """
     try:
         with path.open(newline="") as file:
-            return [(_case(row), _prediction(row)) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError) as error:
+            return [
+                (_record(Case, row, "reader"), _record(Prediction, row, "model"))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: not a predictions.csv of `resmtnet evaluate` ({error!r})"
+            f"{path}: not a predictions.csv of `resmtnet evaluate` ({error})"
         ) from error
 
 
@@ -140,47 +200,41 @@ def _cell(value: object) -> str:
     return " ".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-def _case(row: Mapping[str, str]) -> Case:
-    def number(name: str) -> float:
-        return float(row[f"reader.{name}"])
-
-    texture = row["reader.texture_rating"]
-    return Case(
-        id=row["reader.id"],
-        patient_id=row["reader.patient_id"],
-        malignancy=tuple(int(part) for part in row["reader.malignancy"].split()),
-        equivalent_diameter_mm=number("equivalent_diameter_mm"),
-        long_axis_mm=number("long_axis_mm"),
-        texture_rating=float(texture) if texture else None,
-        slice_thickness_mm=number("slice_thickness_mm"),
-        split=row["reader.split"],
-        fold=int(row["reader.fold"]),
-        context=row["reader.context"],
-    )
+Record = TypeVar("Record", Case, Prediction)
 
 
-def _prediction(row: Mapping[str, str]) -> Prediction:
-    def number(name: str) -> float | None:
-        text = row[f"model.{name}"]
-        return float(text) if text else None
+def _record(kind: type[Record], row: Mapping[str, str], prefix: str) -> Record:
+    """Read one half of a row; a missing column fails where the record has no default for it."""
+    values = {
+        field.name: _PARSERS[str(field.type)](row[f"{prefix}.{field.name}"])
+        for field in dataclasses.fields(kind)
+        if f"{prefix}.{field.name}" in row
+    }
+    return kind(**values)
 
-    def interval(name: str) -> Interval | None:
-        parts = [float(part) for part in row[f"model.{name}"].split()]
-        return (parts[0], parts[1]) if parts else None
 
-    score_interval = interval("score_interval")
-    return Prediction(
-        probability_malignant=float(row["model.probability_malignant"]),
-        class_name=row["model.class_name"],
-        score=float(row["model.score"]),
-        score_interval=score_interval or (math.nan, math.nan),
-        equivalent_diameter_mm=number("equivalent_diameter_mm"),
-        equivalent_diameter_interval_mm=interval("equivalent_diameter_interval_mm"),
-        volume_mm3=number("volume_mm3"),
-        long_axis_mm=number("long_axis_mm"),
-        mean_diameter_mm=number("mean_diameter_mm"),
-        entropy=number("entropy"),
-        out_of_distribution=number("out_of_distribution"),
-        texture_class=row["model.texture_class"] or None,
-        warnings=int(row["model.warnings"]),
-    )
+def _many(number: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    return lambda text: tuple(number(part) for part in text.split())
+
+
+def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: parse(text) if text else None
+
+
+def _interval(text: str) -> Interval:
+    low, high = (float(part) for part in text.split())
+    return low, high
+
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "str": str,
+    "str | None": _or_none(str),
+    "int": int,
+    "float": float,
+    "float | None": _or_none(float),
+    "tuple[int, ...]": _many(int),
+    "tuple[float, ...]": _many(float),
+    "Interval": _interval,
+    "Interval | None": _or_none(_interval),
+}
+"""By the annotation of a field."""

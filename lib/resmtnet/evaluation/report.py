@@ -8,60 +8,85 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from resmtnet.evaluation import plots
-from resmtnet.evaluation.baselines import Baselines
+from resmtnet.evaluation import agreement_plots, plots
 from resmtnet.evaluation.bootstrap import BootstrapConfig
-from resmtnet.evaluation.card import (
-    COLUMNS,
-    TITLES,
-    count_text,
-    estimate_text,
-    label_text,
-    preamble,
-)
-from resmtnet.evaluation.figures import GROUPS
-from resmtnet.evaluation.records import Answered
+from resmtnet.evaluation.evidence import Evidence
+from resmtnet.evaluation.figures import GROUPS, TITLES
+from resmtnet.evaluation.pictures import SlicePicture, draw
+from resmtnet.evaluation.text import group_table, preamble, subject
 from resmtnet.findings import Json
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 84rem; margin: 2rem auto;
        padding: 0 1rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1.5rem }
-th, td { text-align: left; padding: .2rem .9rem .2rem 0; border-bottom: 1px solid #ddd }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1.5rem;
+        font-size: .9em }
+th, td { text-align: left; vertical-align: top; padding: .2rem .9rem .2rem 0;
+         border-bottom: 1px solid #ddd }
 figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; max-width: 30rem }
 figcaption { font-size: .9em; color: #555 }
 .warning { border-left: 4px solid #b35900; padding-left: .8rem }
 """
+DISCLAIMER = (
+    "Not a medical device. Class and score estimate what readers would say of a nodule, not a "
+    "risk proven by pathology."
+)
+READING = (
+    "How to read the tables: a figure is followed by its interval in brackets. “Model - it” is "
+    "the paired difference to the column on its left; an interval of it that holds 0 means that "
+    "these nodules do not show a difference. “Binomial 95%” is where the coverage of intervals "
+    "that are right 90% of the time would fall by chance. An expected calibration error "
+    "grows with resampling, so that its interval may lie above it."
+)
 
 Row = Sequence[object]
 
 
 def write_metrics(path: Path, document: Json) -> None:
-    """Write a document of schema resmtnet.metrics/1."""
+    """Write a document of schema resmtnet.metrics/2."""
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_report(path: Path, document: Json, answered: Sequence[Answered]) -> None:
+def write_report(
+    path: Path, document: Json, evidence: Evidence, pictures: Sequence[SlicePicture] = ()
+) -> None:
     """Write the page.
 
     Args:
         path: of the HTML file.
-        document: of schema resmtnet.metrics/1.
-        answered: the nodules it was made from, for the plots.
+        document: of schema resmtnet.metrics/2.
+        evidence: what it was made from, for the plots.
+        pictures: of the worst cases, and of saliencies.
     """
-    model = document["model"]
-    title = f"{model['name']} {model['version']}: evaluation"
+    title = f"{subject(document)}: evaluation"
     notes = "".join(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"])
+    worst = [picture for picture in pictures if picture.added is None]
+    salient = [picture for picture in pictures if picture.added is not None]
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(preamble(document))}</p>",
+        f"<p><strong>{escape(DISCLAIMER)}</strong></p>",
+        f"<p>{escape(preamble(document))}</p><p>{escape(READING)}</p>",
         notes,
-        _pictures(document, answered),
+        _plots(document, evidence),
+        _confusion(document),
         *(_figures(document, group) for group in GROUPS),
+        _slices(
+            "The worst cases as pictures",
+            "Central slice in the lung window. Green: what at least half of the readers marked. "
+            "Orange, dashed: the model's mask.",
+            worst,
+        ),
+        _slices(
+            "What the model looks at",
+            "A block of 8 mm is moved over the slices and covered by the mean of its surroundings. "
+            "Red: covering it lowers the probability of malignant, so that what is there speaks "
+            "for malignant; blue: against. The nodules are spread over the range of answers, not "
+            "chosen.",
+            salient,
+        ),
         _worst_cases(document),
-        f"<p>Data: {escape(_provenance(document))}<br>Model sha256: {escape(model['sha256'])}</p>",
-        "<p>Not a medical device. Class and score estimate what readers would say of a nodule, "
-        "not a risk proven by pathology.</p>",
+        f"<p>{_sources(document)}</p>",
     ]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -71,59 +96,80 @@ def write_report(path: Path, document: Json, answered: Sequence[Answered]) -> No
     path.write_text(page, encoding="utf-8")
 
 
-def _provenance(document: Json) -> str:
+def _sources(document: Json) -> str:
     given = document["data"]["provenance"]
-    return "; ".join(f"{key}: {value}" for key, value in given.items()) or "not stated"
+    lines = [f"Data: {'; '.join(f'{k}: {v}' for k, v in given.items()) or 'not stated'}"]
+    if document["model"]:
+        lines.append(f"Model sha256: {document['model']['sha256']}")
+    lines += [
+        f"{entry['file']}: {entry['nodules']} nodules of {entry['patients']} patients, "
+        f"sha256 {entry['sha256']}"
+        for entry in document["predictions"]
+    ]
+    return "<br>".join(escape(line) for line in lines)
 
 
-def _pictures(document: Json, answered: Sequence[Answered]) -> str:
-    baselines = Baselines.from_json(document["baselines"]) if document["baselines"] else None
+def _plots(document: Json, evidence: Evidence) -> str:
     settings = {k: v for k, v in document["bootstrap"].items() if k != "unit"}
+    figures, answered = document["figures"], evidence.answered
+    score, diameter = agreement_plots.SCORE, agreement_plots.DIAMETER
+    spread = "Band: 95% of one reader's differences from the mean of the others."
     drawn = (
         (
             "ROC of the class on protocol P; the band is the pointwise interval.",
-            plots.roc(answered, baselines, document["figures"]["auc"], BootstrapConfig(**settings)),
+            plots.roc(evidence, figures["auc"], BootstrapConfig(**settings)),
+        ),
+        (
+            "AUC on protocol P, all and by the readers' equivalent diameter.",
+            plots.size_bands(figures),
         ),
         (
             "Reliability on protocol P, equal-mass bins; bars are Wilson's 95% intervals.",
-            plots.calibration(answered, baselines),
+            plots.calibration(evidence),
         ),
-        ("Malignancy score, every rated nodule.", plots.scores(answered)),
         (
-            "Equivalent diameter: bias (solid) and 95% limits of agreement (dashed).",
-            plots.sizes(answered),
+            "Risk and coverage on protocol P: errors of the class when only the most certain "
+            "nodules are answered.",
+            plots.risk(evidence),
         ),
+        ("Malignancy score, every rated nodule.", agreement_plots.scatter(score, answered)),
+        (f"Malignancy score. {spread}", agreement_plots.bland_altman(score, answered)),
+        ("Equivalent diameter, every nodule.", agreement_plots.scatter(diameter, answered)),
+        (f"Equivalent diameter. {spread}", agreement_plots.bland_altman(diameter, answered)),
     )
-    return "<h2>Plots</h2>" + "".join(_picture(caption, png) for caption, png in drawn)
+    return "<h2>Plots</h2>" + "".join(_picture(caption, image) for caption, image in drawn)
 
 
-def _picture(caption: str, png: bytes | None) -> str:
-    if png is None:
+def _picture(caption: str, image: bytes | None) -> str:
+    if image is None:
         return (
             f"<figure><figcaption>{escape(caption)} Too few nodules to draw.</figcaption></figure>"
         )
-    source = base64.b64encode(png).decode("ascii")
+    source = base64.b64encode(image).decode("ascii")
     return (
         f'<figure><img alt="{escape(caption)}" width="440" src="data:image/png;base64,{source}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
+def _slices(title: str, note: str, pictures: Sequence[SlicePicture]) -> str:
+    if not pictures:
+        return ""
+    shown = "".join(_picture(f"{p.id}: {p.caption}", draw(p)) for p in pictures)
+    return f"<h2>{escape(title)}</h2><p>{escape(note)}</p>{shown}"
+
+
 def _figures(document: Json, group: str) -> str:
-    rows = [
-        (
-            label_text(row),
-            row["population"],
-            count_text(row),
-            row["patients"],
-            row["better"],
-            *(estimate_text(row[column]) for column in COLUMNS),
-        )
-        for row in document["figures"].values()
-        if row["group"] == group
-    ]
-    head = ("", "Nodules", "n", "Patients", "Better", *COLUMNS.values())
-    return f"<h2>{escape(TITLES[group])}</h2>" + _table(head, rows)
+    rows = [row for row in document["figures"].values() if row["group"] == group]
+    return f"<h2>{escape(TITLES[group])}</h2>" + _table(*group_table(rows))
+
+
+def _confusion(document: Json) -> str:
+    block = document["confusion"]
+    head = ("Readers' median (>= 3 readers)", *(f"Model: {name}" for name in block["classes"]))
+    names = [f"{name} (3)" if name == "indeterminate" else name for name in block["classes"]]
+    rows = [(name, *row) for name, row in zip(names, block["table"], strict=True)]
+    return "<h2>Named classes</h2>" + _table(head, rows)
 
 
 def _worst_cases(document: Json) -> str:
@@ -148,9 +194,9 @@ def _worst_cases(document: Json) -> str:
             (
                 row["id"],
                 " ".join(str(rating) for rating in row["malignancy"]),
-                f"{row['equivalent_diameter_mm']:.1f}",
+                _number(row["equivalent_diameter_mm"], ".1f"),
                 row["texture"] or "",
-                f"{row['slice_thickness_mm']:.2f}",
+                _number(row["slice_thickness_mm"], ".2f"),
                 f"{row['readers']:.2f}",
                 f"{row['model']:.2f}",
                 f"{row['error']:+.2f}",
@@ -161,9 +207,14 @@ def _worst_cases(document: Json) -> str:
     return "".join(parts)
 
 
+def _number(value: float | None, style: str) -> str:
+    return "" if value is None else format(value, style)
+
+
 def _table(head: Row, rows: Iterable[Row]) -> str:
     def line(cells: Row, tag: str) -> str:
         inner = "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells)
         return f"<tr>{inner}</tr>"
 
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    table = f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    return f'<div class="wide">{table}</div>'

@@ -1,14 +1,24 @@
-"""From cases and answers to the document of schema resmtnet.metrics/1.
+"""From answers to the document of schema resmtnet.metrics/2.
 
     schema, label_basis
-    model        name, version, sha256
+    model        name, version, sha256 of the weights that answered; null for a cross-validation
+    predictions  of a cross-validation, its files: file, sha256, nodules, patients; else empty
     data         nodules, patients, protocol (nodules of protocol P by class), context and split
                  (nodules by each), provenance of the archive
     bootstrap    resamples, confidence, seed; patients are drawn
-    baselines    the fitted constants, or null
-    figures      by name: group, label, unit, better, population, n (nodules that count),
-                 patients, missing (nodules for which the model gave no answer), and model,
-                 size_only, constant, model_minus_size_only: each {value, low, high} or null
+    baselines    null, or source ("kept with the model", "fitted on the other files") and fits:
+                 the fitted constants, one entry, or one for each of the predictions
+    figures      by name: group, label, unit, better, population, stratum (the part of a population
+                 that it is, or null), n (nodules that count), patients, missing (nodules for which
+                 the model gave no answer), model {value, low, high}, and
+                 beside: by column (size_only: by the equivalent diameter, size_only_long_axis,
+                 size_only_mean_axis, constant, readers: one against the others) {n, value, low,
+                 high, model_minus: {value, low, high}}, paired by the same draws of patients;
+                 n counts nodules, of the readers' column those with enough readers
+                 binomial: null, or of a coverage {expected, low, high, inside}: the central 95%
+                 of the shares that n independent intervals of that coverage give
+    confusion    classes, and nodules by [the readers' class][the model's class]; at least three
+                 readers, a median of 3 is indeterminate
     worst_cases  by class, score, diameter: the nodules with the greatest error
     warnings     what a reader of the figures must know
 
@@ -19,59 +29,80 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
+from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.errors import InputError
-from resmtnet.evaluation.baselines import BaselineAnswers, Baselines
-from resmtnet.evaluation.bootstrap import Array, BootstrapConfig, Replicates, Resamples
-from resmtnet.evaluation.figures import FIGURES, POPULATIONS, Figure, OfBaseline, Value
-from resmtnet.evaluation.records import Answered, Case, Prediction
+from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
+from resmtnet.evaluation.evidence import Evidence
+from resmtnet.evaluation.figure import Figure, Value
+from resmtnet.evaluation.figures import FIGURES
+from resmtnet.evaluation.metric import Array
+from resmtnet.evaluation.records import Case
+from resmtnet.evaluation.worst import worst_cases
 from resmtnet.findings import LABEL_BASIS, Json, ModelInfo, finite
 
-SCHEMA = "resmtnet.metrics/1"
-WORST = 10
-"""Nodules in each list of worst cases."""
+SCHEMA = "resmtnet.metrics/2"
+BINOMIAL = 0.95
+"""Central share of the binomial distribution within which a coverage counts as kept."""
 
 
 def summarise(
-    answered: Sequence[Answered],
-    model: ModelInfo,
-    baselines: Baselines | None,
+    evidence: Evidence,
+    model: ModelInfo | None,
     provenance: Mapping[str, Any] | None = None,
     config: BootstrapConfig | None = None,
+    predictions: Sequence[Json] = (),
 ) -> Json:
     """Return the whole document.
 
     Args:
-        answered: nodules with the model's answers.
-        model: the weights that answered.
-        baselines: fitted on other nodules; None leaves their columns null.
+        evidence: nodules with the model's answers and those of the baselines.
+        model: the weights that answered; None for a cross-validation.
         provenance: of the data.
         config: of the bootstrap.
+        predictions: the files of a cross-validation.
 
     Raises:
         InputError: no nodule.
     """
-    if not answered:
+    if not evidence.answered:
         raise InputError("nothing to evaluate: the selection holds no nodule")
     config = config or BootstrapConfig()
-    cases = [case for case, _ in answered]
-    baseline = baselines.predict(cases) if baselines else None
-    known: dict[tuple[str, ...], Resamples] = {}
+    cases = [case for case, _ in evidence.answered]
+    baselines = {"source": evidence.source, "fits": [fit.to_json() for fit in evidence.fits]}
     return {
         "schema": SCHEMA,
         "label_basis": LABEL_BASIS,
-        "model": dataclasses.asdict(model),
+        "model": dataclasses.asdict(model) if model else None,
+        "predictions": list(predictions),
         "data": _data(cases, provenance or {}),
         "bootstrap": {**dataclasses.asdict(config), "unit": "patient"},
-        "baselines": baselines.to_json() if baselines else None,
-        "figures": {f.name: _row(f, answered, baseline, config, known) for f in FIGURES},
-        "worst_cases": worst_cases(answered),
-        "warnings": _warnings(cases, baselines),
+        "baselines": baselines if evidence.fits else None,
+        "figures": {figure.name: _row(figure, evidence, config) for figure in FIGURES},
+        "confusion": confusion(evidence),
+        "worst_cases": worst_cases(evidence.answered),
+        "warnings": _warnings(cases, evidence),
     }
+
+
+def confusion(evidence: Evidence) -> Json:
+    """Return how often the model names each class, by the class of the readers' median."""
+    classes = sorted(LABEL_NAMES, key=("benign", "indeterminate", "malignant").index)
+    counted: Counter[tuple[str, str]] = Counter()
+    for case, answer in evidence.answered:
+        if case.enough_readers:
+            counted[_class_of(case), answer.class_name] += 1
+    table = [[counted[readers, model] for model in classes] for readers in classes]
+    return {"classes": classes, "table": table}
+
+
+def _class_of(case: Case) -> str:
+    return "malignant" if case.malignant else "benign" if case.in_protocol else "indeterminate"
 
 
 def _data(cases: Sequence[Case], provenance: Mapping[str, Any]) -> Json:
@@ -87,18 +118,22 @@ def _data(cases: Sequence[Case], provenance: Mapping[str, Any]) -> Json:
     }
 
 
-def _warnings(cases: Sequence[Case], baselines: Baselines | None) -> list[str]:
+def _warnings(cases: Sequence[Case], evidence: Evidence) -> list[str]:
     synthesised = sum(case.context == "none" for case in cases)
     trained = sum(case.split == "train" for case in cases)
     found = []
-    if baselines is None:
-        found.append("the model keeps no baselines: nothing to compare the figures with")
+    if evidence.baseline is None:
+        found.append(
+            "one file of predictions alone: no others to fit baselines on"
+            if evidence.held_out
+            else "the model keeps no baselines: nothing to compare the figures with"
+        )
     if synthesised:
         found.append(
             f"synthesised context: {synthesised} of {len(cases)} nodules come without the lung "
             "above and below them, which was continued"
         )
-    if trained:
+    if trained and not evidence.held_out:
         found.append(
             f"{trained} of {len(cases)} nodules are of split train: unless they were held out of "
             "the training of this model, the figures are too good"
@@ -106,97 +141,94 @@ def _warnings(cases: Sequence[Case], baselines: Baselines | None) -> list[str]:
     return found
 
 
-def _row(
-    figure: Figure,
-    answered: Sequence[Answered],
-    baseline: BaselineAnswers | None,
-    config: BootstrapConfig,
-    known: dict[tuple[str, ...], Resamples],
-) -> Json:
-    chosen = [n for n, (case, _) in enumerate(answered) if POPULATIONS[figure.population](case)]
-    values = [(n, figure.answer(answered[n][1])) for n in chosen]
-    given = [(n, value) for n, value in values if _is_given(value)]
-    index = [n for n, _ in given]
-    truth = np.array([figure.truth(answered[n][0]) for n in index], np.float64)
-    model = np.array([value for _, value in given], np.float64)
-    patients = tuple(answered[n][0].patient_id for n in index)
-    if patients not in known:
-        known[patients] = Resamples(patients, config)
-    resamples = known[patients]
-
-    def replicate(answer: Array | None) -> Replicates | None:
-        return None if answer is None else resamples.replicate(figure.statistic, truth, answer)
-
-    def of_baseline(answer: OfBaseline | None) -> Replicates | None:
-        return replicate(answer(baseline)[index]) if answer and baseline else None
-
-    columns = {
-        "model": replicate(model),
-        "size_only": of_baseline(figure.size_only),
-        "constant": of_baseline(figure.constant),
+def _row(figure: Figure, evidence: Evidence, config: BootstrapConfig) -> Json:
+    answered = evidence.answered
+    truths = {
+        n: said
+        for n, (case, _) in enumerate(answered)
+        if figure.population.holds(case) and np.isfinite(said := figure.truth(case))
     }
-    ours, size_only = columns["model"], columns["size_only"]
-    columns["model_minus_size_only"] = ours - size_only if ours and size_only else None
-    row: Json = {
-        name: getattr(figure, name) for name in ("group", "label", "unit", "better", "population")
+    values = {n: value for n in truths if _is_given(value := figure.answer(answered[n][1]))}
+    index = list(values)
+    truth = np.array([truths[n] for n in index], np.float64)
+    patients = [answered[n][0].patient_id for n in index]
+    resamples = Resamples(patients, config)
+    model = resamples.replicate(figure.statistic, truth, _array(list(values.values())))
+    beside = {
+        **_baselines(figure, evidence, index, truth, resamples),
+        **_readers(figure, [answered[n][0] for n in index], config),
     }
-    row |= {"n": len(index), "patients": resamples.patients, "missing": len(chosen) - len(index)}
-    return row | {name: _json(column, config) for name, column in columns.items()}
+    return {
+        "group": figure.group,
+        "label": figure.label,
+        "unit": figure.unit,
+        "better": figure.better,
+        "population": figure.population.label,
+        "stratum": figure.stratum,
+        "n": len(index),
+        "patients": resamples.patients,
+        "missing": len(truths) - len(index),
+        "model": _json(model, config),
+        "beside": {
+            name: {"n": n, **_json(other, config), "model_minus": _json(model - other, config)}
+            for name, (n, other) in beside.items()
+        },
+        "binomial": _binomial(figure, len(index), model.value),
+    }
+
+
+def _baselines(
+    figure: Figure, evidence: Evidence, index: list[int], truth: Array, resamples: Resamples
+) -> dict[str, tuple[int, Replicates]]:
+    """The columns of those baselines that answer for each of these nodules."""
+    if evidence.baseline is None or not index:
+        return {}
+    found = {}
+    for name, of in figure.baselines.items():
+        answer = of(evidence.baseline)[index]
+        if np.isfinite(answer).all():
+            found[name] = len(index), resamples.replicate(figure.statistic, truth, answer)
+    return found
+
+
+def _readers(
+    figure: Figure, cases: list[Case], config: BootstrapConfig
+) -> dict[str, tuple[int, Replicates]]:
+    """The column of the readers, from the same draws of patients."""
+    if figure.readers is None:
+        return {}
+    rows = [(case, row) for case in cases for row in figure.readers(case)]
+    if not rows:
+        return {}
+    truth, answer = np.array([row for _, row in rows], np.float64).T
+    resamples = Resamples(
+        [case.patient_id for case, _ in rows], config, [case.patient_id for case in cases]
+    )
+    nodules = len({case.id for case, _ in rows})
+    return {"readers": (nodules, resamples.replicate(figure.statistic, truth, answer))}
+
+
+def _binomial(figure: Figure, count: int, value: float) -> Json | None:
+    if figure.expected_share is None or not count:
+        return None
+    bounds = binom.interval(BINOMIAL, count, figure.expected_share)
+    low, high = (float(bound) / count for bound in bounds)
+    return {
+        "expected": figure.expected_share,
+        "low": finite(low),
+        "high": finite(high),
+        "inside": bool(low - 1e-9 <= value <= high + 1e-9),
+    }
+
+
+def _array(values: list[Value]) -> Array:
+    return np.array(values, np.float64)
 
 
 def _is_given(value: Value) -> bool:
     return value is not None and bool(np.isfinite(value).all())
 
 
-def _json(column: Replicates | None, config: BootstrapConfig) -> Json | None:
-    if column is None:
-        return None
+def _json(column: Replicates, config: BootstrapConfig) -> Json:
     estimate = column.estimate(config.confidence)
     return {name: finite(value) for name, value in estimate.to_json().items()}
-
-
-def worst_cases(answered: Sequence[Answered], count: int = WORST) -> dict[str, list[Json]]:
-    """Return the nodules with the greatest errors, the worst first.
-
-    Args:
-        answered: nodules with the model's answers.
-        count: length of each list.
-
-    Returns:
-        By "class" (probability, protocol P), "score" and "diameter" (mm).
-    """
-
-    def listed(
-        population: str,
-        truth: Callable[[Case], float | None],
-        answer: Callable[[Prediction], float | None],
-    ) -> list[Json]:
-        rows = []
-        for case, prediction in answered:
-            readers, given = truth(case), answer(prediction)
-            if POPULATIONS[population](case) and readers is not None and given is not None:
-                rows.append(_worst_row(case, readers, given))
-        return sorted(rows, key=lambda row: -abs(row["error"]))[:count]
-
-    return {
-        "class": listed(
-            "protocol P", lambda c: float(c.malignant), lambda p: p.probability_malignant
-        ),
-        "score": listed("rated", lambda c: c.score, lambda p: p.score),
-        "diameter": listed(
-            "all", lambda c: c.equivalent_diameter_mm, lambda p: p.equivalent_diameter_mm
-        ),
-    }
-
-
-def _worst_row(case: Case, readers: float, given: float) -> Json:
-    return {
-        "id": case.id,
-        "malignancy": list(case.malignancy),
-        "equivalent_diameter_mm": finite(case.equivalent_diameter_mm),
-        "texture": case.texture_class,
-        "slice_thickness_mm": finite(case.slice_thickness_mm),
-        "readers": finite(readers),
-        "model": finite(given),
-        "error": finite(given - readers),
-    }

@@ -18,16 +18,20 @@ DICE_SMOOTHING = 10.0
 MASK_ENTROPY_SCALE = 10.0
 
 Targets = Mapping[str, Tensor]
-"""Per task [B, levels] shares of readers, or [B] log size; per "<task>_weight" [B], 0 = missing."""
+"""Per task [B, levels] shares of readers, or [B] log size and "<task>_variance" [B] of it between
+readers; per "<task>_weight" [B], 0 = missing."""
 
 
-def joint_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str, Tensor]:
+def joint_loss(
+    output: Output, targets: Targets, config: LossConfig, count: int
+) -> dict[str, Tensor]:
     """Return the weighted terms of the heads' loss, by name; their sum is the loss.
 
     Args:
         output: of the network's heads.
         targets: see Targets.
         config: weight of each term.
+        count: nodules of the whole step, which other processes may share.
     """
     terms: dict[str, Tensor] = {}
     for task in TASKS:
@@ -36,17 +40,19 @@ def joint_loss(output: Output, targets: Targets, config: LossConfig) -> dict[str
         predicted, target = output.tasks[task.name].float(), targets[task.name]
         weight = targets[f"{task.name}_weight"]
         if task in SIZES:
-            error, spread = size_terms(predicted, target)
-            terms[task.name] = config.size_weight * masked_mean(error, weight)
-            terms[f"{task.name}_spread"] = config.size_spread_weight * masked_mean(spread, weight)
+            error, spread = size_terms(predicted, target, targets[f"{task.name}_variance"])
+            terms[task.name] = config.size_weight * masked_mean(error, weight, count)
+            terms[f"{task.name}_spread"] = config.size_spread_weight * masked_mean(
+                spread, weight, count
+            )
         else:
             entropy = -(target * F.log_softmax(predicted, 1)).sum(1)
-            terms[task.name] = _weight_of(task, config) * masked_mean(entropy, weight)
+            terms[task.name] = _weight_of(task, config) * masked_mean(entropy, weight, count)
         if task is MALIGNANCY:
             error = F.smooth_l1_loss(
                 mean_level(predicted), mean_of(target), reduction="none", beta=0.5
             )
-            terms["score"] = config.score_weight * masked_mean(error, weight)
+            terms["score"] = config.score_weight * masked_mean(error, weight, count)
     return terms
 
 
@@ -59,13 +65,13 @@ def _weight_of(task: Task, config: LossConfig) -> float:
     return named.get(task.name, config.rating_weight)
 
 
-def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean over the batch of values [B] weighted by [B]; missing ones have weight 0.
+def masked_mean(values: Tensor, weight: Tensor, count: int) -> Tensor:
+    """Weighted sum of values [B] over the nodules of the whole step; missing ones have weight 0.
 
-    >>> masked_mean(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 0.0])).item()
+    >>> masked_mean(torch.tensor([1.0, 5.0]), torch.tensor([1.0, 0.0]), 2).item()
     0.5
     """
-    return (values.nan_to_num() * weight).mean()
+    return (values.nan_to_num() * weight).sum() / count
 
 
 def mean_level(logits: Tensor) -> Tensor:
@@ -82,30 +88,34 @@ def mean_of(shares: Tensor) -> Tensor:
     return shares @ torch.arange(1, shares.shape[1] + 1, dtype=shares.dtype, device=shares.device)
 
 
-def size_terms(predicted: Tensor, log_size: Tensor) -> tuple[Tensor, Tensor]:
+def size_terms(predicted: Tensor, log_size: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     """Return the Huber error of a log size [B] and the negative log-likelihood of its sigma.
 
     Args:
         predicted: [B, 2], log size and log sigma.
-        log_size: [B] target.
+        log_size: [B] target, the readers' mean.
+        variance: [B] of the log size between readers: sigma is that of one more reader.
 
     The likelihood does not move the mean: a sigma that grows cannot excuse a wrong size.
     """
     mean, log_sigma = predicted[:, 0], predicted[:, 1].clamp(-5, 2)
     error = F.smooth_l1_loss(mean / SIZE_UNIT, log_size / SIZE_UNIT, reduction="none")
-    squared = (log_size - mean.detach()) ** 2 / (2 * log_sigma).exp()
-    return error, log_sigma + squared / 2
+    squared = (log_size - mean.detach()) ** 2 + variance
+    return error, log_sigma + squared / (2 * (2 * log_sigma).exp())
 
 
 def mask_loss(logits: Tensor, share: Tensor) -> Tensor:
-    """Cross entropy plus squared soft Dice of slices.
+    """Cross entropy plus squared soft Dice of each slice.
 
     Args:
         logits: [B, L, H, W].
         share: [B, L, H, W] share of readers that call the pixel nodule, 0..1.
+
+    Returns:
+        [B, L]
     """
     entropy = F.binary_cross_entropy_with_logits(logits, share, reduction="none").mean((-2, -1))
     probability = logits.sigmoid()
     overlap = 2 * (probability * share).sum((-2, -1)) + DICE_SMOOTHING
     total = (probability**2).sum((-2, -1)) + (share**2).sum((-2, -1)) + DICE_SMOOTHING
-    return (MASK_ENTROPY_SCALE * entropy + 1 - overlap / total).mean()
+    return MASK_ENTROPY_SCALE * entropy + 1 - overlap / total

@@ -292,10 +292,15 @@ class Decoder(nn.Module):
 
     def _mix(self, x: Tensor, layer: nn.Module, levels: int, step: int, inner: int) -> Tensor:
         x = x.view(-1, levels, *x.shape[1:])  # [B, levels, C, h, w]
-        kept = torch.arange(inner, levels - inner, device=x.device)
-        below, above = (kept - step).clamp(min=0), (kept + step).clamp(max=levels - 1)
-        around = torch.cat([x[:, below], x[:, above]], 2).flatten(0, 1)
-        mixed: Tensor = x[:, kept].flatten(0, 1) + layer(around)
+        last = levels - inner
+        if inner >= step:  # plain slices: their gradient costs far less than that of an index
+            below, above = x[:, inner - step : last - step], x[:, inner + step : last + step]
+        else:
+            kept = torch.arange(inner, last, device=x.device)
+            below = x[:, (kept - step).clamp(min=0)]
+            above = x[:, (kept + step).clamp(max=levels - 1)]
+        around = torch.cat([below, above], 2).flatten(0, 1)
+        mixed: Tensor = x[:, inner:last].flatten(0, 1) + layer(around)
         return mixed
 
 

@@ -23,6 +23,16 @@ def sigmoid(logit: Array | float) -> Array:
     return np.asarray(1 / (1 + np.exp(-np.asarray(logit, float))))
 
 
+def logit(probability: Array | float) -> Array:
+    """Inverse of the logistic function, for probabilities kept within 1e-6 of 0 and 1.
+
+    >>> round(float(logit(0.5)), 3), round(float(logit(1.0)), 2)
+    (0.0, 13.82)
+    """
+    p = np.clip(np.asarray(probability, float), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(p / (1 - p)))
+
+
 def entropy(probabilities: Array) -> Array:
     """Entropy over the last axis, nats.
 

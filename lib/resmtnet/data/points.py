@@ -1,0 +1,243 @@
+"""Source: a folder of image files and a CSV of points, as LUNA16 and LUNA25 are handed out.
+
+A column mapping says what the columns of the CSV are here. Points are ITK's physical coordinates,
+which are LPS mm. What the CSV does not tell stays unknown: sizes are NaN, there is no mask, and a
+label of the source is kept apart from readers' ratings.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resmtnet.characteristics import LIDC_RATINGS
+from resmtnet.ct.image_file import image_suffix
+from resmtnet.ct.volume import CTVolume
+from resmtnet.data.archive import Crop, Nodule
+from resmtnet.data.consensus import ratings_in_scale
+from resmtnet.data.upright import upright_crop
+from resmtnet.errors import ArchiveError, VolumeError
+
+NEEDED = ("image", "x", "y", "z")
+OPTIONAL = (
+    "patient",
+    "id",
+    "split",
+    "fold",
+    "long_axis_mm",
+    "short_axis_mm",
+    "equivalent_diameter_mm",
+    "volume_mm3",
+    "malignant_label",
+    *(task.name for task in LIDC_RATINGS),
+)
+"""What else a column may be; a rating is one reader's, or several in one field."""
+
+LUNA16 = {"seriesuid": "image", "coordX": "x", "coordY": "y", "coordZ": "z"}
+"""The columns of LUNA16's annotations.csv; diameter_mm is left to the user, see parse_columns."""
+
+EDGE_MM = 64.0
+
+Warn = Callable[[str], None]
+Row = Mapping[str, str]
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Read a column mapping "theirs=ours,theirs=ours".
+
+    A diameter must be named for what it measures: long_axis_mm (greatest in-plane extent) or
+    equivalent_diameter_mm (of the sphere of the same volume); they differ by a quarter.
+
+    Raises:
+        ArchiveError: not of that form, a name that is unknown or given twice, or one missing.
+
+    >>> parse_columns("seriesuid=image,coordX=x,coordY=y,coordZ=z")["coordX"]
+    'x'
+    """
+    columns: dict[str, str] = {}
+    for part in text.split(","):
+        theirs, equals, ours = (piece.strip() for piece in part.partition("="))
+        if not equals or not theirs or ours not in (*NEEDED, *OPTIONAL):
+            raise ArchiveError(
+                f"{part!r} in the column mapping: theirs=ours is needed, where ours is one of "
+                f"{', '.join((*NEEDED, *OPTIONAL))}"
+            )
+        columns[theirs] = ours
+    _check_mapping(list(columns.values()))
+    return columns
+
+
+def _check_mapping(names: Sequence[str]) -> None:
+    missing = [name for name in NEEDED if name not in names]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if missing or twice:
+        raise ArchiveError(
+            f"the column mapping lacks {missing}, and names {twice} twice: each of "
+            f"{', '.join(NEEDED)} is needed once"
+        )
+
+
+def provenance_of(points: Path, data: str, label_evidence: str) -> dict[str, Any]:
+    """Return what archive.json says of such a source.
+
+    Args:
+        points: the CSV.
+        data: name, doi or address of the data and its licence, as the user gives it.
+        label_evidence: what malignant_label rests on, as the user gives it ("histology", ...).
+    """
+    return {
+        "data": data or f"points of {points.name}, origin and licence not stated",
+        "form": "crops of the images on their own grid, with full context",
+        "mask": "none",
+        "label_evidence": label_evidence or "not stated",
+    }
+
+
+def read_points(
+    images: Path,
+    points: Path,
+    columns: Mapping[str, str] = LUNA16,
+    *,
+    edge_mm: float = EDGE_MM,
+    patients: Collection[str] | None = None,
+    warn: Warn = lambda text: None,
+) -> Iterator[Crop]:
+    """Yield a crop around every point, with what the CSV tells of it.
+
+    Split and fold are left open ("train", -1) where the CSV has none: see data.splits.
+
+    Args:
+        images: folder of .mhd, .mha, .nii, .nii.gz or .nrrd files, also in subfolders, each
+            named as the column "image" says.
+        points: the CSV.
+        columns: names here by column of the CSV.
+        edge_mm: width of a crop.
+        patients: use only these; None: all.
+        warn: told of what is left out and why.
+
+    Raises:
+        ArchiveError: a file or a column is missing, or a value is no number.
+    """
+    rows = _rows(points, columns)
+    files = _image_files(images)
+    if "patient" not in columns.values():
+        warn("no column is the patient: each image is taken as a patient of its own")
+    for image, of_image in rows.items():
+        chosen = [r for r in of_image if patients is None or r.get("patient", image) in patients]
+        if len(chosen) < len(of_image):
+            count = len(of_image) - len(chosen)
+            warn(f"{image}: {count} points of patients that the splits lack are left out")
+        if not chosen:
+            continue
+        if image not in files:
+            warn(f"{images} holds no image {image}: {len(chosen)} points are left out")
+            continue
+        try:
+            ct = CTVolume.open(files[image])
+        except VolumeError as error:
+            warn(f"{image} is left out: {error}")
+            continue
+        for number, row in enumerate(chosen):
+            crop = _crop(ct, image, row, f"{image}_{number}", edge_mm, warn)
+            if crop is not None:
+                yield crop
+
+
+def _rows(points: Path, columns: Mapping[str, str]) -> dict[str, list[Row]]:
+    """Return the rows by image, with our names."""
+    if not points.is_file():
+        raise ArchiveError(f"{points} is missing: give a CSV of points")
+    with points.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise ArchiveError(
+                f"{points} has no column {', '.join(lacking)}; it has "
+                f"{', '.join(reader.fieldnames or ())}: say by --columns which is which"
+            )
+        rows: dict[str, list[Row]] = {}
+        for row in reader:
+            named = {ours: (row[theirs] or "").strip() for theirs, ours in columns.items()}
+            rows.setdefault(named["image"], []).append(named)
+    return rows
+
+
+def _image_files(folder: Path) -> dict[str, Path]:
+    """Return the image files below a folder by name without suffix."""
+    if not folder.is_dir():
+        raise ArchiveError(f"{folder} is no folder: give the folder of the images")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        suffix = image_suffix(path)
+        if suffix is not None:
+            files.setdefault(path.name[: -len(suffix)], path)
+    return files
+
+
+def _crop(ct: CTVolume, image: str, row: Row, name: str, edge_mm: float, warn: Warn) -> Crop | None:
+    name = row.get("id") or name
+    centre = _number(row, "x"), _number(row, "y"), _number(row, "z")
+    if not all(map(math.isfinite, centre)) or not ct.geometry.contains(centre):
+        warn(f"{name}: the point {centre} (LPS mm) lies outside {image}: left out")
+        return None
+    crop = upright_crop(ct, centre, edge_mm)
+    for text in crop.warnings:
+        warn(f"{name}: {text}")
+    k, j, i = crop.hu.shape
+    short, fold = _number(row, "short_axis_mm"), _number(row, "fold")
+    label = _number(row, "malignant_label")
+    if label not in (0, 1) and not math.isnan(label):
+        raise ArchiveError(f"{name}: malignant_label is {row['malignant_label']!r}; allowed: 0, 1")
+    nodule = Nodule(
+        id=name,
+        patient_id=row.get("patient") or image,
+        split=row.get("split") or "train",
+        fold=-1 if math.isnan(fold) else int(fold),
+        context="full",
+        shape_kji=(k, j, i),
+        spacing_kji_mm=crop.spacing_kji_mm,
+        centre_kji=crop.centre_kji,
+        slice_thickness_mm=crop.spacing_kji_mm[0],
+        volume_mm3=_volume_mm3(row),
+        long_axis_mm=_number(row, "long_axis_mm"),
+        reader_short_axes_mm=() if math.isnan(short) else (short,),
+        ratings=_ratings(row),
+        mask_readers=0,
+        malignant_label=None if math.isnan(label) else int(label),
+        series_uid=image,
+        centre_lps_mm=centre,
+    )
+    return nodule, crop.hu, np.zeros(crop.hu.shape, np.uint8)
+
+
+def _volume_mm3(row: Row) -> float:
+    if row.get("volume_mm3"):
+        return _number(row, "volume_mm3")
+    return math.pi / 6 * _number(row, "equivalent_diameter_mm") ** 3
+
+
+def _ratings(row: Row) -> dict[str, tuple[int, ...]]:
+    stored = {
+        task.name: [int(_to_number(part, task.name, row)) for part in row[task.name].split()]
+        for task in LIDC_RATINGS
+        if row.get(task.name)
+    }
+    return ratings_in_scale(stored)
+
+
+def _number(row: Row, name: str) -> float:
+    text = row.get(name, "")
+    return _to_number(text, name, row) if text else math.nan
+
+
+def _to_number(text: str, name: str, row: Row) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ArchiveError(f"{name} is {text!r} for image {row['image']}: no number") from None
