@@ -114,7 +114,7 @@ def _held(
     inference = inference_of(weights, config, device)
     held = observe_all(inference, archive, split.calibration, listener.calibration)
     save_held(out / HELD, held)
-    return held
+    return load_held(out / HELD)  # as a run that goes on will read them
 
 
 def _predict(held: dict[tuple[int, ...], list[Held]], group: tuple[int, ...], out: Path) -> Path:
