@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "lib" / "resmtnet"
 
 LAYERS = (
-    {"errors", "characteristics", "findings", "guidelines", "config", "folders"},
+    {"errors", "characteristics", "findings", "reading", "guidelines", "config", "folders"},
     {"ct"},
     {"network", "data", "readings", "dicom", "evaluation", "candidates"},
     {
@@ -44,9 +44,12 @@ LAYERS = (
         "characterizer",
         "display",
         "training",
+        "site",
         "finetune",
         "gate",
+        "versions",
         "active",
+        "simulation",
     },
     {"monai_label", "server", "cohort"},
     {"cli", "demo"},

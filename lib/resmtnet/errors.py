@@ -7,6 +7,8 @@ ResMTNetError
 |   +-- PointError        a centre that is not a point of this CT
 |   +-- ConfigError       an unknown or impossible setting
 |   +-- ArchiveError      training data that is missing, damaged or of another version
+|   +-- ReadingError      a reading with a field that is unknown, missing or out of range
+|   +-- StoreError        a readings database that cannot be opened or written
 +-- ModelError            weights that are missing, damaged or of another version
 """
 
@@ -39,6 +41,18 @@ class ConfigError(InputError):
 
 class ArchiveError(InputError):
     """Training data that is missing, damaged or of another version."""
+
+
+class ReadingError(InputError):
+    """A field of a reading is unknown, missing or out of range."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field} {message}")
+        self.field = field
+
+
+class StoreError(InputError):
+    """The readings database cannot be opened or written; nothing was changed."""
 
 
 class ModelError(ResMTNetError):
