@@ -40,6 +40,7 @@ LAYERS = (
         "fitting",
         "interpret",
         "masking",
+        "mask_level",
         "inference",
         "characterizer",
         "display",

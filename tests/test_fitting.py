@@ -11,8 +11,9 @@ from resmtnet.ct.measure import Measurement
 from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import Case
 from resmtnet.fitting import fit_calibration
-from resmtnet.held import MASK_THRESHOLDS, Drawn, Held, predict
+from resmtnet.held import Drawn, Held, predict
 from resmtnet.inference import Observation
+from resmtnet.mask_level import LEVELS
 
 SPREAD = 0.12
 """Of the log diameter that masks and regression miss."""
@@ -39,7 +40,7 @@ def nodule(n: int, rng: np.random.Generator) -> Held:
     best, miss = (0.4 if diameter < 12 else 0.5), np.exp(rng.normal(0, SPREAD))
     masks = {
         t: Drawn(measurement(diameter * miss * np.exp(best - t)), cut=False, dice=0.8)
-        for t in MASK_THRESHOLDS
+        for t in LEVELS
     }
     case = Case(
         id=f"N{n}", patient_id=f"P{n}", malignancy=tuple(int(r) for r in readers),
@@ -80,10 +81,14 @@ def test_probability_is_calibrated_on_other_patients(synthetic):
         assert told[part].mean() == pytest.approx(truth[part].mean(), abs=0.08)
 
 
-def test_mask_threshold_removes_the_bias_of_each_size(synthetic):
-    thresholds = synthetic[2].mask_thresholds
-    assert thresholds.at(6.0) == pytest.approx(0.4, abs=0.03)
-    assert thresholds.at(20.0) == pytest.approx(0.5, abs=0.03)
+def test_masks_are_cut_without_bias_on_other_patients(synthetic):
+    _, rest, calibration = synthetic
+    for part in (
+        [h for h in rest if (h.case.equivalent_diameter_mm < 12) == low] for low in (0, 1)
+    ):
+        told = [predict(one, calibration).equivalent_diameter_mm for one in part]
+        truth = [one.case.equivalent_diameter_mm for one in part]
+        assert np.median(np.divide(told, truth)) == pytest.approx(1, abs=0.03)
 
 
 def test_axes_are_those_of_the_readers_on_other_patients(synthetic):
@@ -115,7 +120,7 @@ def test_held_records_of_a_network_become_a_calibration(held):
     assert 0.5 <= calibration.decision_threshold <= 0.8
     assert set(values["class_slopes"]) == {"margin", "score"}
     assert set(values["size_intervals"]) >= {"volume_mm3", "long_axis_mm", "short_axis_mm"}
-    assert calibration.mask_thresholds.at(8.0) in MASK_THRESHOLDS
+    assert calibration.mask_thresholds.at(8.0) in LEVELS
     assert all(np.isfinite(a).all() for a in arrays.values())
     assert values["baselines"] == {"nodules": 20}
     told = [predict(one, calibration) for one in held]
@@ -134,7 +139,7 @@ def test_network_without_a_decoder_is_calibrated_by_its_regression(held):
 
 def test_network_that_draws_no_masks_is_refused(held):
     nothing = Drawn(None, cut=False, dice=0.0)
-    silent = [replace(one, masks=dict.fromkeys(MASK_THRESHOLDS, nothing)) for one in held]
+    silent = [replace(one, masks=dict.fromkeys(LEVELS, nothing)) for one in held]
     with pytest.raises(ModelError, match="train for more epochs"):
         fit_calibration(silent, embeddings(silent), {})
 

@@ -13,8 +13,9 @@ from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
 from resmtnet.evaluator import answer
 from resmtnet.findings import ModelInfo
-from resmtnet.held import MASK_THRESHOLDS, finding_of, observe, predict, seen_by
+from resmtnet.held import finding_of, observe, predict, seen_by
 from resmtnet.held_store import load_held, save_held
+from resmtnet.mask_level import LEVELS
 from resmtnet.model_store import Model
 from resmtnet.network.resmtnet import ResMTNet
 
@@ -68,7 +69,7 @@ def test_prediction_is_that_of_the_evaluation(held, calibration, characterizer, 
 
 
 def test_ball_is_measured_at_every_threshold_and_shrinks(held):
-    sizes = [held[3].masks[t].measured.volume_mm3 for t in MASK_THRESHOLDS]
+    sizes = [held[3].masks[t].measured.volume_mm3 for t in LEVELS]
     assert sizes == sorted(sizes, reverse=True)
     assert max(drawn.dice for drawn in held[3].masks.values()) > 0.8
 
@@ -91,13 +92,15 @@ def test_size_that_no_reader_gave_is_no_truth(bright, small_archive):
 
 def test_threshold_follows_the_regressed_diameter(held, calibration):
     regressed = np.exp(held[0].observation.outputs["equivalent_diameter_mm"][0])
-    for edge, expected in ((regressed - 1, 0.5), (regressed + 1, 0.3)):
-        banded = replace(calibration, mask_thresholds=Bands((edge,), (0.3, 0.5)))
-        assert seen_by(held[0], banded).measured == held[0].masks[expected].measured
+    small, large = (
+        seen_by(held[0], replace(calibration, mask_thresholds=Bands((edge,), (0.1, 0.6)))).measured
+        for edge in (regressed - 1, regressed + 1)
+    )
+    assert small.volume_mm3 < large.volume_mm3
 
 
 def test_threshold_that_was_not_measured_is_refused_with_those_known(held):
-    with pytest.raises(InputError, match=r"0\.33.*known are 0\.2, 0\.225"):
+    with pytest.raises(InputError, match=r"0\.33.*known are 0\.05, 0\.075"):
         held[0].seen(0.33)
 
 

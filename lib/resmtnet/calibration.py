@@ -61,8 +61,8 @@ class Calibration:
     """Divides the logits of the malignancy ratings; of greatest likelihood of the readers'."""
     texture: TextureCalibration = TextureCalibration()
     mask_thresholds: Bands = field(default_factory=lambda: Bands((), (0.4,)))
-    """Probability from which a voxel belongs to the mask, by regressed diameter; removes the
-    median bias of the volume in each band."""
+    """Probability at which the masks of solid nodules are usually cut, by regressed diameter;
+    removes the median bias of the volume in each band. See mask_level.py."""
     size_scales: Mapping[str, float] = field(default_factory=dict)
     """Factor of the measured axes by name: the consensus is smaller than its readers' mean
     extent. Volume and equivalent diameter are those of the mask, as it is."""

@@ -14,7 +14,7 @@ from resmtnet.errors import ConfigError, PointError
 from resmtnet.findings import Finding, ModelInfo, Point, findings_document
 from resmtnet.guidelines import CONTEXTS, assess
 from resmtnet.inference import Inference
-from resmtnet.interpret import NO_GUIDELINES, Answer, answer, regressed_diameter_of
+from resmtnet.interpret import NO_GUIDELINES, Answer, answer, mask_level
 from resmtnet.model_store import Model, read_model
 from resmtnet.scene import Scene, scenes
 
@@ -138,8 +138,8 @@ class Characterizer:
         self, identifier: str, scene: Scene, context: str | None, score: float | None
     ) -> Finding:
         calibration, sampler = self.model.calibration, scene.sampler
-        diameter_mm = regressed_diameter_of(scene.observation)
-        masked = scene.mask(calibration.mask_thresholds.at(diameter_mm))
+        level = mask_level(scene.observation, scene.diameter_mm, calibration)
+        masked = scene.mask(level)
         said = answer(scene.seen(masked), calibration)
         centre, mask = sampler.centre_lps_mm, masked.voxels
         i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(centre))

@@ -23,7 +23,8 @@ from resmtnet.estimators import (
 )
 from resmtnet.familiarity import fit_familiarity
 from resmtnet.findings import Size
-from resmtnet.held import MASK_THRESHOLDS, Held, seen_by
+from resmtnet.held import Held, seen_by
+from resmtnet.mask_level import LEVELS
 
 Array = NDArray[np.float64]
 
@@ -65,7 +66,7 @@ def fit_calibration(
         baselines=baselines,
     )
     if held[0].masks:
-        draft = replace(draft, mask_thresholds=_fit_mask_thresholds(held))
+        draft = replace(draft, mask_thresholds=_fit_mask_thresholds(held, draft))
         draft = replace(draft, size_scales=_fit_scales(held, draft))
     draft = _fit_size_intervals(held, draft)
     return replace(
@@ -124,10 +125,11 @@ def _fit_texture(held: Sequence[Held]) -> TextureCalibration:
     return TextureCalibration(temperature, offsets, tuple((counts / counts.sum()).tolist()))
 
 
-def _fit_mask_thresholds(held: Sequence[Held]) -> Bands:
-    """Fit the threshold of no median bias; large nodules want a higher one than small ones."""
+def _fit_mask_thresholds(held: Sequence[Held], draft: Calibration) -> Bands:
+    """Fit the usual level of no median bias; large nodules want a higher one than small ones."""
     regressed = np.array([interpret.regressed_diameter_of(h.observation) for h in held])
-    log_ratio = np.array([[_log_ratio(h, t) for t in MASK_THRESHOLDS] for h in held])
+    drafts = [replace(draft, mask_thresholds=Bands((), (level,))) for level in LEVELS]
+    log_ratio = np.array([[_log_ratio(h, drafted) for drafted in drafts] for h in held])
     drawn = (~np.isnan(log_ratio)).sum(0).max()
     if drawn < FEWEST_MASKS:
         raise ModelError(
@@ -138,14 +140,14 @@ def _fit_mask_thresholds(held: Sequence[Held]) -> Bands:
     def best(rows: NDArray[np.int64]) -> float:
         columns = (ratios[~np.isnan(ratios)] for ratios in log_ratio[rows].T)
         bias = [abs(np.median(ratios)) if len(ratios) else np.inf for ratios in columns]
-        return MASK_THRESHOLDS[int(np.argmin(bias))]
+        return LEVELS[int(np.argmin(bias))]
 
     return fit_bands(regressed, best, THRESHOLD_EDGES_MM, FEWEST_FOR_THRESHOLD)
 
 
-def _log_ratio(held: Held, threshold: float) -> float:
+def _log_ratio(held: Held, draft: Calibration) -> float:
     """Return log measured over true diameter, NaN where either is missing."""
-    name, measured = "equivalent_diameter_mm", held.masks[threshold].measured
+    name, measured = "equivalent_diameter_mm", seen_by(held, draft).measured
     if measured is None or name not in held.truth:
         return np.nan
     return float(np.log(getattr(measured, name) / held.truth[name]))

@@ -25,12 +25,11 @@ from resmtnet.evaluator import case_of, prediction_of
 from resmtnet.findings import Finding
 from resmtnet.gallery import consensus
 from resmtnet.inference import Inference, Observation
-from resmtnet.interpret import MEASURED, answer, regressed_diameter_of
+from resmtnet.interpret import MEASURED, answer, mask_level
+from resmtnet.mask_level import LEVELS
 from resmtnet.masking import VoxelMask
 from resmtnet.scene import Seen, scenes
 
-MASK_THRESHOLDS = tuple(n / 40 for n in range(8, 25))
-"""Probabilities at which the masks of held nodules are measured."""
 CONSENSUS = 128
 """Share of readers, of 255, from which a voxel belongs to their consensus."""
 
@@ -95,7 +94,7 @@ def observe(inference: Inference, archive: Archive, nodule: Nodule) -> Held:
     scene = scenes(inference, ct, [centre_lps_mm])[0]
     marked = consensus(archive, nodule, ct, centre_lps_mm) >= CONSENSUS / 255
     several = nodule.mask_readers not in (0, 1)  # one reader's mask is no consensus
-    masks = {t: scene.mask(t) for t in MASK_THRESHOLDS if inference.draws_masks}
+    masks = {t: scene.mask(t) for t in LEVELS if inference.draws_masks}
     return Held(
         case_of(nodule),
         _truth(archive, nodule),
@@ -112,7 +111,12 @@ def observe(inference: Inference, archive: Archive, nodule: Nodule) -> Held:
 
 def mask_threshold(held: Held, calibration: Calibration) -> float:
     """Return the mask threshold that a calibration has for a nodule."""
-    return calibration.mask_thresholds.at(regressed_diameter_of(held.observation))
+
+    def diameter_mm(level: float) -> float | None:
+        drawn = held.masks.get(level)
+        return drawn.measured.equivalent_diameter_mm if drawn and drawn.measured else None
+
+    return mask_level(held.observation, diameter_mm, calibration)
 
 
 def seen_by(held: Held, calibration: Calibration) -> Seen:

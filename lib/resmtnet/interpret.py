@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from resmtnet.findings import (
     Uncertainty,
 )
 from resmtnet.inference import Observation
+from resmtnet.mask_level import settle, usual_level
 from resmtnet.network.uncertainty import entropy, mutual_information, softmax
 from resmtnet.scene import Seen
 
@@ -245,6 +246,18 @@ def diameter_of(seen: Seen) -> float:
     if seen.measured is not None:
         return seen.measured.equivalent_diameter_mm
     return regressed_diameter_of(seen.observation)
+
+
+def mask_level(
+    observation: Observation,
+    diameter_mm: Callable[[float], float | None],
+    calibration: Calibration,
+) -> float:
+    """Return the probability at which the mask of a nodule is cut; see mask_level.settle."""
+    regressed_mm = regressed_diameter_of(observation)
+    solid_level = calibration.mask_thresholds.at(regressed_mm)
+    usual = usual_level(solid_level, subsolid_of(observation, calibration))
+    return settle(diameter_mm, usual, regressed_mm, sigma_of(observation))
 
 
 def _interval(value: float, half_width_log: float) -> Interval:

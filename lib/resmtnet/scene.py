@@ -68,6 +68,7 @@ class Scene:
 
     def __init__(self, inference: Inference, sampler: Sampler, observation: Observation) -> None:
         self.inference, self.sampler, self.observation = inference, sampler, observation
+        self._masks: dict[float, Masked] = {}
         diameter_mm = float(np.exp(observation.outputs["equivalent_diameter_mm"][0]))
         self.reach_mm = min(diameter_mm / 2 + BEYOND_MM, MOST_REACH_MM)
         config = inference.config
@@ -87,6 +88,11 @@ class Scene:
 
     def mask(self, threshold: float) -> Masked:
         """Return the mask of the voxels whose probability reaches the threshold."""
+        if threshold not in self._masks:
+            self._masks[threshold] = self._mask(threshold)
+        return self._masks[threshold]
+
+    def _mask(self, threshold: float) -> Masked:
         found, sampler = None, self.sampler
         for config, levels in self.patches if self.inference.draws_masks else ():
             found = grow(levels, threshold, config, self.reach_mm)
@@ -97,6 +103,11 @@ class Scene:
         voxels = to_voxels(found, threshold, config, sampler.ct.geometry, sampler.centre_lps_mm)
         measured = measure(voxels.mask, voxels.geometry) if voxels else None
         return Masked(voxels, measured, found.cut)
+
+    def diameter_mm(self, threshold: float) -> float | None:
+        """Return the equivalent diameter of the mask at a threshold, None without a mask."""
+        measured = self.mask(threshold).measured
+        return measured.equivalent_diameter_mm if measured else None
 
     def mask_mean(self) -> float:
         """Return the mean mask probability within NEAR_MM of the point."""

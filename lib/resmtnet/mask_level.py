@@ -1,0 +1,73 @@
+"""The probability at which one nodule's mask is cut: where the mask and the regression agree best.
+
+The decoder's edges are soft, so that the level decides the size; a fixed one misses what is faint
+and takes in what is attached. The most probable level given both: the measured diameter should be
+the regressed one, within its predicted spread, and the level the usual one, within SLACK. What
+looks sub-solid is drawn fainter than what is solid: its usual level is lower.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+LEVELS = tuple(n / 40 for n in range(2, 29))
+"""Probabilities at which a mask may be cut."""
+SLACK = 1.0
+"""Spread of levels around the usual one, in units of the logit."""
+SUBSOLID_SHIFT = 1.5
+"""By how much the logit of the usual level falls where a nodule is surely sub-solid."""
+
+
+def usual_level(solid_level: float, subsolid: float) -> float:
+    """Return the usual level of a nodule.
+
+    Args:
+        solid_level: of solid nodules of this size.
+        subsolid: probability that it is not solid.
+
+    >>> round(usual_level(0.3, 1.0), 3)
+    0.087
+    """
+    return 1 / (1 + math.exp(SUBSOLID_SHIFT * subsolid - _logit(solid_level)))
+
+
+def settle(
+    diameter_mm: Callable[[float], float | None],
+    usual: float,
+    regressed_mm: float,
+    sigma: float,
+) -> float:
+    """Return the level of one nodule, walking from the usual one to where the cost stops falling.
+
+    Args:
+        diameter_mm: equivalent diameter of the mask at a level, mm; None without a mask.
+        usual: level of such nodules; see usual_level.
+        regressed_mm: equivalent diameter that the regression says.
+        sigma: predicted standard deviation of its log.
+
+    >>> settle(lambda level: 10 * (1 - level), 0.3, 8.0, 0.2)
+    0.25
+    """
+
+    def cost(level: float) -> float:
+        measured_mm = diameter_mm(level)
+        if measured_mm is None:
+            return math.inf
+        differs = (math.log(measured_mm) - math.log(regressed_mm)) / sigma
+        return differs**2 + ((_logit(level) - _logit(usual)) / SLACK) ** 2
+
+    at = min(range(len(LEVELS)), key=lambda n: abs(LEVELS[n] - usual))
+    usual_at, measured_mm = LEVELS[at], diameter_mm(LEVELS[at])
+    step = 1 if measured_mm is not None and measured_mm > regressed_mm else -1
+    least = cost(LEVELS[at])
+    while 0 <= at + step < len(LEVELS):
+        following = cost(LEVELS[at + step])
+        if following > least or (following == least and math.isfinite(least)):
+            break
+        at, least = at + step, following
+    return LEVELS[at] if math.isfinite(least) else usual_at
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
