@@ -43,6 +43,7 @@ from resmtnet.training import Trainer
 FULL = "full"
 BASE = TrainingConfig(
     epochs=6,
+    mask_epochs=0,
     splits=("train", "val"),
     network=NetworkConfig(widths=(16, 32, 64), hidden=64),
 )

@@ -35,6 +35,7 @@ LAYERS = (
         "held_store",
         "model_v1",
         "replay",
+        "reference",
         "robustness",
         "scene",
         "fitting",

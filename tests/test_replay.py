@@ -8,7 +8,14 @@ from resmtnet.conformal import Bands
 from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import read_predictions
 from resmtnet.held import predict
-from resmtnet.replay import embed, read_reference, read_replay, reference_files, replay_files
+from resmtnet.replay import (
+    embed,
+    read_reference,
+    read_reference_answers,
+    read_replay,
+    reference_files,
+    replay_files,
+)
 
 CALIBRATION = Calibration(mask_thresholds=Bands((), (0.5,)))
 
@@ -62,6 +69,8 @@ def test_model_without_these_sets_is_told(tmp_path):
         read_replay(tmp_path)
     with pytest.raises(ModelError, match=r"reference\.safetensors is missing"):
         read_reference(tmp_path)
+    with pytest.raises(ModelError, match=r"reference\.csv is missing"):
+        read_reference_answers(tmp_path)
 
 
 def test_files_of_two_replays_are_not_mixed(bright, small_archive, tmp_path):

@@ -4,6 +4,8 @@
                                           last layers of the branches
     reference.csv, reference.safetensors  nodules that the members never trained on: targets and
                                           the model's own answers, and what they were made from
+    calibration_set.safetensors           nodules that its calibration was fitted to, which a later
+                                          one is fitted to again; a model may lack it
 
 No images: rows of the archive, embeddings and raw outputs.
 """
@@ -23,13 +25,14 @@ from resmtnet.data.archive import Archive
 from resmtnet.data.nodule import COLUMNS, Nodule, from_row, to_row
 from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import ArchiveError, ModelError
-from resmtnet.evaluation.records import write_predictions
+from resmtnet.evaluation.records import Answered, read_predictions, write_predictions
 from resmtnet.held import Held, predict
 from resmtnet.held_store import load_held, save_held
 from resmtnet.inference import BATCH, Inference
 from resmtnet.model_store import EMBEDDING_LAYER
 
 REPLAY, REFERENCE = "replay", "reference"
+CALIBRATION_SET = "calibration_set.safetensors"
 
 Tell = Callable[[int, int], None]
 Write = Callable[[Path], object]
@@ -132,7 +135,7 @@ def reference_files(held: Sequence[Held], calibration: Calibration) -> dict[str,
 def read_reference(folder: Path) -> list[Held]:
     """Read the reference set of a model folder that has been verified.
 
-    Its answers stand in reference.csv (evaluation.records.read_predictions), in the same order.
+    Its answers, in the same order: read_reference_answers.
 
     Raises:
         ModelError: the model carries none.
@@ -140,6 +143,32 @@ def read_reference(folder: Path) -> list[Held]:
     path = folder / f"{REFERENCE}.safetensors"
     _check_there(folder, path)
     return load_held(path)
+
+
+def read_reference_answers(folder: Path) -> list[Answered]:
+    """Read the model's own answers for its reference set, as it was written with.
+
+    Raises:
+        ModelError: the model carries none.
+    """
+    path = folder / f"{REFERENCE}.csv"
+    _check_there(folder, path)
+    return read_predictions(path)
+
+
+def calibration_set_files(held: Sequence[Held]) -> dict[str, Write]:
+    """Return the writer of the calibration set by name, for write_model.
+
+    Args:
+        held: nodules that the model's calibration was fitted to.
+    """
+    return {CALIBRATION_SET: lambda path: save_held(path, held)}
+
+
+def read_calibration_set(folder: Path) -> list[Held]:
+    """Read the calibration set of a model folder that has been verified; empty without one."""
+    path = folder / CALIBRATION_SET
+    return load_held(path) if path.is_file() else []
 
 
 def _check_there(folder: Path, *paths: Path) -> None:

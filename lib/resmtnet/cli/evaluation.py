@@ -14,6 +14,7 @@ from resmtnet.errors import InputError
 
 EXAMPLE = (
     "Example: resmtnet evaluate --data cubes/ --model runs/first/model --out report/\n\n"
+    "Example: resmtnet evaluate --reference --out report/\n\n"
     "Example: resmtnet evaluate --predictions fold0.csv --predictions fold1.csv --out report/"
 )
 
@@ -35,6 +36,10 @@ def evaluate(
             help="predictions.csv of nodules held out of one training; repeat for each fold.",
         ),
     ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option(help="The model's own reference set: patients it never trained on."),
+    ] = False,
     model: ModelOption = None,
     split: Annotated[
         str | None, typer.Option(help="With --data: train or val, only the nodules of that split.")
@@ -52,9 +57,12 @@ def evaluate(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write metrics.json and report.html: of a model on an archive, or of a cross-validation."""
-    if (data is None) == (not predictions):
-        raise InputError("give either --data, to ask a model, or --predictions, once for each fold")
+    """Write metrics.json and report.html: of a model, or of a cross-validation."""
+    if [data is not None, bool(predictions), reference].count(True) != 1:
+        raise InputError(
+            "give one of --data, to ask a model, --predictions, once for each fold, and "
+            "--reference, for the answers that the model keeps"
+        )
     if quote and card is None:
         raise InputError("--quote is for a model card: give --card FILE as well")
     written = [out / "metrics.json", out / "report.html"]
@@ -63,6 +71,11 @@ def evaluate(
         document = _ask(data, out, model, split, saliency, device)
     elif split is not None:
         raise InputError("--split chooses nodules of an archive: give it with --data")
+    elif reference:
+        from resmtnet.model_store import default_model_dir
+        from resmtnet.reference import evaluate_reference
+
+        document = evaluate_reference(model or default_model_dir(), out)
     else:
         from resmtnet.evaluator import evaluate_predictions
 

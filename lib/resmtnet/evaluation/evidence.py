@@ -28,16 +28,20 @@ class Evidence:
     split says."""
 
 
-def of_model(answered: Sequence[Answered], baselines: Baselines | None) -> Evidence:
+def of_model(
+    answered: Sequence[Answered], baselines: Baselines | None, *, held_out: bool = False
+) -> Evidence:
     """Return the evidence of one model, with the baselines that it keeps of its training nodules.
 
     Args:
         answered: nodules with the model's answers.
         baselines: None leaves nothing to compare with.
+        held_out: see Evidence.
     """
     if baselines is None:
-        return Evidence(answered)
-    return Evidence(answered, baselines.predict([case for case, _ in answered]), (baselines,))
+        return Evidence(answered, held_out=held_out)
+    answers = baselines.predict([case for case, _ in answered])
+    return Evidence(answered, answers, (baselines,), held_out=held_out)
 
 
 def out_of_fold(groups: Mapping[str, Sequence[Answered]]) -> Evidence:
