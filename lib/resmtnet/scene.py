@@ -49,7 +49,7 @@ class Seen:
 
     observation: Observation
     mask_mean: float
-    """Mean mask probability within NEAR_MM of the point; 1 without a mask decoder."""
+    """Mean mask probability of the best ball near the point; 1 without a mask decoder."""
     measured: Measurement | None
     cut: bool
     no_nodule: str | None
@@ -110,14 +110,24 @@ class Scene:
         return measured.equivalent_diameter_mm if measured else None
 
     def mask_mean(self) -> float:
-        """Return the mean mask probability within NEAR_MM of the point."""
+        """Return the greatest mean mask probability of a ball around a place near the point.
+
+        Ball and places reach NEAR_MM: a click that is not at the centre finds its nodule.
+        """
         if not self.inference.draws_masks:
             return 1.0
+        from scipy.ndimage import convolve
+
         config, levels = self.patches[0]
-        reach = math.ceil(NEAR_MM / config.mask_step_mm)
+        reach = math.ceil(2 * NEAR_MM / config.mask_step_mm)
         probability = levels(-reach, reach)
-        near = distance_mm(-reach, len(probability), config) <= NEAR_MM
-        return float(probability[near].mean())
+        across = math.ceil(2 * NEAR_MM / config.pixel_mm)
+        middle = probability.shape[1] // 2  # the point lies between this pixel and the one before
+        plane = slice(max(0, middle - across), middle + across)
+        near = distance_mm(-reach, len(probability), config)[:, plane, plane] <= NEAR_MM
+        ball = _ball(NEAR_MM, config)
+        means = convolve(probability[:, plane, plane], ball / ball.sum(), mode="nearest")
+        return float(means[near].max())
 
     def why_no_nodule(self) -> str | None:
         """Return why sizes would mean nothing where no mask was found, or None if they may."""
@@ -150,6 +160,14 @@ class Scene:
             None if masked.measured else self.why_no_nodule(),
             self.notes(),
         )
+
+
+def _ball(radius_mm: float, config: PatchConfig) -> NDArray[np.float64]:
+    """Return 1 inside a ball on the mask's grid and 0 outside, of odd edges [levels, P, P]."""
+    steps_mm = (config.mask_step_mm, config.pixel_mm, config.pixel_mm)
+    axes = (step * np.arange(-(n := math.floor(radius_mm / step)), n + 1) for step in steps_mm)
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    return np.asarray(z**2 + y**2 + x**2 <= radius_mm**2, float)
 
 
 def scenes(inference: Inference, ct: CTVolume, centres_lps_mm: Sequence[Point]) -> list[Scene]:
