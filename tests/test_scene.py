@@ -102,6 +102,11 @@ def test_mask_answers_at_the_nodule_and_is_silent_beside_it(bright, ct):
     assert beside.mask(0.5).measured is None
 
 
+def test_click_beside_the_centre_is_as_familiar_as_one_at_it(bright, ct):
+    centred, off_centre = scenes(bright, ct, [(0.0, 0.0, 0.0), (2.0, -2.0, 1.0)])
+    assert off_centre.mask_mean() == pytest.approx(centred.mask_mean(), abs=0.05)
+
+
 def test_large_nodule_is_looked_at_in_coarser_steps(bright, ct):
     found = scenes(bright, ct, [(0.0, 0.0, 0.0)])[0]
     for diameter_mm, step_mm in ((COARSE_FROM_MM - 1, 1.0), (COARSE_FROM_MM + 1, 2.0)):
