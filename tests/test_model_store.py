@@ -1,17 +1,13 @@
 """A model on disk: read back alike, refused when anything differs, never half written."""
 
-import hashlib
 import json
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from resmtnet.calibration import Calibration
-from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
+from resmtnet.config import NetworkConfig, TrainingConfig
 from resmtnet.errors import InputError, ModelError
-from resmtnet.inference import Observation
 from resmtnet.model_store import (
     FILES,
     default_model_dir,
@@ -133,46 +129,6 @@ def test_a_new_model_replaces_the_old_one_whole(folder):
     assert read_model(folder).info == info
     assert not (folder / "stray").exists()
     assert [p.name for p in folder.parent.iterdir()] == ["m"]
-
-
-def test_model_of_the_first_version_is_still_read(tmp_path):
-    """One member in single precision, one Mahalanobis limit, one interval for all sizes."""
-    torch.manual_seed(0)
-    network = ResMTNet(CONFIG.network).eval()
-    values = {
-        "class_slope": 2.0, "class_intercept": 0.5, "decision_threshold": 0.6,
-        "mask_threshold": 0.35, "score_quantile": 1.5, "ood_limit": 2.0,
-        "baselines": {"nodules": 1},
-        "size_quantiles": {"volume_mm3": 1.2}, "regressed_quantiles": {"long_axis_mm": 2.0},
-    }  # fmt: skip
-    spread = {"embedding_mean": torch.zeros(16), "embedding_precision": 4 * torch.eye(16)}
-    save_file(
-        {k: v.contiguous() for k, v in network.state_dict().items()},
-        tmp_path / "weights.safetensors",
-    )
-    save_file(spread, tmp_path / "embedding_spread.safetensors")
-    (tmp_path / "calibration.json").write_text(json.dumps(values))
-    (tmp_path / "config.json").write_text(json.dumps(to_dict(CONFIG)))
-    files = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()
-    }
-    table = "".join(f"{name}:{files[name]}\n" for name in sorted(files))
-    manifest = {
-        "schema": "resmtnet.model/1", "name": "resmtnet", "version": "1", "files": files,
-        "sha256": hashlib.sha256(table.encode()).hexdigest(), "provenance": {},
-    }  # fmt: skip
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    model = read_model(tmp_path)
-    slices = torch.randn(1, 5, 48, 48)
-    one, other = (n(n.encode(slices), 1).tasks["class"] for n in (network, *model.networks))
-    assert torch.equal(one, other)
-    calibration = model.calibration
-    outputs = {"class": np.array([0.0, 1.0]), "malignancy": np.zeros(5)}
-    assert float(calibration.probability_malignant(outputs)) == pytest.approx(0.924, abs=1e-3)
-    assert calibration.mask_thresholds.at(9.0) == 0.35
-    assert calibration.size_intervals["volume_mm3"].half_width(0.1, 0.5, 9.0) == pytest.approx(0.36)
-    far = Observation({}, np.full((1, 16), 3.0, np.float32))
-    assert calibration.familiarity.score(far, 0.5) == pytest.approx(3.0)
 
 
 def test_the_shipped_model_is_whole():

@@ -19,7 +19,6 @@ from resmtnet.config import TrainingConfig
 from resmtnet.errors import ConfigError, InputError, ModelError
 from resmtnet.findings import ModelInfo
 from resmtnet.folders import published
-from resmtnet.model_v1 import SCHEMA_1, SPREAD_1, calibration_of_version_1
 from resmtnet.network.resmtnet import ResMTNet
 
 SCHEMA = "resmtnet.model/2"
@@ -70,21 +69,12 @@ def read_model(folder: str | Path | None = None, device: str = "cpu") -> Model:
     """
     path = Path(folder) if folder is not None else default_model_dir()
     manifest = verify(path)
-    old = manifest["schema"] == SCHEMA_1
     try:
         config = configs.load(TrainingConfig, path / CONFIG)
         values = json.loads((path / CALIBRATION).read_text())
-        arrays = {
-            name: tensor.numpy()
-            for name, tensor in read_tensors(path / (SPREAD_1 if old else ARRAYS)).items()
-        }
-        calibration = (
-            calibration_of_version_1(values, arrays)
-            if old
-            else Calibration.from_json(values, arrays)
-        )
-        weights = read_tensors(path / WEIGHTS)
-        states = (weights,) if old else split_members(weights)
+        arrays = {name: tensor.numpy() for name, tensor in read_tensors(path / ARRAYS).items()}
+        calibration = Calibration.from_json(values, arrays)
+        states = split_members(read_tensors(path / WEIGHTS))
         networks = tuple(_network(config, state, device) for state in states)
     except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: made by another version of the package ({error})") from error
@@ -154,11 +144,10 @@ def verify(folder: Path) -> dict[str, Any]:
             "`resmtnet train`, or unset RESMTNET_MODEL_DIR for the shipped one"
         ) from error
     schema = manifest.get("schema")
-    if schema not in (SCHEMA, SCHEMA_1):
-        raise ModelError(f"{folder}: schema {schema!r}; this version reads {SCHEMA}, {SCHEMA_1}")
+    if schema != SCHEMA:
+        raise ModelError(f"{folder}: schema {schema!r}; this version reads {SCHEMA}")
     files = manifest["files"]
-    needed = (WEIGHTS, CONFIG, CALIBRATION, SPREAD_1) if schema == SCHEMA_1 else FILES
-    for name in sorted({*needed, *files}):
+    for name in sorted({*FILES, *files}):
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: {name} is missing")
         if _sha256(folder / name) != files.get(name):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from resmtnet.data.archive import Crop, Nodule
 from resmtnet.data.contours import centre_of, reader_sizes
 from resmtnet.data.lidc_database import LidcDatabase, open_database
-from resmtnet.data.lidc_readers import reader_ratings
+from resmtnet.data.lidc_readers import said_by_readers
 from resmtnet.data.stacks import PROVENANCE as STACKS_PROVENANCE
 from resmtnet.errors import ArchiveError
 
@@ -80,11 +80,7 @@ def _nodule(
         slice_thickness_mm=float(known["slice_thickness"]),
         volume_mm3=float(row["contour_volume_mm3"]),
         long_axis_mm=float(known["diameter_max_mm"]),
-        ratings=reader_ratings(readers, initial),
-        reader_volumes_mm3=sizes.volumes_mm3,
-        reader_long_axes_mm=sizes.long_axes_mm,
-        reader_short_axes_mm=sizes.short_axes_mm,
-        reader_dice=sizes.dice,
         mask_readers=1,
         series_uid=known["series_uid"],
+        **said_by_readers(readers, sizes, initial),
     )

@@ -17,7 +17,7 @@ from resmtnet.ct.volume import CTVolume
 from resmtnet.data.archive import Crop, Nodule
 from resmtnet.data.consensus import mean_share
 from resmtnet.data.contours import Annotation, Scan, centre_of, coverage, reader_sizes
-from resmtnet.data.lidc_readers import nodules_of, reader_ratings
+from resmtnet.data.lidc_readers import nodules_of, said_by_readers
 from resmtnet.data.stacks import PROVENANCE as STACKS_PROVENANCE
 from resmtnet.data.upright import Turn, turn_upright
 from resmtnet.errors import ArchiveError, VolumeError
@@ -193,14 +193,10 @@ def _crop(
         slice_thickness_mm=series.slice_thickness_mm or dz,
         volume_mm3=round(float(np.mean(sizes.volumes_mm3)), 3),
         long_axis_mm=round(float(np.mean(sizes.long_axes_mm)), 4),
-        ratings=reader_ratings(readers, initial_release),
-        reader_volumes_mm3=sizes.volumes_mm3,
-        reader_long_axes_mm=sizes.long_axes_mm,
-        reader_short_axes_mm=sizes.short_axes_mm,
-        reader_dice=sizes.dice,
         mask_readers=len(readers),
         series_uid=series.scan.series_uid,
         centre_lps_mm=(x, y, z),
+        **said_by_readers(readers, sizes, initial_release),
     )
     return nodule, hu, np.round(upright * 255).astype(np.uint8)
 

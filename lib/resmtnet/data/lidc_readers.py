@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from resmtnet.characteristics import LIDC_RATINGS
 from resmtnet.data.consensus import ratings_in_scale, trusted_ratings
-from resmtnet.data.contours import Annotation
+from resmtnet.data.contours import Annotation, ReaderSizes
 
 MOST_READERS = 4
 _SHRINK = 0.9
@@ -35,6 +36,25 @@ def reader_ratings(
         for task in LIDC_RATINGS
     }
     return trusted_ratings(ratings_in_scale(stored), initial_release)
+
+
+def said_by_readers(
+    readers: Sequence[Annotation], sizes: ReaderSizes, initial_release: bool | None
+) -> dict[str, Any]:
+    """Return the columns of a Nodule that hold what each reader said, in the readers' order.
+
+    Args:
+        readers: of one nodule.
+        sizes: of their contours.
+        initial_release: of their scan; see consensus.trusted_ratings.
+    """
+    return {
+        "ratings": reader_ratings(readers, initial_release),
+        "reader_volumes_mm3": sizes.volumes_mm3,
+        "reader_long_axes_mm": sizes.long_axes_mm,
+        "reader_short_axes_mm": sizes.short_axes_mm,
+        "reader_dice": sizes.dice,
+    }
 
 
 def nodules_of(

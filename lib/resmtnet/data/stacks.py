@@ -20,7 +20,7 @@ from resmtnet.data.archive import Crop, Nodule
 from resmtnet.data.consensus import mean_share
 from resmtnet.data.contours import Annotation, centre_of, coverage, reader_sizes
 from resmtnet.data.lidc_database import LidcDatabase, open_database
-from resmtnet.data.lidc_readers import reader_ratings
+from resmtnet.data.lidc_readers import said_by_readers
 from resmtnet.errors import ArchiveError
 
 EDGE = 96
@@ -87,13 +87,9 @@ def _crop(
         slice_thickness_mm=float(row["slice_thickness"]),
         volume_mm3=float(row["volume_contour_mm3"]),
         long_axis_mm=float(row["diameter_max_mm"]),
-        ratings=reader_ratings(readers, initial),
-        reader_volumes_mm3=sizes.volumes_mm3,
-        reader_long_axes_mm=sizes.long_axes_mm,
-        reader_short_axes_mm=sizes.short_axes_mm,
-        reader_dice=sizes.dice,
         mask_readers=len(readers),
         series_uid=row["series_uid"],
+        **said_by_readers(readers, sizes, initial),
     )
     return nodule, hu, np.round(share * 255).astype(np.uint8)
 
