@@ -42,7 +42,7 @@ from resmtnet.training import Trainer
 
 FULL = "full"
 BASE = TrainingConfig(
-    epochs=6,
+    epochs=4,
     mask_epochs=0,
     splits=("train", "val"),
     network=NetworkConfig(widths=(16, 32, 64), hidden=64),

@@ -5,12 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from resmtnet.calibration import Calibration, TextureCalibration, class_features
+from resmtnet.calibration import SPEAKING, Calibration, TextureCalibration, class_features
 from resmtnet.conformal import Bands, LogInterval
 from resmtnet.familiarity import Familiarity, Usual
 from resmtnet.network.uncertainty import sigmoid
 
-OUTPUTS = {"class": np.array([0.0, 1.0]), "malignancy": np.array([0.0, 0, 0, 0, 50])}
+OUTPUTS = {
+    **{name: np.zeros(5) for name in SPEAKING},
+    "class": np.array([0.0, 1.0]),
+    "malignancy": np.array([0.0, 0, 0, 0, 50]),
+    "spiculation": np.array([50.0, 0, 0, 0, 0]),
+}
 
 
 def test_probability_follows_slope_and_intercept_of_the_margin():
@@ -25,10 +30,14 @@ def test_score_joins_the_margin_where_it_has_a_slope():
 
 def test_features_keep_the_axes_of_members_and_views():
     outputs = {name: np.broadcast_to(v, (2, 4, len(v))) for name, v in OUTPUTS.items()}
-    assert {name: v.shape for name, v in class_features(outputs).items()} == {
-        "margin": (2, 4),
-        "score": (2, 4),
-    }
+    assert {name: v.shape for name, v in class_features(outputs).items()} == dict.fromkeys(
+        ("margin", "score", *(f"rating.{name}" for name in SPEAKING)), (2, 4)
+    )
+
+
+def test_what_a_nodule_looks_like_moves_its_class():
+    told = Calibration(class_slopes={"margin": 1.0, "rating.spiculation": 2.0})
+    assert float(told.probability_malignant(OUTPUTS)) == pytest.approx(float(sigmoid(1 - 2 * 2)))
 
 
 def test_temperature_softens_the_ratings():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
-from resmtnet.cross_validation import HELD, cross_validate, fold_groups
+from resmtnet.cross_validation import HELD, cross_validate, fold_groups, load_answers
 from resmtnet.errors import ConfigError, InputError
 from resmtnet.evaluation.records import read_predictions
 
@@ -51,6 +51,14 @@ def test_a_group_that_is_done_is_not_trained_again(answered, small_archive):
     cross_validate(small_archive, CONFIG, out, group_size=2, resume=True)
     assert [file.read_text() for file in files] == text
     assert [(out / file.stem / HELD).stat().st_mtime_ns for file in files] == kept
+
+
+def test_its_records_are_read_for_the_calibration_of_one_model(answered, small_archive, tmp_path):
+    out, files = answered
+    records = load_answers(out)
+    assert len(records) == sum(len(read_predictions(file)) for file in files)
+    with pytest.raises(InputError, match="--cross-validate"):
+        load_answers(tmp_path)
 
 
 def test_runs_are_not_mixed(answered, small_archive):

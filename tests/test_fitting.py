@@ -10,7 +10,7 @@ from resmtnet.characteristics import TASKS
 from resmtnet.ct.measure import Measurement
 from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import Case
-from resmtnet.fitting import fit_calibration
+from resmtnet.fitting import fit_calibration, refit_calibration
 from resmtnet.held import Drawn, Held, predict
 from resmtnet.inference import Observation
 from resmtnet.mask_level import LEVELS
@@ -62,6 +62,11 @@ def nodule(n: int, rng: np.random.Generator) -> Held:
 
 def embeddings(held: list[Held]) -> np.ndarray:
     return np.array([one.observation.embedding for one in held], float)
+
+
+def with_outputs(one: Held, change) -> Held:
+    views = {name: change(name, values) for name, values in one.observation.views.items()}
+    return replace(one, observation=replace(one.observation, views=views))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +123,7 @@ def test_held_records_of_a_network_become_a_calibration(held):
     calibration = fit_calibration(held, embeddings(held), {"nodules": 20})
     values, arrays = calibration.to_json()
     assert 0.5 <= calibration.decision_threshold <= 0.8
-    assert set(values["class_slopes"]) == {"margin", "score"}
+    assert {"margin", "score", "rating.spiculation"} <= set(values["class_slopes"])
     assert set(values["size_intervals"]) >= {"volume_mm3", "long_axis_mm", "short_axis_mm"}
     assert calibration.mask_thresholds.at(8.0) in LEVELS
     assert all(np.isfinite(a).all() for a in arrays.values())
@@ -142,6 +147,43 @@ def test_network_that_draws_no_masks_is_refused(held):
     silent = [replace(one, masks=dict.fromkeys(LEVELS, nothing)) for one in held]
     with pytest.raises(ModelError, match="train for more epochs"):
         fit_calibration(silent, embeddings(silent), {})
+
+
+def test_further_nodules_tell_all_but_what_is_familiar(synthetic):
+    fitted, rest, _ = synthetic
+    few = fitted[:60]
+    alone = fit_calibration(few, embeddings(few), {})
+    widened = fit_calibration(few, embeddings(few), {}, rest)
+    whole = fit_calibration([*few, *rest], embeddings([*few, *rest]), {})
+    assert widened.familiarity.signs == alone.familiarity.signs
+    assert widened.class_slopes == whole.class_slopes
+    assert widened.size_intervals == whole.size_intervals
+    assert len(widened.score_widths.edges_mm) > len(alone.score_widths.edges_mm)
+
+
+def test_layers_that_say_twice_as_much_are_scaled_back(synthetic):
+    fitted, _, calibration = synthetic
+    louder = [with_outputs(one, lambda name, v: 2 * v if name == "class" else v) for one in fitted]
+    moved = refit_calibration(louder, fitted, replace(calibration, class_slopes={"margin": 1.0}))
+    assert moved.class_slopes["margin"] == pytest.approx(0.5, rel=0.02)
+    assert refit_calibration(fitted, fitted, calibration).class_slopes == pytest.approx(
+        calibration.class_slopes
+    )
+    assert moved.size_intervals == calibration.size_intervals
+
+
+def test_class_is_calibrated_on_well_read_nodules_where_they_suffice(synthetic):
+    fitted = synthetic[0]
+    alone = fit_calibration(fitted, embeddings(fitted), {})
+    wrong = [
+        replace(one, case=replace(one.case, malignancy=(1,) if one.case.malignant else (5,)))
+        for one in fitted[:200]
+    ]
+    mixed = fit_calibration([*wrong, *fitted], embeddings([*wrong, *fitted]), {})
+    assert mixed.class_slopes == pytest.approx(alone.class_slopes)
+    only = [*wrong[:50], *fitted[:30]]
+    few = fit_calibration(only, embeddings(only), {})
+    assert few.class_slopes["margin"] < alone.class_slopes["margin"] / 4
 
 
 def test_nodules_of_one_class_or_none_are_refused(held):

@@ -17,8 +17,10 @@ from resmtnet.network.uncertainty import sigmoid, softmax
 
 Array = NDArray[np.float64]
 
-MIDDLE_SCORE = 3.0
-"""Malignancy score that speaks for neither class."""
+SPEAKING = ("spiculation", "lobulation", "margin", "texture", "subtlety", "sphericity")
+"""Ratings that speak for or against malignancy."""
+RATING = "rating."
+"""Before their names among the class's features."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,24 @@ class Calibration:
 def class_features(outputs: Mapping[str, Array]) -> dict[str, Array]:
     """Return what the class is calibrated from, [...] each, given raw outputs [..., levels].
 
-    "margin": logit of malignant less that of benign; "score": mean malignancy rating less 3.
+    "margin": logit of malignant less that of benign; "score" and "rating.<name>": mean
+    rating less the middle of its scale. What the network says of a nodule's look corrects what it
+    says of its class, whose head is surer of itself in one network than in the next.
 
-    >>> found = class_features({"class": np.array([0.0, 2.0]), "malignancy": np.zeros(5)})
-    >>> float(found["margin"]), round(float(found["score"]), 6)
+    >>> outputs = {name: np.zeros(5) for name in ("malignancy", *SPEAKING)}
+    >>> found = class_features({**outputs, "class": np.array([0.0, 2.0])})
+    >>> float(found["margin"]), round(abs(float(found["rating.spiculation"])), 6)
     (2.0, 0.0)
     """
-    logits, shares = outputs["class"], softmax(outputs["malignancy"])
-    levels = np.arange(1, shares.shape[-1] + 1)
+    logits = outputs["class"]
     return {
         "margin": logits[..., 1] - logits[..., 0],
-        "score": shares @ levels - MIDDLE_SCORE,
+        "score": _mean_rating(outputs["malignancy"]),
+        **{f"{RATING}{name}": _mean_rating(outputs[name]) for name in SPEAKING},
     }
+
+
+def _mean_rating(logits: Array) -> Array:
+    shares = softmax(logits)
+    levels = np.arange(1, shares.shape[-1] + 1)
+    return np.asarray(shares @ (levels - levels.mean()))

@@ -18,7 +18,7 @@ from resmtnet.config import TrainingConfig
 from resmtnet.data.archive import Archive
 from resmtnet.data.splits import split_by_fold
 from resmtnet.distributed import processes, rank
-from resmtnet.errors import ConfigError
+from resmtnet.errors import ConfigError, InputError
 from resmtnet.evaluation.records import write_predictions
 from resmtnet.experiment import (
     Listener,
@@ -94,6 +94,21 @@ def cross_validate(
         if rank():
             return []
     return [_predict(held, group, out) for group in groups]
+
+
+def load_answers(out: Path) -> list[Held]:
+    """Read the out-of-fold records of every group that a cross-validation has kept in `out`.
+
+    Raises:
+        InputError: there are none.
+    """
+    paths = sorted(out.glob(f"*/{HELD}"))
+    if not paths:
+        raise InputError(
+            f"{out} holds no records of a cross-validation (*/{HELD}): give the --out of "
+            "`resmtnet train --cross-validate`"
+        )
+    return [one for path in paths for one in load_held(path)]
 
 
 def _held(

@@ -25,7 +25,7 @@ from resmtnet.held import Held, observe
 from resmtnet.inference import Inference
 from resmtnet.model_store import MANIFEST, write_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.replay import embed, reference_files, replay_files
+from resmtnet.replay import calibration_set_files, embed, reference_files, replay_files
 from resmtnet.training import CHECKPOINT, Progress, Trainer
 
 Weights = dict[str, Tensor]
@@ -48,6 +48,7 @@ def run_experiment(
     *,
     version: str,
     resume: bool = False,
+    further: Sequence[Held] = (),
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -59,6 +60,8 @@ def run_experiment(
         out: folder of the members' checkpoints and of the model.
         version: of the model written.
         resume: go on from the checkpoints in `out`, if there are some.
+        further: out-of-fold records of a cross-validation of the same configuration, which widen
+            the calibration of sizes; the reference set's patients are left out of them.
         device: "cpu" or "cuda".
         listener: is told of the progress.
 
@@ -77,7 +80,9 @@ def run_experiment(
         weights = train_members(archive, split, config, out, own_device, listener)
         if rank():
             return None
-    return _write(archive, split, config, out, version, weights, device, listener)
+    apart = {archive.nodules[n].patient_id for n in (*split.reference, *split.calibration)}
+    further = [one for one in further if one.case.patient_id not in apart]
+    return _write(archive, split, config, out, version, weights, further, device, listener)
 
 
 def check_resumable(out: Path, resume: bool) -> None:
@@ -163,6 +168,7 @@ def _write(
     out: Path,
     version: str,
     weights: Sequence[Weights],
+    further: Sequence[Held],
     device: str,
     listener: Listener,
 ) -> ModelInfo:
@@ -179,16 +185,19 @@ def _write(
     trained = [archive.nodules[n] for n in split.train]
     replay = embed(inference, archive, trained, tell_from(seen))
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
-    calibration = fit_calibration(held, replay.flat, baselines)
-    further = replay_files(replay)
+    calibration = fit_calibration(held, replay.flat, baselines, further)
+    files = replay_files(replay) | calibration_set_files(held)
     if reference:
-        further |= reference_files(reference, calibration)
+        files |= reference_files(reference, calibration)
     provenance = {
         "data": dict(archive.provenance),
         **{name: _counts(archive, part) for name, part in vars(split).items() if part},
         "torch": torch.__version__,
     }
-    return write_model(out / "model", version, weights, config, calibration, provenance, further)
+    if further:
+        patients = {one.case.patient_id for one in further}
+        provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
+    return write_model(out / "model", version, weights, config, calibration, provenance, files)
 
 
 def _counts(archive: Archive, part: Sequence[int]) -> dict[str, int]:

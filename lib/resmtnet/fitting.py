@@ -21,15 +21,19 @@ from resmtnet.estimators import (
     fit_temperature,
     fit_vector_scaling,
 )
+from resmtnet.evaluation.records import MINIMUM_READERS
 from resmtnet.familiarity import fit_familiarity
 from resmtnet.findings import Size
 from resmtnet.held import Held, seen_by
-from resmtnet.mask_level import LEVELS
+from resmtnet.mask_level import LEVELS, settle, usual_level
+from resmtnet.network.uncertainty import logit
 
 Array = NDArray[np.float64]
 
 FEWEST_MASKS = 10
 """Nodules with (or without) a mask from which constants can be fitted."""
+FEWEST_OF_A_CLASS = 20
+"""Well-read nodules of either class from which the class is calibrated on them alone."""
 THRESHOLD_EDGES_MM = (12.0,)
 """Regressed diameter from which masks get a threshold of their own."""
 FEWEST_FOR_THRESHOLD = 20
@@ -42,6 +46,7 @@ def fit_calibration(
     held: Sequence[Held],
     training_embeddings: Array,
     baselines: dict[str, Any],
+    further: Sequence[Held] = (),
 ) -> Calibration:
     """Fit every constant of a model's calibration.
 
@@ -50,23 +55,81 @@ def fit_calibration(
         training_embeddings: [N, members * D] of training nodules, for the familiarity; those of
             the held nodules may stand in where only the other answers matter.
         baselines: predictors to be kept with the model, for evaluation.
+        further: nodules answered by other networks of the same configuration, which never trained
+            on their patients either; they tell all but the familiarity.
 
     Raises:
         ModelError: the network draws too few masks, or the nodules are too few or of one class.
     """
     if not held:
         raise ModelError("no held nodules to calibrate on: keep a fold of patients apart")
-    draft = Calibration(
+    pooled = [*held, *further]
+    draft = _of_heads(
+        pooled,
+        Calibration(
+            familiarity=fit_familiarity(
+                training_embeddings, [h.observation for h in held], [h.mask_mean for h in held]
+            ),
+            baselines=baselines,
+        ),
+    )
+    if held[0].masks:
+        draft = replace(draft, mask_thresholds=_fit_mask_thresholds(pooled, draft))
+    return _of_sizes(pooled, draft)
+
+
+def refit_calibration(
+    held: Sequence[Held], before: Sequence[Held], calibration: Calibration
+) -> Calibration:
+    """Move the constants by what new output layers change; what is of masks and intervals stays.
+
+    Each is fitted to both answers of the same nodules, and moves by the difference: what is chance
+    in which nodules they are cancels, so that few of them do.
+
+    Args:
+        held: nodules of patients apart, answered by the new layers.
+        before: the same, answered by the old ones.
+        calibration: of the old ones.
+    """
+    (new_gain, new_offset), (gain, offset) = (_platt(part, calibration) for part in (held, before))
+    if min(new_gain, gain) <= 0:  # no layers that say anything: nothing to be moved
+        return calibration
+    texture, new, old = calibration.texture, _fit_texture(held), _fit_texture(before)
+    moved = np.array(texture.offsets) + np.array(new.offsets) - np.array(old.offsets)
+    return replace(
+        calibration,
+        class_slopes={k: v * new_gain / gain for k, v in calibration.class_slopes.items()},
+        class_intercept=(new_gain * calibration.class_intercept + new_offset - offset) / gain,
+        malignancy_temperature=calibration.malignancy_temperature
+        * _fit_malignancy(held)
+        / _fit_malignancy(before),
+        texture=replace(
+            texture,
+            temperature=texture.temperature * new.temperature / old.temperature,
+            offsets=tuple(moved.tolist()),
+        ),
+    )
+
+
+def _platt(held: Sequence[Held], calibration: Calibration) -> tuple[float, float]:
+    """Return slope and intercept that the class's logit lacks on these nodules."""
+    clear, malignant, weight = _clear(held)
+    said = [calibration.probability_malignant(h.observation.outputs) for h in clear]
+    slopes, intercept = fit_platt({"logit": logit(np.array(said))}, malignant, weight)
+    return slopes["logit"], intercept
+
+
+def _of_heads(held: Sequence[Held], draft: Calibration) -> Calibration:
+    return replace(
+        draft,
         **_fit_class(held),
         malignancy_temperature=_fit_malignancy(held),
         texture=_fit_texture(held),
-        familiarity=fit_familiarity(
-            training_embeddings, [h.observation for h in held], [h.mask_mean for h in held]
-        ),
-        baselines=baselines,
     )
+
+
+def _of_sizes(held: Sequence[Held], draft: Calibration) -> Calibration:
     if held[0].masks:
-        draft = replace(draft, mask_thresholds=_fit_mask_thresholds(held, draft))
         draft = replace(draft, size_scales=_fit_scales(held, draft))
     draft = _fit_size_intervals(held, draft)
     return replace(
@@ -81,8 +144,16 @@ def _rated(held: Sequence[Held]) -> list[Held]:
 
 
 def _clear(held: Sequence[Held]) -> tuple[list[Held], Array, Array]:
-    """Return nodules whose median is not 3, with class [N] 0 or 1 and weight [N]."""
+    """Return nodules whose median is not 3, with class [N] 0 or 1 and weight [N].
+
+    Those of at least three readers, if they suffice: their class is the one that is told, and
+    nodules that fewer readers marked are of the other class more often than they look.
+    """
     rated = _rated(held)
+    well_read = [h for h in rated if len(h.case.malignancy) >= MINIMUM_READERS]
+    shares = [malignant_share(h.case.malignancy) for h in well_read]
+    if min(shares.count(0.0), shares.count(1.0)) >= FEWEST_OF_A_CLASS:
+        rated = well_read
     share = np.array([malignant_share(h.case.malignancy) for h in rated])
     clear = [h for h, s in zip(rated, share, strict=True) if s != 0.5]
     malignant = share[share != 0.5]
@@ -128,8 +199,7 @@ def _fit_texture(held: Sequence[Held]) -> TextureCalibration:
 def _fit_mask_thresholds(held: Sequence[Held], draft: Calibration) -> Bands:
     """Fit the usual level of no median bias; large nodules want a higher one than small ones."""
     regressed = np.array([interpret.regressed_diameter_of(h.observation) for h in held])
-    drafts = [replace(draft, mask_thresholds=Bands((), (level,))) for level in LEVELS]
-    log_ratio = np.array([[_log_ratio(h, drafted) for drafted in drafts] for h in held])
+    log_ratio = np.array([_log_ratios(h, draft) for h in held])
     drawn = (~np.isnan(log_ratio)).sum(0).max()
     if drawn < FEWEST_MASKS:
         raise ModelError(
@@ -145,12 +215,21 @@ def _fit_mask_thresholds(held: Sequence[Held], draft: Calibration) -> Bands:
     return fit_bands(regressed, best, THRESHOLD_EDGES_MM, FEWEST_FOR_THRESHOLD)
 
 
-def _log_ratio(held: Held, draft: Calibration) -> float:
-    """Return log measured over true diameter, NaN where either is missing."""
-    name, measured = "equivalent_diameter_mm", seen_by(held, draft).measured
-    if measured is None or name not in held.truth:
-        return np.nan
-    return float(np.log(getattr(measured, name) / held.truth[name]))
+def _log_ratios(held: Held, draft: Calibration) -> list[float]:
+    """Return log measured over true diameter for each usual level; NaN where one is missing."""
+    name = "equivalent_diameter_mm"
+    measured = {level: drawn.measured for level, drawn in held.masks.items()}
+    diameters_mm = {level: m.equivalent_diameter_mm if m else None for level, m in measured.items()}
+    regressed_mm = interpret.regressed_diameter_of(held.observation)
+    sigma = interpret.sigma_of(held.observation)
+    subsolid = interpret.subsolid_of(held.observation, draft)
+    ratios = []
+    for level in LEVELS:
+        settled = settle(diameters_mm.get, usual_level(level, subsolid), regressed_mm, sigma)
+        found_mm = diameters_mm.get(settled)
+        true_mm = held.truth.get(name)
+        ratios.append(float(np.log(found_mm / true_mm)) if found_mm and true_mm else np.nan)
+    return ratios
 
 
 def _fit_scales(held: Sequence[Held], draft: Calibration) -> dict[str, float]:

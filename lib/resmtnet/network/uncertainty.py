@@ -20,7 +20,7 @@ def softmax(logits: Array) -> Array:
 
 def sigmoid(logit: Array | float) -> Array:
     """Logistic function."""
-    return np.asarray(1 / (1 + np.exp(-np.asarray(logit, float))))
+    return np.asarray(np.exp(-np.logaddexp(0, -np.asarray(logit, float))))
 
 
 def logit(probability: Array | float) -> Array:

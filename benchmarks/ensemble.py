@@ -1,0 +1,142 @@
+"""One network, a pair, or one trunk with several heads: which uncertainty is worth its price?
+
+    python benchmarks/ensemble.py [--model DIR] [--heads 8]
+
+Asks the model's own reference set, of patients that no member trained on, from what it keeps of
+them: no image is read. "Shared trunk" is the first member with N sets of output layers, each
+trained on the replayed embeddings of a bootstrap of the training patients, from layers that are 0.
+The class is the uncalibrated margin; errors are those of protocol P (at least three readers, median
+malignancy not 3); intervals are of a bootstrap of patients, differences to the pair are paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resmtnet.config import LossConfig
+from resmtnet.data.targets import targets_of
+from resmtnet.evaluation import metrics
+from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
+from resmtnet.head_training import train_heads
+from resmtnet.heads import OUTPUTS
+from resmtnet.held import Held
+from resmtnet.model_store import Model, default_model_dir, read_model
+from resmtnet.network.uncertainty import entropy, sigmoid, softmax
+from resmtnet.replay import Replay, read_reference, read_replay
+
+Array = NDArray[np.float64]
+Voices = dict[str, Array]
+"""Answers of several networks: "margin" [V, N], "score" [V, N]."""
+
+STEPS, PULL = 60, 1e-4
+
+
+def voices_of(held: list[Held]) -> Voices:
+    """Return what each member says, the mean over its views."""
+    names = ("class", "malignancy")
+    logits = {n: np.array([h.observation.views[n].mean(1) for h in held]) for n in names}
+    return _read({name: values.transpose(1, 0, 2) for name, values in logits.items()})
+
+
+def _read(logits: dict[str, Array]) -> Voices:
+    levels = np.arange(1, 6)
+    return {
+        "margin": logits["class"][..., 1] - logits["class"][..., 0],
+        "score": softmax(logits["malignancy"]) @ levels,
+    }
+
+
+def shared_trunk(model: Model, replay: Replay, held: list[Held], heads: int) -> Voices:
+    """Return what bootstrapped output layers over the first member's embeddings say."""
+    network = model.networks[0]
+    patients = np.array([n.patient_id for n in replay.nodules])
+    known = np.unique(patients)
+    targets = targets_of(replay.nodules)
+    seen = torch.tensor(np.array([h.observation.embeddings[0] for h in held]))
+    embeddings = torch.from_numpy(replay.embeddings[:, 0]).float()
+    said: dict[str, list[Array]] = {"class": [], "malignancy": []}
+    for seed in range(heads):
+        drawn = np.random.default_rng(seed).choice(known, len(known))
+        times = {patient: int((drawn == patient).sum()) for patient in set(drawn)}
+        count = torch.tensor([times.get(patient, 0) for patient in patients], dtype=torch.float32)
+        weighted = {
+            name: values * count / count.sum() if name.endswith("_weight") else values
+            for name, values in targets.items()
+        }
+        blank = _blank(network)
+        layers = train_heads(
+            blank, blank, embeddings, weighted, LossConfig(), pull=PULL, steps=STEPS
+        )
+        parts = dict(zip(network.names, seen.chunk(len(network.names), 1), strict=True))
+        for task, branch in (("class", "classification"), ("malignancy", "regression")):
+            name = f"heads.{branch}{OUTPUTS}{task}"
+            answer = parts[branch] @ layers[f"{name}.weight"].T + layers[f"{name}.bias"]
+            said[task].append(answer.detach().double().numpy())
+    return _read({name: np.array(values) for name, values in said.items()})
+
+
+def _blank(network: torch.nn.Module) -> torch.nn.Module:
+    from copy import deepcopy
+
+    blank = deepcopy(network)
+    for name, values in blank.state_dict().items():
+        if OUTPUTS in name:
+            values.zero_()
+    return blank
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=default_model_dir())
+    parser.add_argument("--heads", type=int, default=8)
+    given = parser.parse_args()
+    model = read_model(given.model)
+    held = [h for h in read_reference(given.model) if len(h.case.malignancy) >= 3]
+    members = voices_of(held)
+    rows = {f"member {n} alone": {k: v[n : n + 1] for k, v in members.items()} for n in (0, 1)}
+    rows["the pair"] = members
+    shared = shared_trunk(model, read_replay(given.model), held, given.heads)
+    rows[f"shared trunk, {given.heads} heads"] = shared
+    clear = np.array([np.median(h.case.malignancy) != 3 for h in held])
+    malignant = np.array([np.median(h.case.malignancy) > 3 for h in held])[clear]
+    score = np.array([np.mean(h.case.malignancy) for h in held])
+    patients = np.array([h.case.patient_id for h in held])
+    for_class = Resamples(tuple(patients[clear]), BootstrapConfig())
+    for_score = Resamples(tuple(patients), BootstrapConfig())
+    print(f"{clear.sum()} nodules of protocol P, {len(held)} for the score\n")
+    print("| | AUC | score MAE | errors by entropy, AUROC | by disagreement, AUROC |")
+    print("|---|---|---|---|---|")
+    for name, voices in rows.items():
+        margin = voices["margin"][:, clear]
+        mean = margin.mean(0)
+        wrong = ((mean > 0) != malignant).astype(float)
+        doubt = _entropy(mean)
+        disagreement = doubt - _entropy(margin).mean(0) if len(margin) > 1 else None
+        cells = [
+            _text(for_class, metrics.auc, malignant.astype(float), mean),
+            _text(for_score, metrics.mean_absolute_error, score, voices["score"].mean(0)),
+            _text(for_class, metrics.auc, wrong, doubt),
+            "" if disagreement is None else _text(for_class, metrics.auc, wrong, disagreement),
+        ]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def _entropy(margin: Array) -> Array:
+    malignant = sigmoid(margin)
+    return entropy(np.stack([1 - malignant, malignant], -1))
+
+
+def _text(resamples: Resamples, statistic: Callable[..., float], truth: Array, said: Array) -> str:
+    found = resamples.replicate(statistic, truth, said).estimate(0.95)
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+if __name__ == "__main__":
+    main()
