@@ -8,6 +8,7 @@ from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.cross_validation import HELD, cross_validate, fold_groups, load_answers
 from resmtnet.errors import ConfigError, InputError
 from resmtnet.evaluation.records import read_predictions
+from resmtnet.experiment import of_other_patients
 
 CONFIG = TrainingConfig(
     epochs=45,
@@ -59,6 +60,14 @@ def test_its_records_are_read_for_the_calibration_of_one_model(answered, small_a
     assert len(records) == sum(len(read_predictions(file)) for file in files)
     with pytest.raises(InputError, match="--cross-validate"):
         load_answers(tmp_path)
+
+
+def test_records_of_patients_kept_apart_do_not_widen_a_calibration(answered, small_archive):
+    records = load_answers(answered[0])
+    apart = [nodule for nodule in small_archive.nodules if nodule.fold == 0]
+    kept = of_other_patients(records, apart)
+    assert 0 < len(kept) < len(records)
+    assert not {one.case.patient_id for one in kept} & {nodule.patient_id for nodule in apart}
 
 
 def test_runs_are_not_mixed(answered, small_archive):

@@ -39,3 +39,21 @@ def test_usual_level_falls_with_the_probability_of_a_subsolid_nodule():
     assert levels == sorted(levels, reverse=True)
     assert levels[0] == pytest.approx(0.3)
     assert min(levels) > min(LEVELS)
+
+
+def test_step_of_the_mask_does_not_end_the_search():
+    def stepwise(level: float) -> float:
+        return 4.0 if level < 0.15 else 2.0
+
+    assert settle(stepwise, 0.3, 4.2, 0.2) == 0.125
+
+
+def test_no_level_is_asked_for_that_could_not_be_better():
+    asked = []
+
+    def near(level: float) -> float:
+        asked.append(level)
+        return 8.1 if level > 0.29 else 8.0
+
+    assert settle(near, 0.3, 8.05, 0.2) == 0.3
+    assert len(asked) <= 2

@@ -1,8 +1,10 @@
 """Out-of-fold answers for every nodule: one model for each group of folds, never its own patients.
 
 The networks of a group see nothing of its patients. Their outputs are calibrated on the nodules of
-the *other* groups, each answered by the networks that had not seen it. A group that is done is
-kept, so that a long run goes on where it stopped.
+the *other* groups, each answered by the networks that had not seen it (which have seen the group's
+own patients: what they tell are a few constants). Only what counts as familiar is told by the group
+itself, as no other networks share its embeddings: about 1% of it is unfamiliar by construction. A
+group that is done is kept, so that a long run goes on where it stopped.
 """
 
 from __future__ import annotations

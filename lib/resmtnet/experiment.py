@@ -61,7 +61,8 @@ def run_experiment(
         version: of the model written.
         resume: go on from the checkpoints in `out`, if there are some.
         further: out-of-fold records of a cross-validation of the same configuration, which widen
-            the calibration of sizes; the reference set's patients are left out of them.
+            the calibration; the reference set's patients are left out of them, though the networks
+            that answered may have trained on these patients.
         device: "cpu" or "cuda".
         listener: is told of the progress.
 
@@ -80,9 +81,15 @@ def run_experiment(
         weights = train_members(archive, split, config, out, own_device, listener)
         if rank():
             return None
-    apart = {archive.nodules[n].patient_id for n in (*split.reference, *split.calibration)}
-    further = [one for one in further if one.case.patient_id not in apart]
+    apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
+    further = of_other_patients(further, apart)
     return _write(archive, split, config, out, version, weights, further, device, listener)
+
+
+def of_other_patients(records: Sequence[Held], nodules: Sequence[Nodule]) -> list[Held]:
+    """Return the records of patients of whom there is no nodule among the given ones."""
+    patients = {nodule.patient_id for nodule in nodules}
+    return [one for one in records if one.case.patient_id not in patients]
 
 
 def check_resumable(out: Path, resume: bool) -> None:

@@ -60,7 +60,7 @@ class Familiarity:
 
         Args:
             observation: raw outputs, with the embedding.
-            mask_mean: mean mask probability around the point, 1 without a mask decoder.
+            mask_mean: see Scene.mask_mean; 1 without a mask decoder.
         """
         values = self.signs_of(observation, mask_mean)
         total = sum(usual.of(values[name]) for name, usual in self.signs.items())

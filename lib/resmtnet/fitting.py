@@ -63,6 +63,12 @@ def fit_calibration(
     """
     if not held:
         raise ModelError("no held nodules to calibrate on: keep a fold of patients apart")
+    for one in further:
+        if one.masks.keys() != held[0].masks.keys():
+            raise ModelError(
+                f"{one.case.id}: its masks were measured at other levels than those of this "
+                "model; cross-validate with the same configuration and version"
+            )
     pooled = [*held, *further]
     draft = _of_heads(
         pooled,
@@ -188,6 +194,8 @@ def _fit_malignancy(held: Sequence[Held]) -> float:
 
 def _fit_texture(held: Sequence[Held]) -> TextureCalibration:
     rated = [h for h in held if h.case.texture_class]
+    if not rated:
+        return TextureCalibration()
     names = TEXTURE_CLASS.levels
     target = np.array([names.index(str(h.case.texture_class)) for h in rated])
     counts = np.bincount(target, minlength=len(names)) + 1.0  # no class counts as impossible
@@ -234,18 +242,9 @@ def _log_ratios(held: Held, draft: Calibration) -> list[float]:
 
 def _fit_scales(held: Sequence[Held], draft: Calibration) -> dict[str, float]:
     """Fit the factors of no median bias; a slope in the size would follow the masks that leak."""
-    return {
-        name: float(
-            np.median(
-                [
-                    h.truth[name] / getattr(measured, name)
-                    for h in held
-                    if (measured := seen_by(h, draft).measured) and name in h.truth
-                ]
-            )
-        )
-        for name in AXES
-    }
+    pairs = [(h.truth, m) for h in held if (m := seen_by(h, draft).measured)]
+    ratios = {n: [truth[n] / getattr(m, n) for truth, m in pairs if n in truth] for n in AXES}
+    return {name: float(np.median(found)) if found else 1.0 for name, found in ratios.items()}
 
 
 def _fit_size_intervals(held: Sequence[Held], draft: Calibration) -> Calibration:

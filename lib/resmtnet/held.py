@@ -54,7 +54,7 @@ class Held:
     of them marked."""
     observation: Observation
     mask_mean: float
-    """Mean mask probability around the point."""
+    """See Scene.mask_mean."""
     no_nodule: str | None
     notes: tuple[str, ...]
     masks: Mapping[float, Drawn]

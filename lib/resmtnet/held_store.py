@@ -17,7 +17,7 @@ from resmtnet.evaluation.records import Case
 from resmtnet.held import Drawn, Held
 from resmtnet.inference import Observation
 
-SCHEMA = "resmtnet.held/1"
+SCHEMA = "resmtnet.held/2"
 VIEWS = "views."
 DRAWN = 14
 """Numbers of one mask: volume, long and short axis, centroid, ends of the axis, cut, Dice."""

@@ -38,7 +38,10 @@ def settle(
     regressed_mm: float,
     sigma: float,
 ) -> float:
-    """Return the level of one nodule, walking from the usual one to where the cost stops falling.
+    """Return the level of least cost: of the distance to the regressed size and to the usual level.
+
+    A mask shrinks as the level rises, so that only levels on one side of the usual one can be
+    better; they are looked at until their distance alone costs more than the best so far.
 
     Args:
         diameter_mm: equivalent diameter of the mask at a level, mm; None without a mask.
@@ -50,23 +53,26 @@ def settle(
     0.25
     """
 
-    def cost(level: float) -> float:
-        measured_mm = diameter_mm(level)
+    def distance(level: float) -> float:
+        return ((_logit(level) - _logit(usual)) / SLACK) ** 2
+
+    def cost(level: float, measured_mm: float | None) -> float:
         if measured_mm is None:
             return math.inf
         differs = (math.log(measured_mm) - math.log(regressed_mm)) / sigma
-        return differs**2 + ((_logit(level) - _logit(usual)) / SLACK) ** 2
+        return differs**2 + distance(level)
 
     at = min(range(len(LEVELS)), key=lambda n: abs(LEVELS[n] - usual))
-    usual_at, measured_mm = LEVELS[at], diameter_mm(LEVELS[at])
-    step = 1 if measured_mm is not None and measured_mm > regressed_mm else -1
-    least = cost(LEVELS[at])
-    while 0 <= at + step < len(LEVELS):
-        following = cost(LEVELS[at + step])
-        if following > least or (following == least and math.isfinite(least)):
+    best, measured_mm = LEVELS[at], diameter_mm(LEVELS[at])
+    least = cost(best, measured_mm)
+    larger = measured_mm is not None and measured_mm > regressed_mm
+    for level in LEVELS[at + 1 :] if larger else LEVELS[:at][::-1]:
+        if distance(level) >= least:
             break
-        at, least = at + step, following
-    return LEVELS[at] if math.isfinite(least) else usual_at
+        found = cost(level, diameter_mm(level))
+        if found < least:
+            best, least = level, found
+    return best
 
 
 def _logit(share: float) -> float:

@@ -21,7 +21,7 @@ from resmtnet.findings import ModelInfo
 from resmtnet.folders import published
 from resmtnet.network.resmtnet import ResMTNet
 
-SCHEMA = "resmtnet.model/2"
+SCHEMA = "resmtnet.model/3"
 NAME = "resmtnet"
 WEIGHTS, CONFIG, CALIBRATION, ARRAYS = (
     "weights.safetensors",

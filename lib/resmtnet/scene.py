@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.config import PatchConfig
-from resmtnet.ct.measure import Measurement, measure
+from resmtnet.ct.measure import Measurement, equivalent_diameter_mm, measure
 from resmtnet.ct.volume import CTVolume
 from resmtnet.findings import Point
 from resmtnet.inference import Inference, Observation, Sampler
@@ -68,7 +68,7 @@ class Scene:
 
     def __init__(self, inference: Inference, sampler: Sampler, observation: Observation) -> None:
         self.inference, self.sampler, self.observation = inference, sampler, observation
-        self._masks: dict[float, Masked] = {}
+        self._masks: dict[float, tuple[VoxelMask | None, bool]] = {}
         diameter_mm = float(np.exp(observation.outputs["equivalent_diameter_mm"][0]))
         self.reach_mm = min(diameter_mm / 2 + BEYOND_MM, MOST_REACH_MM)
         config = inference.config
@@ -88,26 +88,29 @@ class Scene:
 
     def mask(self, threshold: float) -> Masked:
         """Return the mask of the voxels whose probability reaches the threshold."""
+        voxels, cut = self._drawn(threshold)
+        return Masked(voxels, measure(voxels.mask, voxels.geometry) if voxels else None, cut)
+
+    def _drawn(self, threshold: float) -> tuple[VoxelMask | None, bool]:
         if threshold not in self._masks:
-            self._masks[threshold] = self._mask(threshold)
+            self._masks[threshold] = self._draw(threshold)
         return self._masks[threshold]
 
-    def _mask(self, threshold: float) -> Masked:
+    def _draw(self, threshold: float) -> tuple[VoxelMask | None, bool]:
         found, sampler = None, self.sampler
         for config, levels in self.patches if self.inference.draws_masks else ():
             found = grow(levels, threshold, config, self.reach_mm)
             if found is None or not found.cut:
                 break
         if found is None:
-            return Masked(None, None, cut=False)
+            return None, False
         voxels = to_voxels(found, threshold, config, sampler.ct.geometry, sampler.centre_lps_mm)
-        measured = measure(voxels.mask, voxels.geometry) if voxels else None
-        return Masked(voxels, measured, found.cut)
+        return voxels, found.cut
 
     def diameter_mm(self, threshold: float) -> float | None:
         """Return the equivalent diameter of the mask at a threshold, None without a mask."""
-        measured = self.mask(threshold).measured
-        return measured.equivalent_diameter_mm if measured else None
+        voxels, _ = self._drawn(threshold)
+        return equivalent_diameter_mm(voxels.mask, voxels.geometry) if voxels else None
 
     def mask_mean(self) -> float:
         """Return the greatest mean mask probability of a ball around a place near the point.

@@ -32,7 +32,22 @@ class Measurement:
     @property
     def equivalent_diameter_mm(self) -> float:
         """Diameter of the sphere of the same volume."""
-        return float((6 * self.volume_mm3 / np.pi) ** (1 / 3))
+        return _of_sphere(self.volume_mm3)
+
+
+def equivalent_diameter_mm(mask: NDArray[Any], geometry: Geometry) -> float | None:
+    """Return the diameter of the sphere of a mask's volume, as measure does; None if it is empty.
+
+    Args:
+        mask: [k, j, i], non-zero = inside.
+        geometry: of the mask's voxels.
+    """
+    count = int(np.count_nonzero(mask))
+    return _of_sphere(count * float(np.prod(geometry.spacing_mm))) if count else None
+
+
+def _of_sphere(volume_mm3: float) -> float:
+    return float((6 * volume_mm3 / np.pi) ** (1 / 3))
 
 
 def measure(mask: NDArray[Any], geometry: Geometry) -> Measurement | None:

@@ -8,6 +8,7 @@ from typing import Any
 from resmtnet.errors import InputError
 from resmtnet.evaluation.card_text import (
     CITATION,
+    FURTHER_CALIBRATION,
     HOW_MADE,
     INTENDED_USE,
     LIMITS,
@@ -52,6 +53,9 @@ def model_card(manifest: Mapping[str, Any], documents: Mapping[str, Json]) -> st
                 f"{name} was made with the weights {model['sha256'][:12]}, the card is for "
                 f"{manifest['sha256'][:12]}: evaluate this model anew"
             )
+    further = manifest["provenance"].get("further_calibration")
+    own = (FURTHER_CALIBRATION.format(**further),) if further else ()
+    option = " --calibrate-with FOLDS" if further else ""
     parts = [
         f"# Model card: Res-MTNet, version {manifest['version']}",
         NOT_A_DEVICE,
@@ -60,8 +64,8 @@ def model_card(manifest: Mapping[str, Any], documents: Mapping[str, Json]) -> st
         _data(manifest["provenance"]),
         f"## Targets and calibration\n{TARGETS}",
         _figures(documents),
-        "## Limits\n" + "\n".join(f"- {line}" for line in [*limits(documents), *LIMITS]),
-        f"## How it was made\n{HOW_MADE.format(version=manifest['version'])}",
+        "## Limits\n" + "\n".join(f"- {line}" for line in [*limits(documents), *LIMITS, *own]),
+        f"## How it was made\n{HOW_MADE.format(version=manifest['version'], further=option)}",
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

@@ -62,8 +62,16 @@ LIMITS = (
 )
 """What no figure shows."""
 
+FURTHER_CALIBRATION = (
+    "The calibration was widened by {nodules} out-of-fold answers of a cross-validation. They are "
+    "of {patients} patients outside the reference set, but the networks that gave them have "
+    "trained on patients of it: the reference set never trained these weights, and reached their "
+    "calibration through those networks alone."
+)
+"""A limit of a model whose manifest has such answers."""
+
 HOW_MADE = """
-`resmtnet prepare stacks`, then `resmtnet train --data STACKS --config model/config.json
+`resmtnet prepare stacks`, then `resmtnet train --data STACKS --config model/config.json{further}
 --model-version {version}`. This card is written by `resmtnet evaluate ... --card FILE` from the
 manifest and the documents named above. `manifest.json` holds the sha256 of every file, and
 `resmtnet model verify` compares them.
