@@ -12,7 +12,6 @@ malignancy not 3); intervals are of a bootstrap of patients, differences to the 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from resmtnet.config import LossConfig
 from resmtnet.data.targets import targets_of
 from resmtnet.evaluation import metrics
-from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
+from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
 from resmtnet.head_training import train_heads
 from resmtnet.heads import OUTPUTS
 from resmtnet.held import Held
@@ -35,6 +34,7 @@ Voices = dict[str, Array]
 """Answers of several networks: "margin" [V, N], "score" [V, N]."""
 
 STEPS, PULL = 60, 1e-4
+PAIR = "all members"
 
 
 def voices_of(held: list[Held]) -> Voices:
@@ -100,8 +100,9 @@ def main() -> None:
     model = read_model(given.model)
     held = [h for h in read_reference(given.model) if len(h.case.malignancy) >= 3]
     members = voices_of(held)
-    rows = {f"member {n} alone": {k: v[n : n + 1] for k, v in members.items()} for n in (0, 1)}
-    rows["the pair"] = members
+    rows = {PAIR: members}
+    for n in range(len(model.networks)):
+        rows[f"member {n} alone"] = {k: v[n : n + 1] for k, v in members.items()}
     shared = shared_trunk(model, read_replay(given.model), held, given.heads)
     rows[f"shared trunk, {given.heads} heads"] = shared
     clear = np.array([np.median(h.case.malignancy) != 3 for h in held])
@@ -113,17 +114,22 @@ def main() -> None:
     print(f"{clear.sum()} nodules of protocol P, {len(held)} for the score\n")
     print("| | AUC | score MAE | errors by entropy, AUROC | by disagreement, AUROC |")
     print("|---|---|---|---|---|")
+    found: dict[str, list[Replicates | None]] = {}
     for name, voices in rows.items():
         margin = voices["margin"][:, clear]
         mean = margin.mean(0)
         wrong = ((mean > 0) != malignant).astype(float)
         doubt = _entropy(mean)
         disagreement = doubt - _entropy(margin).mean(0) if len(margin) > 1 else None
+        found[name] = [
+            for_class.replicate(metrics.auc, malignant.astype(float), mean),
+            for_score.replicate(metrics.mean_absolute_error, score, voices["score"].mean(0)),
+            for_class.replicate(metrics.auc, wrong, doubt),
+            None if disagreement is None else for_class.replicate(metrics.auc, wrong, disagreement),
+        ]
         cells = [
-            _text(for_class, metrics.auc, malignant.astype(float), mean),
-            _text(for_score, metrics.mean_absolute_error, score, voices["score"].mean(0)),
-            _text(for_class, metrics.auc, wrong, doubt),
-            "" if disagreement is None else _text(for_class, metrics.auc, wrong, disagreement),
+            _text(one, None if name == PAIR else pair)
+            for one, pair in zip(found[name], found[PAIR], strict=True)
         ]
         print(f"| {name} | " + " | ".join(cells) + " |")
 
@@ -133,9 +139,16 @@ def _entropy(margin: Array) -> Array:
     return entropy(np.stack([1 - malignant, malignant], -1))
 
 
-def _text(resamples: Resamples, statistic: Callable[..., float], truth: Array, said: Array) -> str:
-    found = resamples.replicate(statistic, truth, said).estimate(0.95)
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def _text(one: Replicates | None, pair: Replicates | None) -> str:
+    """Return a figure with its interval, and its difference to the pair's with the paired one."""
+    if one is None:
+        return ""
+    own = one.estimate(0.95)
+    text = f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]"
+    if pair is None:
+        return text
+    change = (one - pair).estimate(0.95)
+    return f"{text}; {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
 
 
 if __name__ == "__main__":

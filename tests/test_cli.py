@@ -18,9 +18,12 @@ from resmtnet.characteristics import SIZES
 from resmtnet.cli.output import _PlainLines
 from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
 from resmtnet.conformal import Bands, LogInterval
+from resmtnet.cross_validation import HELD
 from resmtnet.ct.phantom import Phantom, write_nifti
 from resmtnet.data.archive import Archive
 from resmtnet.findings import ModelInfo
+from resmtnet.held import Held
+from resmtnet.held_store import save_held
 from resmtnet.interpret import MEASURED
 from resmtnet.model_store import write_model
 from resmtnet.network.resmtnet import ResMTNet
@@ -275,6 +278,7 @@ def test_prepare_phantom_hands_on_seed_and_format(
 
 def test_train_hands_its_options_to_the_experiment(
     small_archive: Archive,
+    held: list[Held],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -293,10 +297,13 @@ def test_train_hands_its_options_to_the_experiment(
         return ModelInfo("resmtnet", more["version"], "abc")
 
     monkeypatch.setattr(experiment, "run_experiment", run_experiment)
-    config, out = tmp_path / "config.json", tmp_path / "run"
+    config, out, folds = tmp_path / "config.json", tmp_path / "run", tmp_path / "folds"
     config.write_text(json.dumps(to_dict(CONFIG)))
+    (folds / "folds-0").mkdir(parents=True)
+    save_held(folds / "folds-0" / HELD, held[:3])
     arguments = ["--data", small_archive.path, "--out", out, "--config", config, "--fold", 1]
     arguments += ["--model-version", "8", "--device", "cpu", "--resume", "--json"]
+    arguments += ["--calibrate-with", folds]
     assert cli.run(["train", *map(str, arguments)]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["version"] == "8"
@@ -307,6 +314,7 @@ def test_train_hands_its_options_to_the_experiment(
     assert asked["archive"].path == small_archive.path
     assert asked["config"] == replace(CONFIG, calibration_folds=(1,))
     assert (asked["out"], asked["device"], asked["resume"]) == (out, "cpu", True)
+    assert [one.case.id for one in asked["further"]] == [one.case.id for one in held[:3]]
 
 
 def test_evaluate_writes_figures_of_the_split_asked_for(

@@ -16,13 +16,17 @@ README = (CHECKOUT / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^ {4}(?:\.venv/bin/)?resmtnet (.*)$", README, flags=re.MULTILINE)
 
 
+GROUPS = ("prepare", "model", "export", "readings")
+"""Commands of two words."""
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_and_option_of_the_readme_exists(
     line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     words = line.split("#")[0].split()
-    command = words[:2] if words[0] in ("prepare", "model") else words[:1]
+    command = words[:2] if words[0] in GROUPS else words[:1]
     assert cli.run([*command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert [word for word in words if word.startswith("--") and word not in shown] == []

@@ -8,14 +8,18 @@ from monailabel.config import settings as platform
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.train import TrainTask
 
-from resmtnet import Characterizer
-from resmtnet.monai_label.datastore import StudiesDatastore, VolumePaths
+from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
 from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
 from resmtnet.monai_label.replies import as_refusals
-from resmtnet.monai_label.request import check_request
-from resmtnet.monai_label.settings import AppSettings
+from resmtnet.monai_label.request import checked
+from resmtnet.monai_label.served import served_model
+from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
+from resmtnet.monai_label.strategy import make_strategies
+from resmtnet.monai_label.submissions import Submissions
+from resmtnet.monai_label.trainer import make_trainers
 
 
 class ResMTNetApp(MONAILabelApp):
@@ -25,23 +29,16 @@ class ResMTNetApp(MONAILabelApp):
         settings = AppSettings.from_conf(conf or {})
         # Scoring would run in a process that writes back its own, stale list of labels.
         platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False
-        model = Characterizer.load(settings.model_dir, settings.device)
-        self.shared = SharedCharacterizer(model, settings)
-        super().__init__(
-            app_dir,
-            studies,
-            conf or {},
-            name="Res-MTNet",
-            description="Lung nodules in chest CT: what radiologists would say, no diagnosis",
-            version=f"{model.info.name} {model.info.version}",
-        )
+        self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
+        database = settings.database(app_dir, studies)
+        self.submissions = Submissions(database, self.datastore, self.shared.open)
+        self.shared.on_answer = self.submissions.remember
+        super().__init__(app_dir, studies, conf or {}, **ABOUT)
 
     def init_datastore(self) -> Datastore:
         """A studies folder, or (through init_remote_datastore) a PACS."""
-        if self.studies.startswith(("http://", "https://")):
-            return super().init_datastore()
-        reload = platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD
-        return StudiesDatastore(self.studies, reload, platform.MONAI_LABEL_DATASTORE_READ_ONLY)
+        here = not is_remote(self.studies)
+        return studies_datastore(self.studies) if here else super().init_datastore()
 
     def init_remote_datastore(self) -> Datastore:
         """A PACS over DICOMweb, its series kept as DICOM."""
@@ -52,9 +49,13 @@ class ResMTNetApp(MONAILabelApp):
         """The models, in the order in which viewers list them."""
         return make_tasks(self.shared)
 
+    def init_trainers(self) -> dict[str, TrainTask]:
+        """The trainer, over the readings."""
+        return make_trainers(self.shared, self.submissions)
+
     def init_strategies(self) -> dict[str, Any]:
-        """None."""
-        return {}
+        """Which study is read next."""
+        return make_strategies(self.submissions, self.shared, self.datastore)
 
     def init_batch_infer(self) -> BatchInfer:
         """MONAI Label's, made to run without a GPU too."""
@@ -68,12 +69,11 @@ class ResMTNetApp(MONAILabelApp):
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Answers a request; what cannot be answered is refused with the reason in one line."""
-        store = datastore or self.datastore()
         with as_refusals():
-            check_request(request, self._infers, self._folders())
-            answer: dict[str, Any] = super().infer(request, VolumePaths(store))
+            asked = checked(request, self)
+            answer: dict[str, Any] = super().infer(asked, VolumePaths(datastore or self._datastore))
             return answer
 
-    def _folders(self) -> list[str]:
-        studies = getattr(self.datastore(), "_datastore_path", self.studies)
-        return [studies] + ([self.sessions().store_path] if self.sessions() else [])
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """Makes readings of a label; the reply says what was understood."""
+        return self.submissions.on_save_label(image_id, label_id)

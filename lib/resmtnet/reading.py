@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,10 @@ class Reading:
         _text("image", self.image, least=1)
         _text("reader", self.reader, least=1)
         _text("comment", self.comment)
+        _text("id", self.id, least=1)
+        for name, text in (("nodule", self.nodule), ("patient", self.study_patient)):
+            if text is not None:
+                _text(name, text, least=1)
         if self.centre_lps_mm is None and self.nodule is None:
             raise ReadingError("centre_lps_mm", "is missing; give it, or the id of a known nodule")
         if self.centre_lps_mm is not None:
@@ -107,6 +112,12 @@ class Reading:
         _one_of("evidence", self.evidence, EVIDENCE)
         _one_of("acceptance", self.acceptance, ACCEPTANCE)
         _one_of("source", self.source, SOURCES)
+        if self.made_at.tzinfo is None:
+            raise ReadingError("made_at", f"is {self.made_at}; its time zone is missing")
+        if self.mask is not None:
+            _check_mask(self.mask)
+        if self.answered is not None:
+            _check_answered(self.answered)
 
     @property
     def trains(self) -> bool:
@@ -200,7 +211,9 @@ _FIELDS = {
 
 def _text(name: str, value: object, least: int = 0) -> None:
     if not isinstance(value, str) or not least <= len(value.strip()) <= LONGEST_TEXT:
-        raise ReadingError(name, f"is {value!r}; a text of {least} to {LONGEST_TEXT} letters")
+        raise ReadingError(
+            name, f"is {reprlib.repr(value)}; a text of {least} to {LONGEST_TEXT} letters"
+        )
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
@@ -254,6 +267,22 @@ def _record(name: str, value: object, kind: type) -> Any:
     except TypeError as error:
         fields = ", ".join(kind.__dataclass_fields__)  # type: ignore[attr-defined]
         raise ReadingError(name, f"is {value!r}; an object with {fields}") from error
+
+
+def _check_mask(mask: MaskReference) -> None:
+    _text("mask.file", mask.file, least=1)
+    _text("mask.sha256", mask.sha256, least=1)
+    if isinstance(mask.value, bool) or not isinstance(mask.value, int) or mask.value < 1:
+        raise ReadingError("mask.value", f"is {mask.value!r}; a whole number above 0")
+
+
+def _check_answered(answered: Answered) -> None:
+    _text("answered.model_version", answered.model_version, least=1)
+    _text("answered.model_sha256", answered.model_sha256)
+    if not isinstance(answered.finding, Mapping):
+        raise ReadingError("answered.finding", 'is no object; the entry of "nodules" is needed')
+    if answered.seen is not None:
+        _flag("answered.seen", answered.seen)
 
 
 def _flag(name: str, value: object) -> None:

@@ -96,8 +96,9 @@ def test_two_documents_of_one_name_are_refused(
 def test_either_an_archive_or_predictions_are_needed(
     two_files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "either --data" in mistake(capsys, "--out", "o")
-    assert "either --data" in mistake(capsys, *two_files, "--data", "x", "--out", "o")
+    assert "one of --data" in mistake(capsys, *two_files, "--data", "x", "--out", "o")
+    assert "one of --data" in mistake(capsys, *two_files, "--reference", "--out", "o")
+    assert "one of --data" in mistake(capsys, "--out", "o")
 
 
 def test_split_is_for_an_archive(two_files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

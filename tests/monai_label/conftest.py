@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import itk
 import numpy as np
 import pytest
+import torch
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from resmtnet.calibration import Calibration
+from resmtnet.characteristics import SIZES
+from resmtnet.config import NetworkConfig, TrainingConfig
+from resmtnet.conformal import Bands, LogInterval
 from resmtnet.ct import CTVolume, Geometry
+from resmtnet.data.archive import Archive
 from resmtnet.findings import (
     Finding,
     Malignancy,
@@ -21,8 +30,16 @@ from resmtnet.findings import (
     Uncertainty,
     findings_document,
 )
+from resmtnet.held import Held
+from resmtnet.inference import Inference
+from resmtnet.interpret import MEASURED
+from resmtnet.model_store import FILES, MANIFEST, SCHEMA, write_model
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
+from resmtnet.monai_label.served import ServedModel
 from resmtnet.monai_label.settings import AppSettings
+from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.replay import embed, reference_files, replay_files
+from resmtnet.versions import Versions
 
 SIZE_IJK = (24, 20, 12)
 SPACING_MM = (0.8, 0.9, 2.0)
@@ -126,9 +143,15 @@ def fake() -> FakeModel:
 
 
 @pytest.fixture
-def tasks(fake: FakeModel) -> Any:
+def served(fake: FakeModel, tmp_path: Path) -> ServedModel:
+    """Serves the stand-in, whatever folder is to be read."""
+    return ServedModel(Versions(tmp_path / "versions", tmp_path), lambda folder: fake)
+
+
+@pytest.fixture
+def tasks(served: ServedModel) -> Any:
     """The three models over the stand-in."""
-    return make_tasks(SharedCharacterizer(fake, AppSettings()))
+    return make_tasks(SharedCharacterizer(served, AppSettings()))
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +252,60 @@ def voxels() -> np.ndarray:
 @pytest.fixture
 def read_array() -> Callable[..., Any]:
     return _read_array
+
+
+def _write_files(folder: Path, version: str) -> ModelInfo:
+    """The files of a model and a manifest that belongs to them; no weights that could be loaded."""
+    folder.mkdir()
+    for name in FILES:
+        (folder / name).write_text(f"{name} of {version}")
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    table = "".join(f"{name}:{files[name]}\n" for name in sorted(files))
+    sha256 = hashlib.sha256(table.encode()).hexdigest()
+    manifest = {"schema": SCHEMA, "name": "resmtnet", "version": version, "sha256": sha256}
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "files": files}))
+    return ModelInfo("resmtnet", version, sha256)
+
+
+@pytest.fixture
+def write_files() -> Callable[..., ModelInfo]:
+    return _write_files
+
+
+@pytest.fixture(scope="session")
+def small_model(
+    bright: Inference,
+    held: list[Held],
+    small_archive: Archive,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An untrained model of few weights with a replay set, and a reference set of 40 patients."""
+    interval = LogInterval(0.0, 1.0, 0.0, Bands((), (1.6,)))
+    calibration = Calibration(
+        decision_threshold=0.6,
+        score_widths=Bands((), (1.5,)),
+        size_intervals=dict.fromkeys(MEASURED, interval),
+        regressed_intervals={task.name: interval for task in SIZES},
+    )
+    config = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8), patch=bright.config)
+    torch.manual_seed(0)  # the networks of `bright`
+    members = [ResMTNet(config.network).state_dict() for _ in range(2)]
+    reference = [
+        replace(one, case=replace(one.case, id=f"{one.case.id}-{copy}", patient_id=f"R{n}-{copy}"))
+        for copy in range(2)
+        for n, one in enumerate(held)
+    ]
+    folder = tmp_path_factory.mktemp("models") / "small"
+    write_model(
+        folder,
+        "2",
+        members,
+        config,
+        calibration,
+        {"data": "none"},
+        {
+            **replay_files(embed(bright, small_archive, small_archive.nodules[:20])),
+            **reference_files(reference, calibration),
+        },
+    )
+    return folder

@@ -74,7 +74,8 @@ def url(orthanc: str, cache: Path) -> Iterator[str]:
         patch.setenv("MONAI_LABEL_DICOMWEB_CACHE_PATH", str(cache))
         # A virtual environment that is not activated has no dcmqi on PATH.
         patch.setenv("PATH", "/usr/bin:/bin")
-        options = ServerOptions(f"{orthanc}/dicom-web", port=free_port())
+        conf = {"readings": str(cache / "site" / "readings.sqlite")}
+        options = ServerOptions(f"{orthanc}/dicom-web", port=free_port(), conf=conf)
         with running_server(options) as url:
             yield url
 
@@ -153,6 +154,65 @@ def test_a_corrected_mask_arrives_in_the_pacs_as_dicom_seg(
     assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["benign"]
     label = _ask(f"{url}/datastore/label?label={uid}&tag=final")
     assert label == mask
+
+
+def _save(url: str, uid: str, name: str, content: bytes, params: Any, tag: str = "final") -> Any:
+    """The reply to a label."""
+    body, kind = _form({"params": json.dumps(params)}, "label", name, content)
+    query = urllib.parse.urlencode({"image": uid, "tag": tag})
+    return json.loads(_ask(f"{url}/datastore/label?{query}", body, "PUT", **{"Content-Type": kind}))
+
+
+def _readings(url: str, reader: str) -> Any:
+    return json.loads(_ask(f"{url}/resmtnet/readings?reader={reader}"))["readings"]
+
+
+@pytest.mark.server
+def test_a_json_label_of_a_series_of_the_pacs_is_a_reading(url: str, phantom: Phantom) -> None:
+    uid, place = series_uid(phantom), list(phantom.nodules[0].centre_lps_mm)
+    document = {"centre_lps_mm": place, "class": "benign", "reader": "json"}
+    reply = _save(url, uid, "reading.json", json.dumps(document).encode(), {})
+    assert reply["understood"][0].endswith("benign")
+    (reading,) = _readings(url, "json")
+    assert reading["image"] == uid
+    assert reading["patient"]
+    label = _ask(f"{url}/datastore/label?label={uid}&tag=final")
+    assert json.loads(label) == document
+
+
+@pytest.mark.server
+def test_a_segment_keeps_its_name_in_the_pacs_whatever_others_are_empty(
+    url: str, orthanc: str, phantom: Phantom, point: list[int]
+) -> None:
+    """MONAI Label alone names the first segment that has voxels like the first of the list."""
+    import pydicom
+
+    uid = series_uid(phantom)
+    mask = _click(url, uid, point, output="image")
+    value = json.loads(_click(url, uid, point))["nodules"][0]["mask_value"]
+    info = [{"name": f"N1 name {n}", "idx": n} for n in (1, 2, 3)]
+    info[value - 1]["name"] = "N1 not a nodule"
+    before = json.loads(_ask(f"{orthanc}/instances"))
+    reply = _save(url, uid, "mask.nrrd", mask, {"label_info": info, "client_id": "ann"})
+    assert reply["understood"] == ["N1: not a nodule"]
+    assert reply["warnings"] == []
+    (new,) = set(json.loads(_ask(f"{orthanc}/instances"))) - set(before)
+    seg = pydicom.dcmread(io.BytesIO(_ask(f"{orthanc}/instances/{new}/file")))
+    assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["N1 not a nodule"]
+    stored = json.loads(_ask(f"{url}/datastore/label/info?label={uid}&tag=final"))
+    assert stored["label_info"] == info
+
+
+@pytest.mark.server
+def test_a_mask_that_is_no_dicom_seg_is_saved_here_and_the_reply_says_so(
+    url: str, phantom: Phantom
+) -> None:
+    uid = series_uid(phantom)
+    reply = _save(url, uid, "mask.nrrd", b"NRRD0004\n", {"client_id": "bad"})
+    assert reply["label"] == uid
+    assert "not read" in reply["not_understood"][0]["why"]
+    assert _readings(url, "bad") == []
+    assert _ask(f"{url}/datastore/label?label={uid}&tag=final") == b"NRRD0004\n"
 
 
 @pytest.mark.server

@@ -12,6 +12,7 @@ import torch
 from resmtnet.errors import ModelError
 from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
 from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.served import ServedModel
 from resmtnet.monai_label.settings import MODELS, AppSettings
 
 POINT = [8, 8, 5]
@@ -154,9 +155,9 @@ def test_models_announce_what_the_viewers_list(tasks: Any) -> None:
     assert all(task.is_valid() for task in tasks.values())
 
 
-def test_settings_choose_models_type_and_first_context(fake: Any) -> None:
+def test_settings_choose_models_type_and_first_context(served: ServedModel) -> None:
     settings = AppSettings(models=("resmtnet_click",), click_type="deepedit", context="incidental")
-    (name, task), *rest = make_tasks(SharedCharacterizer(fake, settings)).items()
+    (name, task), *rest = make_tasks(SharedCharacterizer(served, settings)).items()
     assert (name, rest) == ("resmtnet_click", [])
     assert task.info()["type"] == "deepedit"
     assert task.info()["config"]["context"][0] == "incidental"
@@ -166,8 +167,8 @@ def opened(shared: SharedCharacterizer, path: str) -> Any:
     return shared.open(Path(path))
 
 
-def test_a_ct_stays_open_until_it_changes(fake: Any, image: str) -> None:
-    shared = SharedCharacterizer(fake, AppSettings())
+def test_a_ct_stays_open_until_it_changes(served: ServedModel, image: str) -> None:
+    shared = SharedCharacterizer(served, AppSettings())
     first = opened(shared, image)
     assert opened(shared, image) is first
     os.utime(image, ns=(1, 1))
@@ -175,10 +176,10 @@ def test_a_ct_stays_open_until_it_changes(fake: Any, image: str) -> None:
 
 
 def test_a_series_is_opened_again_when_a_file_is_added(
-    fake: Any, tmp_path: Path, write_series: Callable[..., str]
+    served: ServedModel, tmp_path: Path, write_series: Callable[..., str]
 ) -> None:
     write_series(tmp_path / "dicom")
-    shared = SharedCharacterizer(fake, AppSettings())
+    shared = SharedCharacterizer(served, AppSettings())
     file = str(min((tmp_path / "dicom").iterdir()))
     first = opened(shared, file)
     assert opened(shared, file) is first
@@ -187,10 +188,10 @@ def test_a_series_is_opened_again_when_a_file_is_added(
 
 
 def test_a_header_whose_data_file_changes_is_read_as_it_is_now(
-    fake: Any, tmp_path: Path, write_image: Callable[[Path], Path], voxels: np.ndarray
+    served: ServedModel, tmp_path: Path, write_image: Callable[[Path], Path], voxels: np.ndarray
 ) -> None:
     path = write_image(tmp_path / "ct.mhd")
-    shared = SharedCharacterizer(fake, AppSettings())
+    shared = SharedCharacterizer(served, AppSettings())
     assert np.array_equal(shared.open(path).array(), voxels)
     with path.with_suffix(".raw").open("r+b") as file:
         file.write((voxels + 1).astype("<i2").tobytes())
@@ -199,9 +200,9 @@ def test_a_header_whose_data_file_changes_is_read_as_it_is_now(
 
 @pytest.mark.parametrize(("kept", "same"), [(0, False), (1, False), (2, True)])
 def test_as_many_cts_stay_open_as_the_settings_say(
-    fake: Any, tmp_path: Path, write_image: Callable[[Path], Path], kept: int, same: bool
+    served: ServedModel, tmp_path: Path, write_image: Callable[[Path], Path], kept: int, same: bool
 ) -> None:
-    shared = SharedCharacterizer(fake, AppSettings(ct_cache=kept))
+    shared = SharedCharacterizer(served, AppSettings(ct_cache=kept))
     paths = [str(write_image(tmp_path / f"{n}.nii")) for n in range(2)]
     first = opened(shared, paths[0])
     opened(shared, paths[1])
@@ -219,8 +220,8 @@ def test_many_requests_at_once_are_all_answered(tasks: Any, image: str, read_arr
         assert list(pool.map(click, range(16))) == [2] * 16
 
 
-def test_warm_up_runs_the_model_in_the_background(fake: Any) -> None:
-    SharedCharacterizer(fake, AppSettings()).start_warm_up().join(20)
+def test_warm_up_runs_the_model_in_the_background(fake: Any, served: ServedModel) -> None:
+    SharedCharacterizer(served, AppSettings()).start_warm_up().join(20)
     assert fake.warmed == 1
 
 
@@ -228,13 +229,13 @@ def test_warm_up_runs_the_model_in_the_background(fake: Any) -> None:
     ("cores", "before", "after"), [(8, 8, 4), (1, 2, 1), (None, 2, 1), (8, 3, 3)]
 )
 def test_torch_leaves_half_of_the_cores_and_never_takes_more_than_it_was_given(
-    fake: Any, monkeypatch: pytest.MonkeyPatch, cores: int | None, before: int, after: int
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch, cores: int | None, before: int, after: int
 ) -> None:
     kept = torch.get_num_threads()
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     try:
         torch.set_num_threads(before)
-        SharedCharacterizer(fake, AppSettings())
+        SharedCharacterizer(served, AppSettings())
         assert torch.get_num_threads() == after
     finally:
         torch.set_num_threads(kept)

@@ -20,6 +20,9 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         "warm_up": "false",
         "ct_cache": "0",
         "click_type": "deepedit",
+        "readings": str(tmp_path / "site" / "r.sqlite"),
+        "train_after": "20",
+        "archive": str(tmp_path),
     }
     assert AppSettings.from_conf(conf) == AppSettings(
         models=("resmtnet", "resmtnet_findings"),
@@ -30,6 +33,9 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         warm_up=False,
         ct_cache=0,
         click_type="deepedit",
+        readings=tmp_path / "site" / "r.sqlite",
+        train_after=20,
+        archive=tmp_path,
     )
 
 
@@ -55,8 +61,19 @@ def test_keys_of_other_apps_are_ignored() -> None:
         ("warm_up", "maybe"),
         ("ct_cache", "-1"),
         ("click_type", "scribbles"),
+        ("readings", "readings"),
+        ("train_after", "often"),
+        ("archive", "no-such-folder"),
     ],
 )
 def test_an_impossible_value_is_refused_with_its_key(key: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"--conf {key}"):
         AppSettings.from_conf({key: value})
+
+
+def test_readings_lie_with_the_studies_or_where_a_setting_says(tmp_path: Path) -> None:
+    inside = Path("resmtnet", "readings.sqlite")
+    assert AppSettings().database("app", "studies") == Path("studies") / inside
+    assert AppSettings().database("app", "https://pacs/dicom-web") == Path("app") / inside
+    named = AppSettings(readings=tmp_path / "r.sqlite")
+    assert named.database("app", "studies") == tmp_path / "r.sqlite"

@@ -32,6 +32,8 @@ def test_arguments_are_those_of_start_server(tmp_path: Path) -> None:
         "127.0.0.1",
         "--port",
         "8123",
+        "--uvicorn_app",
+        "resmtnet.server.app:app",
         "--conf",
         "context",
         "incidental",

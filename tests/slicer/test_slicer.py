@@ -21,16 +21,6 @@ SEGMENTS = ["benign", "malignant", "indeterminate"]
 RAS = np.array([-1.0, -1.0, 1.0])
 
 
-@pytest.fixture(scope="session")
-def slicer_python(checkout: Path) -> Path:
-    """An interpreter with slicer-core; the test is skipped without it."""
-    named = os.environ.get("RESMTNET_SLICER_PYTHON")
-    python = Path(named) if named else checkout / ".venv-slicer" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("no slicer-core: `make viewers`, or set RESMTNET_SLICER_PYTHON")
-    return python
-
-
 @pytest.fixture
 def grid() -> Geometry:
     """A grid with k downwards and turned axes, so that no frame is right by chance."""

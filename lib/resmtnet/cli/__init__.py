@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resmtnet import __version__
-from resmtnet.cli import data, evaluation, models, nodules, serving
+from resmtnet.cli import active, data, evaluation, models, nodules, readings, serving
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -41,6 +41,8 @@ data.register(app)
 models.register(app)
 evaluation.register(app)
 serving.register(app)
+readings.register(app)
+active.register(app)
 
 
 def _show_version(wanted: bool) -> None:

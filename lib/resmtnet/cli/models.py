@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resmtnet.cli.output import DeviceOption, JsonOption, print_json, progress
+from resmtnet.cli.output import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    print_json,
+    print_warnings,
+    progress,
+)
+from resmtnet.cli.readings import DatabaseOption, StudiesOption
 from resmtnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +25,8 @@ if TYPE_CHECKING:
     from resmtnet.config import TrainingConfig
     from resmtnet.experiment import Listener
     from resmtnet.findings import ModelInfo
+    from resmtnet.version_files import Version
+    from resmtnet.versions import Versions
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Archive, made by `resmtnet prepare stacks` or `cubes`.")
@@ -53,6 +64,13 @@ def train(
     group_size: Annotated[
         int, typer.Option(min=1, help="Folds held out together by --cross-validate.")
     ] = 1,
+    calibrate_with: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a cross-validation of the same configuration: its out-of-fold records "
+            "widen the calibration."
+        ),
+    ] = None,
     version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the checkpoints in --out.")
@@ -63,11 +81,14 @@ def train(
     """Train Res-MTNet on an archive, calibrate it, and write OUT/model; also under torchrun."""
     from resmtnet.characterizer import choose_device
     from resmtnet.cross_validation import cross_validate as answer_out_of_fold
+    from resmtnet.cross_validation import load_answers
     from resmtnet.data.archive import Archive
     from resmtnet.experiment import run_experiment
 
     if cross_validate and fold is not None:
         raise InputError("--fold and --cross-validate exclude each other: leave one out")
+    if cross_validate and calibrate_with is not None:
+        raise InputError("--calibrate-with is for one model: leave out --cross-validate")
     settings, archive = _settings(config, fold), Archive.open(data)
     where = choose_device(device)
     with progress() as tell:
@@ -89,6 +110,7 @@ def train(
                 out,
                 version=version,
                 resume=resume,
+                further=load_answers(calibrate_with) if calibrate_with else (),
                 device=where,
                 listener=_listener(tell),
             )
@@ -133,15 +155,28 @@ def _print_model(folder: Path, info: ModelInfo, as_json: bool) -> None:
         typer.echo(f"{folder}: {info.name} {info.version} ({info.sha256[:12]})")
 
 
-@model_app.command(epilog="Example: resmtnet model verify runs/first/model")
+@model_app.command(
+    epilog="Example: resmtnet model verify runs/first/model\n\n"
+    "Example: resmtnet model verify --studies ct/"
+)
 def verify(
     folder: Annotated[
         Path | None,
         typer.Argument(help="A model; default: RESMTNET_MODEL_DIR, else the shipped one."),
     ] = None,
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the files of a model with the checksums of its manifest, and load it."""
+    """Compare the files of a model with the checksums of its manifest, and load it.
+
+    With --studies or --readings: of every version that training has published.
+    """
+    if studies is not None or database is not None:
+        if folder is not None:
+            raise InputError("give either a model, or --studies or --readings for all versions")
+        _verify_all(_versions(studies, database, None), as_json)
+        return
     from resmtnet.model_store import default_model_dir, read_model
 
     path = folder or default_model_dir()
@@ -151,6 +186,103 @@ def verify(
         print_json({"model": str(path), **checked, "ok": True})
     else:
         typer.echo(f"{path}: {info.name} {info.version} is intact (sha256 {info.sha256})")
+
+
+def _verify_all(versions: Versions, as_json: bool) -> None:
+    from resmtnet.errors import ModelError
+    from resmtnet.model_store import read_model
+
+    damage: dict[str, str | None] = {}
+    for version in versions.list():
+        try:
+            read_model(version.folder)
+            damage[version.name] = None
+        except ModelError as error:
+            damage[version.name] = str(error)
+    if as_json:
+        print_json({name: {"ok": not why, "damage": why} for name, why in damage.items()})
+    else:
+        for name, why in damage.items():
+            typer.echo(f"{name}: {why or 'intact'}")
+    if any(damage.values()):
+        raise typer.Exit(1)
+
+
+@model_app.command("list", epilog="Example: resmtnet model list --studies studies/")
+def list_versions(
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the versions that training has published, with their figures; * is served."""
+    versions = _versions(studies, database, model)
+    found, warning = versions.list(), versions.served().warning
+    if as_json:
+        print_json({"versions": [version.to_json() for version in found], "warning": warning})
+        return
+    print_warnings([warning] if warning else [])
+    for line in _lines(found):
+        typer.echo(line)
+
+
+@model_app.command(epilog="Example: resmtnet model rollback --studies studies/ --to shipped")
+def rollback(
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Name, number or version string of a version, or shipped; default: the one "
+            "served before."
+        ),
+    ] = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve an earlier version; a running server follows with its next request."""
+    version = _versions(studies, database, model).rollback(to)
+    if as_json:
+        print_json(version.to_json())
+    else:
+        typer.echo(f"{version.name} ({_version_string(version)}) is served")
+
+
+def _versions(studies: Path | None, database: Path | None, model: Path | None) -> Versions:
+    from resmtnet.model_store import default_model_dir
+    from resmtnet.readings.places import database_in
+    from resmtnet.versions import Versions
+
+    if (studies is None) == (database is None):
+        raise InputError("give either --studies, the folder, or --readings, the database itself")
+    if studies is not None and not studies.is_dir():
+        raise InputError(f"--studies {studies}: there is no such folder")
+    return Versions.beside(database or database_in(studies or Path()), model or default_model_dir())
+
+
+def _lines(versions: Sequence[Version]) -> list[str]:
+    """Return a row for each version, its columns below one another."""
+    rows = [
+        (
+            "*" if version.served else "",
+            version.name,
+            _version_string(version),
+            f"{version.made_at:%Y-%m-%d %H:%M}" if version.made_at else "",
+            f"from {version.parent}" if version.parent else "",
+            "" if version.readings is None else f"{version.readings} readings",
+            version.damage or str(version.details.get("reason", "")),
+        )
+        for version in versions
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _version_string(version: Version) -> str:
+    return version.info.version if version.info else "damaged"
 
 
 def _settings(path: Path | None, fold: int | None) -> TrainingConfig:

@@ -71,11 +71,28 @@ def bland_altman(quantity: Quantity, answered: Sequence[Answered]) -> bytes | No
     Returns:
         PNG, or None where fewer than two nodules can be compared.
     """
-    truth, given = _pairs(quantity, answered)
+    return differences(
+        quantity.name, *_pairs(quantity, answered), _readers_limits(quantity, answered)
+    )
+
+
+def differences(
+    name: str, truth: Array, given: Array, spread: tuple[float, float] | None
+) -> bytes | None:
+    """Draw a Bland-Altman plot of any quantity.
+
+    Args:
+        name: of the quantity, with its unit.
+        truth: [N] of the readers.
+        given: [N] of the model.
+        spread: limits within which one reader agrees with the others, if that is known.
+
+    Returns:
+        PNG, or None where N is below 2.
+    """
     if len(truth) < 2:
         return None
-    figure, axes = square(f"Mean of model and readers: {quantity.name}", "Model less readers")
-    spread = _readers_limits(quantity, answered)
+    figure, axes = square(f"Mean of model and readers: {name}", "Model less readers")
     if spread is not None:
         axes.axhspan(*spread, color=READERS, alpha=0.12, lw=0)
         label = f"One reader less the others, 95%: {spread[0]:+.2f} to {spread[1]:+.2f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -113,9 +114,19 @@ def calibration(evidence: Evidence) -> bytes | None:
     index, truth = _protocol(evidence)
     if not index:
         return None
+    return reliability_curves(truth, _series(evidence, index))
+
+
+def reliability_curves(truth: Array, series: Sequence[tuple[str, str, Array]]) -> bytes:
+    """Draw reliability curves over equal-mass bins, with Wilson's intervals.
+
+    Args:
+        truth: [N] 0 or 1.
+        series: label, colour and probabilities [N] of each curve.
+    """
     figure, axes = square("Mean probability of malignant", "Share malignant by the readers")
     diagonal(axes, 0, 1)
-    for label, colour, probability in _series(evidence, index):
+    for label, colour, probability in series:
         mean, share, count = reliability(truth, probability).T
         low, high = _wilson(share, count)
         error = np.clip([share - low, high - share], 0, None)

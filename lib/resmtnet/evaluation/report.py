@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,26 +11,11 @@ from resmtnet.evaluation import agreement_plots, plots
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.evaluation.evidence import Evidence
 from resmtnet.evaluation.figures import GROUPS, TITLES
+from resmtnet.evaluation.page import page, picture, table
 from resmtnet.evaluation.pictures import SlicePicture, draw
 from resmtnet.evaluation.text import group_table, preamble, subject
 from resmtnet.findings import Json
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 84rem; margin: 2rem auto;
-       padding: 0 1rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .5rem 0 1.5rem;
-        font-size: .9em }
-th, td { text-align: left; vertical-align: top; padding: .2rem .9rem .2rem 0;
-         border-bottom: 1px solid #ddd }
-figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top; max-width: 30rem }
-figcaption { font-size: .9em; color: #555 }
-.warning { border-left: 4px solid #b35900; padding-left: .8rem }
-"""
-DISCLAIMER = (
-    "Not a medical device. Class and score estimate what readers would say of a nodule, not a "
-    "risk proven by pathology."
-)
 READING = (
     "How to read the tables: a figure is followed by its interval in brackets. “Model - it” is "
     "the paired difference to the column on its left; an interval of it that holds 0 means that "
@@ -39,8 +23,6 @@ READING = (
     "that are right 90% of the time would fall by chance. An expected calibration error "
     "grows with resampling, so that its interval may lie above it."
 )
-
-Row = Sequence[object]
 
 
 def write_metrics(path: Path, document: Json) -> None:
@@ -64,8 +46,6 @@ def write_report(
     worst = [picture for picture in pictures if picture.added is None]
     salient = [picture for picture in pictures if picture.added is not None]
     body = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p><strong>{escape(DISCLAIMER)}</strong></p>",
         f"<p>{escape(preamble(document))}</p><p>{escape(READING)}</p>",
         notes,
         _plots(document, evidence),
@@ -88,12 +68,7 @@ def write_report(
         _worst_cases(document),
         f"<p>{_sources(document)}</p>",
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page(title, body), encoding="utf-8")
 
 
 def _sources(document: Json) -> str:
@@ -137,31 +112,19 @@ def _plots(document: Json, evidence: Evidence) -> str:
         ("Equivalent diameter, every nodule.", agreement_plots.scatter(diameter, answered)),
         (f"Equivalent diameter. {spread}", agreement_plots.bland_altman(diameter, answered)),
     )
-    return "<h2>Plots</h2>" + "".join(_picture(caption, image) for caption, image in drawn)
-
-
-def _picture(caption: str, image: bytes | None) -> str:
-    if image is None:
-        return (
-            f"<figure><figcaption>{escape(caption)} Too few nodules to draw.</figcaption></figure>"
-        )
-    source = base64.b64encode(image).decode("ascii")
-    return (
-        f'<figure><img alt="{escape(caption)}" width="440" src="data:image/png;base64,{source}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return "<h2>Plots</h2>" + "".join(picture(caption, image) for caption, image in drawn)
 
 
 def _slices(title: str, note: str, pictures: Sequence[SlicePicture]) -> str:
     if not pictures:
         return ""
-    shown = "".join(_picture(f"{p.id}: {p.caption}", draw(p)) for p in pictures)
+    shown = "".join(picture(f"{p.id}: {p.caption}", draw(p)) for p in pictures)
     return f"<h2>{escape(title)}</h2><p>{escape(note)}</p>{shown}"
 
 
 def _figures(document: Json, group: str) -> str:
     rows = [row for row in document["figures"].values() if row["group"] == group]
-    return f"<h2>{escape(TITLES[group])}</h2>" + _table(*group_table(rows))
+    return f"<h2>{escape(TITLES[group])}</h2>" + table(*group_table(rows))
 
 
 def _confusion(document: Json) -> str:
@@ -169,7 +132,7 @@ def _confusion(document: Json) -> str:
     head = ("Readers' median (>= 3 readers)", *(f"Model: {name}" for name in block["classes"]))
     names = [f"{name} (3)" if name == "indeterminate" else name for name in block["classes"]]
     rows = [(name, *row) for name, row in zip(names, block["table"], strict=True)]
-    return "<h2>Named classes</h2>" + _table(head, rows)
+    return "<h2>Named classes</h2>" + table(head, rows)
 
 
 def _worst_cases(document: Json) -> str:
@@ -203,18 +166,9 @@ def _worst_cases(document: Json) -> str:
             )
             for row in rows
         ]
-        parts.append(f"<h3>{escape(titles[name])}</h3>" + _table(head, cells))
+        parts.append(f"<h3>{escape(titles[name])}</h3>" + table(head, cells))
     return "".join(parts)
 
 
 def _number(value: float | None, style: str) -> str:
     return "" if value is None else format(value, style)
-
-
-def _table(head: Row, rows: Iterable[Row]) -> str:
-    def line(cells: Row, tag: str) -> str:
-        inner = "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells)
-        return f"<tr>{inner}</tr>"
-
-    table = f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-    return f'<div class="wide">{table}</div>'

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from monailabel.config import settings as platform
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.interfaces.datastore import Datastore
 
@@ -24,12 +25,16 @@ from resmtnet.errors import InputError
 from resmtnet.monai_label.replies import Refusal
 from resmtnet.monai_label.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.writers import write_ct
+from resmtnet.readings.places import DATABASE
 
 logger = logging.getLogger(__name__)
 
 VOLUME_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.mhd"]
 SERIES_EXTENSION = ".dicom-series"
 """Marks a DICOM series among the images that MONAI Label keeps by name and extension."""
+
+SITE_FOLDER = DATABASE.parts[0]
+"""Folder of the readings and of the published versions, within the studies."""
 
 _CONVERTED = (SERIES_EXTENSION, ".mhd")
 """What a viewer cannot download as one file."""
@@ -78,7 +83,9 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
             auto_reload: watch for files that are added or removed.
             read_only: do not write the list of images.
         """
-        self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels"}))
+        self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
+        self.last_saved: dict[str, str] = {}
+        """Tag of the label that was saved last, by image: on_save_label is not told it."""
         self._index.refresh(_FIRST_SCAN_S)
         self._refreshed_s = time.monotonic()
         super().__init__(
@@ -172,6 +179,7 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
         self._known_image(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         label: str = super().save_label(image_id, label_filename, tag, label_info)
+        self.last_saved[image_id] = tag
         return label
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
@@ -242,6 +250,12 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
         os.chmod(name, 0o644)
         os.replace(name, path)
         self._config_ts = path.stat().st_mtime
+
+
+def studies_datastore(studies: str) -> StudiesDatastore:
+    """The datastore of a folder, as MONAI Label's own settings want it."""
+    reload = platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD
+    return StudiesDatastore(studies, reload, platform.MONAI_LABEL_DATASTORE_READ_ONLY)
 
 
 class VolumePaths:

@@ -5,6 +5,7 @@ A click then decodes the slices it needs; MONAI Label would convert the whole se
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sysconfig
@@ -14,10 +15,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.datastore.utils.dicom import dicom_web_download_series
-from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from resmtnet.ct import CTVolume
 from resmtnet.ct.dicom_header import is_uid
@@ -25,6 +27,11 @@ from resmtnet.errors import InputError
 from resmtnet.monai_label.datastore import checked_tag
 from resmtnet.monai_label.replies import Refusal
 from resmtnet.monai_label.writers import write_ct
+from resmtnet.readings.from_mask import possible_names
+from resmtnet.readings.from_mask_file import read_label_map
+from resmtnet.readings.pieces import values_of
+
+logger = logging.getLogger(__name__)
 
 
 def use_installed_dcmqi() -> None:
@@ -44,6 +51,8 @@ class DicomWebDatastore(DICOMWebDatastore):  # type: ignore[misc]
             stock: its client, search filter and cache folder are used.
         """
         self._download_lock = Lock()
+        self.last_saved: dict[str, str] = {}
+        """Tag of the label that was saved last, by image: on_save_label is not told it."""
         super().__init__(
             client=stock._client,
             search_filter=stock._search_filter,
@@ -74,13 +83,26 @@ class DicomWebDatastore(DICOMWebDatastore):  # type: ignore[misc]
                 write_ct(CTVolume.open(folder), target)
             except InputError as error:
                 raise Refusal(400, str(error)) from error
-        if image_id not in self._datastore.objects:
-            info = self._dicom_info(image_id) | {"ts": int(time.time()), "name": target.name}
-            self._datastore.objects[image_id] = ImageLabelModel(
-                image=DataModel(info=info, ext=".nrrd")
-            )
-            self._update_datastore_file()
+        self._list(image_id)
         return str(target)
+
+    def _list(self, image_id: str) -> None:
+        """Makes an image known to the list of labels.
+
+        Raises:
+            Refusal: 404 if the PACS has no such series, 502 if it does not answer.
+        """
+        if image_id in self._datastore.objects:
+            return
+        try:
+            info = self._dicom_info(image_id)
+        except IndexError as error:
+            raise Refusal(404, f"The PACS has no series {image_id}.") from error
+        except OSError as error:
+            raise Refusal(502, f"{self._client.base_url} did not answer: {error}") from error
+        info |= {"ts": int(time.time()), "name": f"{image_id}.nrrd"}
+        self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=".nrrd"))
+        self._update_datastore_file()
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What the PACS says of a series; name and path are those of the file to download."""
@@ -96,10 +118,40 @@ class DicomWebDatastore(DICOMWebDatastore):  # type: ignore[misc]
         label_info: dict[str, Any],
         label_id: str = "",
     ) -> str:
-        """Stores a label; with the tag "final" also in the PACS, as a DICOM SEG."""
+        """Stores a label; a mask with the tag "final" also in the PACS, as a DICOM SEG.
+
+        What cannot be made a SEG, such as an empty mask, is stored here all the same; its info has
+        the reason under "warnings".
+        """
         _checked_uid(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
-        saved: str = super().save_label(image_id, label_filename, tag, label_info, label_id)
+        self._list(image_id)
+        is_json = label_filename.lower().endswith(".json")
+        if tag != DefaultLabelTag.FINAL or is_json:
+            saved: str = LocalDatastore.save_label(self, image_id, label_filename, tag, label_info)
+        else:
+            saved = self._save_final(image_id, label_filename, tag, label_info, label_id)
+        self.last_saved[image_id] = tag
+        return saved
+
+    def _save_final(
+        self, image_id: str, file: str, tag: str, info: dict[str, Any], label_id: str
+    ) -> str:
+        # MONAI Label names the segments in the order of the list, whatever their values are.
+        listed = info.get("label_info")
+        try:
+            ordered = info | {"label_info": listed_by_value(Path(file), listed or [])}
+            saved: str = super().save_label(image_id, file, tag, ordered, label_id)
+            self._datastore.objects[image_id].labels[tag].info["label_info"] = listed
+            self._update_datastore_file()
+        except HTTPException:
+            raise
+        except Exception as error:
+            logger.exception("No DICOM SEG was made of the label of %s", image_id)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            told = f"the label is not in the PACS, only here: {reason}"
+            info["warnings"] = [*info.get("warnings", ()), told]
+            saved = LocalDatastore.save_label(self, image_id, file, tag, info)
         return saved
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
@@ -133,6 +185,24 @@ def keep_dicom(datastore: Datastore) -> Datastore:
         return datastore
     datastore._observer.stop()
     return DicomWebDatastore(datastore)
+
+
+def listed_by_value(file: Path, listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The segments that have voxels, in the order of their values.
+
+    Args:
+        file: the label map.
+        listed: label_info of the request.
+    """
+    label_map = read_label_map(file)
+    values = values_of(label_map.mask)
+    exact, entries = bool(label_map.segments), [*(label_map.segments or listed)]
+    names = possible_names(values, entries, exact=exact)[0]
+    by_name = {entry.get("name"): entry for entry in listed}
+    return [
+        by_name.get(names[value], {}) | {"name": names[value] or "unknown", "idx": value}
+        for value in values
+    ]
 
 
 def _checked_uid(uid: str) -> str:

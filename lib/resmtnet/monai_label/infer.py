@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,64 +28,76 @@ from resmtnet.findings import Finding
 from resmtnet.guidelines import CONTEXTS
 from resmtnet.monai_label.markups import write_markups
 from resmtnet.monai_label.replies import as_refusals
-from resmtnet.monai_label.request import InferRequest, Point, centres_lps, is_upload
+from resmtnet.monai_label.request import InferRequest, centres_lps, is_upload
+from resmtnet.monai_label.served import Answering, Model, ServedModel
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.monai_label.writers import mask_extension, write_mask
+from resmtnet.readings.from_mask_file import read_label_map
+from resmtnet.versions import Versions
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
 
-class Model(Protocol):
-    """What the adaptor needs of `resmtnet.Characterizer`."""
-
-    def __call__(
-        self, ct: CTVolume, centres_mm: list[Point], context: str | None = None
-    ) -> list[Finding]:
-        """One finding for each centre, LPS mm."""
-
-    def find(
-        self, ct: CTVolume, context: str | None = None, max_candidates: int = ...
-    ) -> list[Finding]:
-        """The candidates of the whole CT."""
-
-    def document(
-        self, ct: CTVolume, findings: list[Finding], timing_ms: Mapping[str, float] | None = None
-    ) -> Json:
-        """The findings/1 JSON."""
-
-    def warm_up(self) -> None:
-        """Runs the network once."""
-
-
 @dataclass
 class Answer:
-    """What the model says of one request."""
+    """What one version of the model says of one request."""
 
+    by: Answering
     ct: CTVolume
     findings: list[Finding]
     timing_ms: dict[str, float] = field(default_factory=dict)
+
+    def document(self, write_ms: float) -> Json:
+        """The findings/1 JSON, with the version that answered.
+
+        Args:
+            write_ms: what writing the file took.
+        """
+        timing = self.timing_ms | {"write": write_ms}
+        document = self.by.model.document(self.ct, self.findings, timing)
+        document["warnings"] += self.by.warnings
+        return document
 
 
 class SharedCharacterizer:
     """One Characterizer for all models, and the CTs that were used last; from any thread."""
 
-    def __init__(self, model: Model, settings: AppSettings) -> None:
+    def __init__(self, models: ServedModel, settings: AppSettings) -> None:
         """Shares a model.
 
         Args:
-            model: answers; has to be safe to call from several threads.
+            models: the version that answers now; has to be safe to call from several threads.
             settings: how many CTs stay open, and the defaults of a request.
         """
-        self.model = model
+        self._models = models
         self.settings = settings
+        self.on_answer: Callable[[Mapping[str, Any], Answer, Json], object] = lambda *_: None
+        """Called with each request, its answer and the document that is sent."""
         self._opened: OrderedDict[tuple[str, int, int], CTVolume] = OrderedDict()
         self._lock = Lock()
         _leave_cores_free()
 
+    @property
+    def versions(self) -> Versions:
+        """The versions that can be served."""
+        return self._models.versions
+
+    @property
+    def now(self) -> Answering:
+        """The version that answers a request which begins now; hold it to stay with it."""
+        return self._models.now()
+
+    @property
+    def model(self) -> Model:
+        """The model that answers a request which begins now."""
+        return self.now.model
+
     def answer(self, request: InferRequest) -> Answer:
         """Characterizes the points of a request, or the candidates of the whole CT.
+
+        One version answers all of it, whatever is published meanwhile.
 
         Raises:
             InputError: the CT cannot be read, or a point lies outside it.
@@ -93,17 +105,17 @@ class SharedCharacterizer:
         start = time.perf_counter()
         ct = self.open(request.image)
         opened = time.perf_counter()
+        by = self.now
         if request.points_ijk:
             centres = centres_lps(request.points_ijk, ct.geometry)
-            findings = self.model(ct, centres_mm=centres, context=request.context)
+            findings = by.model(ct, centres_mm=centres, context=request.context)
         else:
-            findings = self.model.find(
+            findings = by.model.find(
                 ct, context=request.context, max_candidates=request.max_candidates
             )
         done = time.perf_counter()
-        return Answer(
-            ct, findings, {"open": 1e3 * (opened - start), "characterize": 1e3 * (done - opened)}
-        )
+        timing_ms = {"open": 1e3 * (opened - start), "characterize": 1e3 * (done - opened)}
+        return Answer(by, ct, findings, timing_ms)
 
     def open(self, path: Path) -> CTVolume:
         """A CT, kept open for the next click until others were used since, or its file changed.
@@ -138,7 +150,9 @@ class SharedCharacterizer:
             ct = CTVolume.from_array(np.full((2, 8, 8), -1000, np.int16), (1.0, 1.0, 1.0))
             measure(np.ones((1, 2, 2), np.uint8), ct.geometry)
             for extension in (".nrrd", ".nii.gz"):
-                write_mask([], ct.geometry, extension).unlink()
+                path = write_mask([], ct.geometry, extension)
+                read_label_map(path)  # as the first label that is saved
+                path.unlink()
         except Exception:
             # The first request meets the same failure, and tells it to somebody.
             logger.exception("Warm-up failed")
@@ -176,6 +190,12 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
         self._shared = shared
         self._needs_points = needs_points
 
+    def info(self) -> Json:
+        """What /info says of it, with the version that answers now and what is wrong with it."""
+        now = self._shared.now
+        told: Json = super().info()
+        return told | {"version": now.model.info.version, "warnings": list(now.warnings)}
+
     def is_valid(self) -> bool:
         """The model was loaded and verified before the task was made."""
         return True
@@ -199,8 +219,8 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             start = time.perf_counter()
             path = self.write(answer, parsed)
             try:
-                timing = answer.timing_ms | {"write": 1e3 * (time.perf_counter() - start)}
-                document = self._shared.model.document(answer.ct, answer.findings, timing)
+                document = answer.document(write_ms=1e3 * (time.perf_counter() - start))
+                self._shared.on_answer(request, answer, document)
             except BaseException:
                 path.unlink()
                 raise

@@ -82,6 +82,25 @@ def centres_lps(points_ijk: tuple[Point, ...], geometry: Geometry) -> list[Point
     return centres
 
 
+def checked(request: Mapping[str, Any], app: Any) -> dict[str, Any]:
+    """A request that the app can answer, with `image_id`: the image turns into a path later.
+
+    The image_id of an image that is none of the studies is empty.
+
+    Args:
+        request: of a client.
+        app: MONAI Label's, that answers.
+
+    Raises:
+        Refusal: see check_request.
+    """
+    sessions = app.sessions()
+    folders = [getattr(app.datastore(), "_datastore_path", app.studies)]
+    check_request(request, app._infers, folders + ([sessions.store_path] if sessions else []))
+    image_id = "" if os.path.exists(request["image"]) else request["image"]
+    return {**request, "image_id": image_id}
+
+
 def check_request(
     request: Mapping[str, Any], models: Collection[str], folders: Iterable[str]
 ) -> None:

@@ -8,10 +8,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from resmtnet import __version__
 from resmtnet.errors import ConfigError
 from resmtnet.guidelines import CONTEXTS
+from resmtnet.readings.places import database_in
 
 logger = logging.getLogger(__name__)
+
+ABOUT = {
+    "name": "Res-MTNet",
+    "description": "Lung nodules in chest CT: what radiologists would say, no diagnosis",
+    "version": f"resmtnet {__version__}",
+}
+"""What /info says of the app; the version of the weights is in each answer."""
 
 MODELS = ("resmtnet", "resmtnet_click", "resmtnet_findings")
 """In the order in which they are registered: Slicer's Auto-run takes the first."""
@@ -64,6 +73,28 @@ class AppSettings:
     """Type that resmtnet_click announces, deepgrow or deepedit. For 3D Slicer, deepedit puts each
     mask into the segment of its class; deepgrow shows in the selected segment what is benign."""
 
+    readings: Path | None = None
+    """Database of the readers' corrections; default: resmtnet/readings.sqlite in the studies
+    folder, for a PACS in the app folder. Published versions of the model lie beside it."""
+
+    train_after: int = 0
+    """Train by itself after so many new readings, up to 100000; 0: only when asked."""
+
+    archive: Path | None = None
+    """Training archive of the shipped model: training with depth full needs its images."""
+
+    def database(self, app_dir: str | Path, studies: str) -> Path:
+        """Where the readings lie.
+
+        Args:
+            app_dir: folder of the app.
+            studies: a folder, or the URL of a DICOMweb service.
+
+        >>> AppSettings().database("app", "http://pacs/dicom-web").as_posix()
+        'app/resmtnet/readings.sqlite'
+        """
+        return self.readings or database_in(Path(app_dir if is_remote(studies) else studies))
+
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> AppSettings:
         """Parses the strings of `--conf`.
@@ -88,6 +119,15 @@ class AppSettings:
         return cls(**parsed)
 
 
+def is_remote(studies: str) -> bool:
+    """Whether studies are those of a DICOMweb service.
+
+    >>> is_remote("http://pacs/dicom-web"), is_remote("studies")
+    (True, False)
+    """
+    return studies.startswith(("http://", "https://"))
+
+
 def _models(key: str, text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["all"]:
@@ -104,6 +144,18 @@ def _folder(key: str, text: str) -> Path | None:
     path = Path(text).expanduser()
     if not path.is_dir():
         raise ConfigError(f"--conf {key} {text!r}: there is no such folder; give one with weights.")
+    return path
+
+
+def _database(key: str, text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    if path.is_dir() or path.suffix not in (".sqlite", ".db"):
+        raise ConfigError(
+            f"--conf {key} {text!r}: a file ending in .sqlite is needed; it is made where there "
+            "is none."
+        )
     return path
 
 
@@ -182,4 +234,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "warm_up": _switch,
     "ct_cache": lambda key, text: parse_count(text, f"--conf {key}", 0, 64),
     "click_type": _click_type,
+    "readings": _database,
+    "train_after": lambda key, text: parse_count(text, f"--conf {key}", 0, 100_000),
+    "archive": _folder,
 }

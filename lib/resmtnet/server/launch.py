@@ -19,6 +19,9 @@ from typing import IO
 from resmtnet.errors import ConfigError, InputError, ResMTNetError
 
 DEFAULT_PORT = 8000
+OUR_APP = "resmtnet.server.app:app"
+PLAIN_APP = "monailabel.app:app"
+"""MONAI Label's own: without our routes, and each inference stops the server while it runs."""
 
 PLATFORM_DEFAULTS = {
     # Scoring runs in a second process, which writes back its own, stale list of labels.
@@ -53,6 +56,9 @@ class ServerOptions:
     app_dir: Path | None = None
     """The app; default: `default_app_dir`."""
 
+    uvicorn_app: str = OUR_APP
+    """What uvicorn serves, as module:name."""
+
     def __post_init__(self) -> None:
         check_loopback(self.host)
         if not 0 < self.port < 65536:
@@ -84,7 +90,8 @@ class ServerOptions:
         app = str(self.app_dir or default_app_dir())
         conf = [part for key, value in self.conf.items() for part in ("--conf", key, str(value))]
         where = ["--host", self.host, "--port", str(self.port)]
-        return ["start_server", "--app", app, "--studies", studies, *where, *conf]
+        served = ["--uvicorn_app", self.uvicorn_app]
+        return ["start_server", "--app", app, "--studies", studies, *where, *served, *conf]
 
     def environment(self) -> dict[str, str]:
         """The environment of the server: the user's, over our defaults."""

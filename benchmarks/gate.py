@@ -1,0 +1,282 @@
+"""Whether the gate keeps wrong corrections out and lets right ones in: seeded runs on real nodules.
+
+    python benchmarks/gate.py [--model DIR] [--runs 100] [--first-seed N] [--scenario NAME ...]
+        [--patients N] [--chains N] [--refit] [--json FILE]
+
+The nodules are those that came with the model and that it never trained on: its reference and its
+calibration set (262 patients). Each run draws the patients anew: 150 are the reference set, all
+others the site (or --patients of them), whose readings are made by a rule (site_readers.py) from
+what LIDC's readers said. A fifth of the site's patients is held out; the heads train on the others;
+the gate judges.
+
+The calibration set being drawn from, training does without it (warm start). --refit leaves it to
+training, as a server does, and draws 112 patients of the reference set as such and 75 as the site.
+
+With --chains N, right corrections arrive in 21 parts, the first with half of the site's patients:
+after each part the served version is trained further on all readings so far, and published if the
+gate lets it. Told are the losses of the last version against the shipped one, on the reference set
+and on patients of neither the site nor the reference set; once with the weights held close to the
+shipped version, as training does, and once to the parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from site_readers import RIGHT, SCENARIOS, WRONG, Rule, samples
+
+from resmtnet.comparison import Answers, Nodules, losses
+from resmtnet.finetune import Candidate, FineTuneConfig, fine_tune
+from resmtnet.gate import Margins, Table, Verdict, decide
+from resmtnet.heads import Heads
+from resmtnet.held import Held
+from resmtnet.model_store import Model, read_model
+from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.replay import read_calibration_set, read_reference, read_replay, replay_files
+from resmtnet.samples import Sample, class_share, split_by_patient
+
+REFERENCE_PATIENTS = 150
+FEWER_PATIENTS = 112
+UNTOUCHED_PATIENTS = 30
+PARTS = 21
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All nodules, with the shipped model's answers."""
+
+    held: list[Held]
+    model: Model
+    reference_patients: int = REFERENCE_PATIENTS
+
+    @classmethod
+    def of_model(cls, model: Model, folder: Path, *, refit: bool = False) -> Pool:
+        """All that a model never trained on; see the top for refit."""
+        reference = read_reference(model.folder)
+        if refit:
+            return cls(Heads.of(model.networks).answer_all(reference), model, FEWER_PATIENTS)
+        held = [*reference, *read_calibration_set(model.folder)]
+        bare = without_calibration_set(model, folder)
+        return cls(Heads.of(model.networks).answer_all(held), bare)
+
+    def shipped(self, nodules: Nodules) -> Answers:
+        """What the shipped version says of some nodules of the pool; asked once."""
+        assert not nodules.by_axis.any()
+        index = [self.places[case.id.rpartition("/")[2]] for case in nodules.cases]
+        return self.answers.rows(np.array(index))
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {one.case.id: n for n, one in enumerate(self.held)}
+
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers.of(Nodules.of(self.held), self.held, self.model.calibration)
+
+    @property
+    def patients(self) -> list[str]:
+        return sorted({one.case.patient_id for one in self.held})
+
+    def of(self, patients: Sequence[str]) -> list[Held]:
+        chosen = set(patients)
+        return [one for one in self.held if one.case.patient_id in chosen]
+
+
+def without_calibration_set(model: Model, folder: Path) -> Model:
+    """Return the model as if it came without its calibration set."""
+    for name, write in replay_files(read_replay(model.folder)).items():
+        write(folder / name)
+    return replace(model, folder=folder)
+
+
+def table(pool: Pool, nodules: Nodules, held: Sequence[Held], versions: Sequence[Any]) -> Table:
+    """Ask candidate, parent and shipped version."""
+    asked: dict[int, Answers] = {id(pool.model): pool.shipped(nodules)}
+    for version in versions:
+        if id(version) not in asked:
+            heads = version.heads if isinstance(version, Candidate) else Heads.of(version.networks)
+            said = heads.answer_all(held)
+            asked[id(version)] = Answers.of(nodules, said, version.calibration)
+    return Table(nodules, *(asked[id(version)] for version in versions))
+
+
+def run(
+    pool: Pool,
+    rule: Rule,
+    seed: int,
+    config: FineTuneConfig,
+    margins: Margins,
+    site_patients: int | None = None,
+) -> tuple[Verdict, dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    patients = [str(p) for p in rng.permutation(pool.patients)]
+    reference = pool.of(patients[: pool.reference_patients])
+    site = samples(pool.of(patients[pool.reference_patients :][:site_patients]), rule, rng)
+    train, out = split_by_patient(site, seed=seed)
+    started = time.process_time()
+    candidate = fine_tune(pool.model, train, config)
+    assert candidate is not None
+    trained = time.process_time()
+    verdict = judged(pool, candidate, pool.model, pool.model, reference, train, out, margins)
+    counts = {
+        "trained": len(train),
+        "held_out": len(out),
+        "held_out_patients": len({s.patient_id for s in out}),
+        "training_cpu_s": trained - started,
+        "judging_cpu_s": time.process_time() - trained,
+    }
+    return verdict, counts
+
+
+def judged(
+    pool: Pool,
+    candidate: Candidate,
+    parent: Any,
+    shipped: Model,
+    reference: Sequence[Held],
+    train: Sequence[Sample],
+    out: Sequence[Sample],
+    margins: Margins,
+) -> Verdict:
+    site = [*train, *out]
+    shares = [class_share(s.said.votes) if s.said.votes else None for s in site]
+    held = [s.held for s in site]
+    versions = (candidate, parent, shipped)
+    return decide(
+        table(pool, Nodules.of(reference), reference, versions),
+        table(pool, Nodules.of(held, shares), held, versions),
+        site,
+        len(train),
+        margins,
+    )
+
+
+def chains(pool: Pool, count: int, first_seed: int) -> list[dict[str, Any]]:
+    """Publish 20 times in a row, `count` times, with each anchor."""
+    found = []
+    for seed in range(first_seed, first_seed + count):
+        for anchor in ("shipped", "parent"):
+            found.append(chain(pool, seed, anchor))
+            print(found[-1], flush=True)
+    return found
+
+
+def chain(pool: Pool, seed: int, anchor: str) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    patients = [str(p) for p in rng.permutation(pool.patients)]
+    reference = pool.of(patients[: pool.reference_patients])
+    neither = pool.of(patients[pool.reference_patients :][:UNTOUCHED_PATIENTS])
+    site = patients[pool.reference_patients + UNTOUCHED_PATIENTS :]
+    read = samples(pool.of(site), SCENARIOS[RIGHT], rng)
+    shipped, published = pool.model, 0
+    parent: Model = shipped
+    ends = np.linspace(len(site) / 2, len(site), PARTS).round().astype(int)
+    for end in ends:
+        so_far = set(site[:end])
+        train, out = split_by_patient([s for s in read if s.patient_id in so_far], 0.25, seed)
+        held_to = shipped if anchor == "shipped" else None
+        candidate = fine_tune(parent, train, FineTuneConfig(), anchor=held_to)
+        assert candidate is not None
+        verdict = judged(pool, candidate, parent, shipped, reference, train, out, Margins())
+        if verdict.published:
+            published += 1
+            parent = as_model(candidate)
+    last: dict[str, Any] = {"seed": seed, "anchor": anchor, "published": published}
+    for name, held in {"reference": reference, "neither": neither}.items():
+        nodules = Nodules.of(held)
+        at = table(pool, nodules, held, (parent, parent, shipped))
+        lost = losses(nodules, at.candidate, at.shipped, config=Margins().bootstrap)
+        last[name] = {loss.measure: round(loss.value, 4) for loss in lost.values()}
+    return last
+
+
+def as_model(candidate: Candidate) -> Model:
+    """Return a published candidate as the next parent."""
+    networks = []
+    for state in candidate.states:
+        network = ResMTNet(candidate.config.network)
+        network.load_state_dict(state)
+        networks.append(network.eval().requires_grad_(False))
+    return replace(candidate.parent, networks=tuple(networks), calibration=candidate.calibration)
+
+
+def in_short(verdict: Verdict) -> str:
+    return "insufficient" if verdict.insufficient else verdict.outcome
+
+
+def scenario(
+    pool: Pool,
+    name: str,
+    seeds: Sequence[int],
+    config: FineTuneConfig,
+    margins: Margins,
+    site_patients: int | None = None,
+) -> dict[str, Any]:
+    outcomes: Counter[str] = Counter()
+    whys: Counter[str] = Counter()
+    rows = []
+    for seed in seeds:
+        verdict, counts = run(pool, SCENARIOS[name], seed, config, margins, site_patients)
+        outcomes[in_short(verdict)] += 1
+        whys.update(reasons(verdict))
+        rows.append(
+            {"seed": seed, "outcome": in_short(verdict), "reason": verdict.reason, **counts}
+        )
+        done = sum(outcomes.values())
+        if done == len(seeds) or done % 20 == 0:
+            print(f"{name}: {done} of {len(seeds)} {dict(outcomes)}", flush=True)
+    for why, count in whys.most_common(8):
+        print(f"    {count:4d}  {why}")
+    return {"outcomes": dict(outcomes), "whys": dict(whys), "runs": rows}
+
+
+def reasons(verdict: Verdict) -> set[str]:
+    """Return what a verdict rests on, without its numbers."""
+    found = {check.complaint for check in verdict.readings if check.complaint}
+    if found or verdict.published:
+        return found
+    return {part.split(" (worse")[0].split(" 0.")[0] for part in verdict.reason.split("; ")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS))
+    parser.add_argument("--patients", type=int, help="of the site; all that are left by default")
+    parser.add_argument("--chains", type=int, default=0)
+    parser.add_argument("--refit", action="store_true")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pool = Pool.of_model(read_model(arguments.model), Path(folder), refit=arguments.refit)
+        print(
+            f"model {pool.model.info.version}; {len(pool.held)} nodules of {len(pool.patients)} "
+            f"patients, {pool.reference_patients} of them the reference set",
+            flush=True,
+        )
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.runs)
+        found: dict[str, Any] = {}
+        for name in arguments.scenario or [*WRONG, RIGHT]:
+            found[name] = scenario(
+                pool, name, seeds, FineTuneConfig(), Margins(), arguments.patients
+            )
+        if arguments.chains:
+            found["publishes in a row"] = chains(pool, arguments.chains, arguments.first_seed)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What 25, 50, 100 and 200 corrected nodules of a site do to the model, by habit of its reader.
+
+    python benchmarks/incremental.py [--model DIR] [--seeds 10] [--first-seed N] [--habit NAME ...]
+        [--full FOLDER] [--json FILE] [--write-corrections FOLDER --archive ARCHIVE]
+
+The nodules are those that came with the model and that it never trained on (262 patients). Each
+seed draws 150 patients as the old reference set, answered against all of LIDC's readers; the others
+are the site. Synthetic readers, seeded, made from the real ratings (site_readers.py), read it:
+"severe" gives each nodule the highest rating that LIDC's readers gave, "lenient" the lowest,
+"oversizer" their median, with sizes 15% larger; "sub-solid" is a median reader of a site at which
+half of the nodules are sub-solid. Corrected nodules train; the other patients of the site, read by
+the same rule, are the held-out nodules.
+
+Beside it: no retraining; the same output layers trained without replay and without a pull towards
+the parent; and full retraining from scratch on everything, if its models are there: --full holds a
+folder per habit with `model` (written by `resmtnet train` on the archive that --write-corrections
+made) and `held.safetensors` (that model's observations of the same nodules). It is one seed's
+corrections, 200 nodules: --first-seed.
+
+The gate's verdict is told, not enforced: a site may have habits of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gate import REFERENCE_PATIENTS, Pool, in_short, judged
+from site_readers import HABITS, samples
+
+from resmtnet.calibration import Calibration
+from resmtnet.comparison import MEASURES, Answers, Nodules
+from resmtnet.data import archive
+from resmtnet.data.archive import Archive, Crop
+from resmtnet.finetune import FineTuneConfig, fine_tune
+from resmtnet.gate import Margins
+from resmtnet.heads import Heads
+from resmtnet.held import Held
+from resmtnet.held_store import load_held
+from resmtnet.model_store import read_model
+from resmtnet.samples import Sample, class_share
+
+COUNTS = (25, 50, 100, 200)
+SUB_SOLID_SHARE = 0.5
+LARGEST = max(COUNTS)
+PLAIN = FineTuneConfig(replay_share=0.0, l2=0.0)
+"""Fine-tuning without replay: nothing holds on to what was learnt."""
+FIGURES = ("class_auc", "class_log_loss", "score_mae", "score_bias", "size_error", "size_bias")
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One seed's site and reference set."""
+
+    train: list[Sample]
+    """Corrected nodules in the order in which they come."""
+    test: list[Sample]
+    reference: list[Held]
+
+
+def draw(pool: Pool, habit: str, seed: int) -> Draw:
+    rng = np.random.default_rng(seed)
+    patients = [str(p) for p in rng.permutation(pool.patients)]
+    read = samples(pool.of(patients[REFERENCE_PATIENTS:]), HABITS[habit], rng)
+    order = {p: n for n, p in enumerate(patients)}
+    read.sort(key=lambda s: order[s.patient_id])
+    if habit == "sub-solid":
+        read = enriched(read)
+    last = read[: LARGEST + 1][-1].patient_id
+    train = [s for s in read if order[s.patient_id] < order[last]]
+    test = [s for s in read if order[s.patient_id] >= order[last]]
+    return Draw(train[:LARGEST], test, pool.of(patients[:REFERENCE_PATIENTS]))
+
+
+def enriched(read: Sequence[Sample]) -> list[Sample]:
+    """Drop solid nodules, evenly, until so large a share is sub-solid."""
+    solid = [s.held.case.texture_class == "solid" for s in read]
+    keep = (len(read) - sum(solid)) * (1 - SUB_SOLID_SHARE) / SUB_SOLID_SHARE / max(1, sum(solid))
+    kept, due = [], 0.0
+    for one, is_solid in zip(read, solid, strict=True):
+        due += keep if is_solid else 0.0
+        if not is_solid or due >= 1:
+            kept.append(one)
+            due -= 1.0 if is_solid else 0.0
+    return kept
+
+
+def figures(nodules: Nodules, said: Answers) -> dict[str, float]:
+    found = {}
+    for measure in MEASURES:
+        truth, answer = measure.truth(nodules), measure.answer(said)
+        rows = np.isfinite(truth) & np.isfinite(answer.reshape(len(truth), -1)).all(1)
+        found[measure.name] = float(measure.statistic(truth[rows], answer[rows]))
+    rated = np.isfinite(nodules.score)
+    found["score_bias"] = float((said.score - nodules.score)[rated].mean())
+    return found
+
+
+def on(one: Draw, heads: Heads, calibration: Calibration) -> dict[str, dict[str, float]]:
+    """Figures on the held-out nodules, read by the site's rule, and on the reference set."""
+    test = [s.held for s in one.test]
+    shares = [class_share(s.said.votes) for s in one.test]
+    found = {}
+    for name, held, nodules in (
+        ("site", test, Nodules.of(test, shares)),
+        ("reference", one.reference, Nodules.of(one.reference)),
+    ):
+        found[name] = figures(nodules, Answers.of(nodules, heads.answer_all(held), calibration))
+    return found
+
+
+def rows_of(pool: Pool, habit: str, seed: int, full: Path | None) -> list[dict[str, Any]]:
+    one, model = draw(pool, habit, seed), pool.model
+    base = {"habit": habit, "seed": seed}
+    said = on(one, Heads.of(model.networks), model.calibration)
+    rows = [{**base, "how": "no retraining", "nodules": 0, **said}]
+    for count in COUNTS:
+        if count > len(one.train):
+            continue
+        for how, config in (("fine-tuned", FineTuneConfig()), ("without replay", PLAIN)):
+            started = time.process_time()
+            candidate = fine_tune(model, one.train[:count], config)
+            assert candidate is not None
+            row = {**base, "how": how, "nodules": count, "cpu_s": time.process_time() - started}
+            row |= on(one, candidate.heads, candidate.calibration)
+            if how == "fine-tuned":
+                verdict = judged(
+                    pool,
+                    candidate,
+                    model,
+                    model,
+                    one.reference,
+                    one.train[:count],
+                    one.test,
+                    Margins(),
+                )
+                row |= {"verdict": in_short(verdict), "reason": verdict.reason}
+            rows.append(row)
+    if full is not None and (full / habit).is_dir():
+        rows.append({**base, "how": "full", "nodules": LARGEST, **retrained(one, full / habit)})
+    return rows
+
+
+def retrained(one: Draw, folder: Path) -> dict[str, dict[str, float]]:
+    """Figures of a model that was trained from scratch, on its own observations."""
+    model = read_model(folder / "model")
+    seen = {held.case.id: held for held in load_held(folder / "held.safetensors")}
+
+    def own(held: Held) -> Held:
+        """The observation of this model, with what the site's readers say."""
+        return replace(seen[held.case.id.rpartition("/")[2]], case=held.case, truth=held.truth)
+
+    test = [replace(s, held=own(s.held)) for s in one.test]
+    theirs = Draw([], test, [own(held) for held in one.reference])
+    return on(theirs, Heads.of(model.networks), model.calibration)
+
+
+def write_corrections(pool: Pool, seed: int, source: Archive, folder: Path) -> None:
+    """Write, for each habit, an archive of the training nodules and 200 corrected ones.
+
+    The latter are of fold -1, so that every configuration trains on them; the pool's other
+    nodules are left out, but those of the calibration folds.
+    """
+    folds = pool.model.config.calibration_folds
+    pooled = set(pool.patients)
+    by_id = {n.id: n for n in source.nodules}
+    for habit in HABITS:
+        corrected = {s.said.nodule: s for s in draw(pool, habit, seed).train}
+        taken = {s.patient_id for s in corrected.values()}
+
+        def crops(corrected: Mapping[str, Sample] = corrected, taken: set[str] = taken) -> Any:
+            for nodule in source.nodules:
+                calibrates = nodule.fold in folds and nodule.patient_id not in taken
+                if nodule.split == "train" and (nodule.patient_id not in pooled or calibrates):
+                    yield _crop(source, nodule)
+            for name, sample in corrected.items():
+                yield _crop(source, by_id[name], sample)
+
+        archive.write(folder / habit, crops(), {**source.provenance, "corrected": habit})
+        print(f"{habit}: {len(corrected)} corrected nodules in {folder / habit}")
+
+
+def _crop(source: Archive, nodule: archive.Nodule, sample: Sample | None = None) -> Crop:
+    hu, mask = source.voxels_hu(nodule), source.mask(nodule)
+    if sample is not None:
+        said = sample.said.record
+        nodule = replace(
+            nodule,
+            split="train",
+            fold=-1,
+            ratings=said.ratings,
+            volume_mm3=said.volume_mm3,
+            long_axis_mm=said.long_axis_mm,
+            reader_volumes_mm3=said.reader_volumes_mm3,
+            reader_long_axes_mm=said.reader_long_axes_mm,
+            reader_short_axes_mm=said.reader_short_axes_mm,
+        )
+    return nodule, hu, mask
+
+
+def shown(rows: Sequence[Mapping[str, Any]], where: str) -> None:
+    """Print the mean over seeds of each figure."""
+    keys = list(dict.fromkeys((r["habit"], r["how"], r["nodules"]) for r in rows))
+    print(f"\n{where}: mean of the seeds\n{'':36s}" + "".join(f"{n:>16s}" for n in FIGURES))
+    for key in keys:
+        same = [r for r in rows if (r["habit"], r["how"], r["nodules"]) == key]
+        values = [[r[where][name] for r in same] for name in FIGURES]
+        cells = "".join(f"{statistics.fmean(v):10.4f}±{_error(v):.3f}" for v in values)
+        print(f"{key[0]:10s}{key[1]:16s}{key[2]:6d}    {cells}")
+
+
+def _error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> None:
+    print("\nthe gate's verdicts (not enforced)")
+    for key in dict.fromkeys((r["habit"], r["nodules"]) for r in rows if "verdict" in r):
+        same = [r["verdict"] for r in rows if (r["habit"], r["nodules"]) == key and "verdict" in r]
+        counts = {name: same.count(name) for name in dict.fromkeys(same)}
+        print(f"{key[0]:10s}{key[1]:6d}  {counts}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--habit", action="append", choices=list(HABITS))
+    parser.add_argument("--full", type=Path)
+    parser.add_argument("--write-corrections", type=Path)
+    parser.add_argument("--archive", type=Path)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pool = Pool.of_model(read_model(arguments.model), Path(folder))
+        if arguments.write_corrections:
+            source = Archive.open(arguments.archive)
+            write_corrections(pool, arguments.first_seed, source, arguments.write_corrections)
+            return
+        rows: list[dict[str, Any]] = []
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+            for habit in arguments.habit or HABITS:
+                rows += rows_of(pool, habit, seed, arguments.full)
+            print(f"seed {seed} done", flush=True)
+    for where in ("site", "reference"):
+        shown(rows, where)
+    verdicts(rows)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Synthetic readers of a site, seeded, made from the ratings that LIDC's readers really gave.
+
+LIDC's readers cannot be linked across scans, so that a reader here is a rule applied to them, and
+is named after it. Shared by gate.py and incremental.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from resmtnet.characteristics import LIDC_RATINGS
+from resmtnet.evaluation.records import Case
+from resmtnet.held import Held
+from resmtnet.reading import RATINGS, Reading
+from resmtnet.samples import Sample, gather, sample_of
+
+Generator = np.random.Generator
+Rule = Callable[[Case, Generator], list[Reading]]
+"""What the readers of a site say of one nodule."""
+
+NAMES = "ABCD"
+SEVERAL, FEW = 4, 3
+LEVELS = {task.name: len(task.levels) for task in LIDC_RATINGS}
+
+
+def reading(case: Case, reader: str, **said: object) -> Reading:
+    return Reading(
+        image=case.patient_id,
+        reader=reader,
+        nodule=case.id,
+        centre_lps_mm=(0.0, 0.0, 0.0),
+        study_patient=case.patient_id,
+        **said,  # type: ignore[arg-type]
+    )
+
+
+def lidc_readers(case: Case, rng: Generator, readers: int = SEVERAL) -> list[Reading]:
+    """LIDC's own readers, each nodule's in random order as reader A, B, C, ..."""
+    given = len(case.malignancy)
+    who = rng.permutation(readers)
+    which = rng.permutation(given)[:readers]
+    return [_lidc_reader(case, NAMES[who[n]], int(r)) for n, r in enumerate(which)]
+
+
+def _lidc_reader(case: Case, name: str, number: int) -> Reading:
+    sizes = {
+        "volume_mm3": case.reader_volumes_mm3,
+        "long_axis_mm": case.reader_long_axes_mm,
+        "short_axis_mm": case.reader_short_axes_mm,
+    }
+    texture = case.texture_ratings
+    return reading(
+        case,
+        name,
+        malignancy=case.malignancy[number],
+        sizes={k: v[number] for k, v in sizes.items() if number < len(v) and v[number] > 0},
+        characteristics={"texture": texture[number]} if number < len(texture) else {},
+    )
+
+
+def scaled(one: Reading, factor: float) -> Reading:
+    return replace(
+        one,
+        sizes={k: v * factor ** (3 if k.endswith("mm3") else 1) for k, v in one.sizes.items()},
+    )
+
+
+def flipped(case: Case, rng: Generator, share: float = 1.0) -> list[Reading]:
+    """All readers call what is benign malignant and the other way round."""
+    wrong = rng.random() < share
+    said = lidc_readers(case, rng)
+    return [replace(r, malignancy=6 - r.malignancy) if wrong else r for r in said]  # type: ignore[operator]
+
+
+def tripled(case: Case, rng: Generator) -> list[Reading]:
+    return [scaled(r, 3.0) for r in lidc_readers(case, rng)]
+
+
+def one_oversizes(case: Case, rng: Generator, factor: float = 1.2) -> list[Reading]:
+    """Reader A of four."""
+    said = lidc_readers(case, rng)
+    return [scaled(r, factor) if r.reader == "A" else r for r in said]
+
+
+def one_careless(case: Case, rng: Generator) -> list[Reading]:
+    """Reader A of three rates at random."""
+    return [
+        replace(
+            r,
+            malignancy=int(rng.integers(1, LEVELS["malignancy"] + 1)),
+            characteristics={k: int(rng.integers(1, len(RATINGS[k].levels) + 1)) for k in RATINGS},
+        )
+        if r.reader == "A"
+        else r
+        for r in lidc_readers(case, rng, FEW)
+    ]
+
+
+def one_reader(
+    case: Case, rng: Generator, *, rate: Callable[[Sequence[int]], float], factor: float = 1.0
+) -> list[Reading]:
+    """One reader of the whole site; sizes are the readers' means, times a factor."""
+    if not case.malignancy:
+        return []
+    sizes = {
+        "volume_mm3": case.volume_mm3,
+        "long_axis_mm": case.long_axis_mm,
+        "short_axis_mm": case.short_axis_mm,
+    }
+    texture = case.texture_ratings
+    one = reading(
+        case,
+        "A",
+        malignancy=int(rate(case.malignancy)),
+        sizes={k: v for k, v in sizes.items() if np.isfinite(v)},
+        characteristics={"texture": round(statistics.fmean(texture))} if texture else {},
+    )
+    return [scaled(one, factor)]
+
+
+def middle(ratings: Sequence[int]) -> float:
+    """The median, a half rounded to the even level."""
+    return round(statistics.median(ratings))
+
+
+WRONG: Mapping[str, Rule] = {
+    "labels flipped": flipped,
+    "sizes x 3": tripled,
+    "one of four readers oversizes by 20%": one_oversizes,
+    "one of three readers is careless": one_careless,
+}
+RIGHT = "right corrections"
+SCENARIOS: Mapping[str, Rule] = {
+    **WRONG,
+    RIGHT: lidc_readers,
+    "a quarter of the labels flipped": partial(flipped, share=0.25),
+}
+HABITS: Mapping[str, Rule] = {
+    "severe": partial(one_reader, rate=max),
+    "lenient": partial(one_reader, rate=min),
+    "oversizer": partial(one_reader, rate=middle, factor=1.15),
+    "sub-solid": partial(one_reader, rate=middle),
+}
+
+
+def samples(held: Sequence[Held], rule: Rule, rng: Generator) -> list[Sample]:
+    """What the site's readers say of nodules, with what was seen of them."""
+    by_id = {one.case.id: one for one in held}
+    said = itertools.chain.from_iterable(rule(one.case, rng) for one in held)
+    return [sample_of(one, by_id[one.nodule]) for one in gather(said)]

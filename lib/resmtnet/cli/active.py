@@ -1,0 +1,81 @@
+"""`resmtnet simulate-active-learning`: what choosing whom to label is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resmtnet.cli.output import DeviceOption, JsonOption, print_json, progress
+from resmtnet.errors import InputError
+
+EXAMPLE = (
+    "Example: resmtnet simulate-active-learning --data stacks/ --model runs/half-a/model "
+    "--model runs/half-b/model --out active/"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("simulate-active-learning", epilog=EXAMPLE)(simulate_active_learning)
+
+
+def simulate_active_learning(
+    data: Annotated[Path, typer.Option(help="Archive made by `resmtnet prepare`.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of a model that left patients of the archive out of its training, on "
+            "whom it is played; repeat for several."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Games of each strategy on each model.")] = 10,
+    first_seed: Annotated[int, typer.Option(min=0, help="The others follow it.")] = 0,
+    strategies: Annotated[
+        str | None, typer.Option(help="Names separated by commas; default: all.")
+    ] = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(help="Numbers of labels, separated by commas; default: 50 to 800."),
+    ] = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reveal the labels of an archive one by one, as each strategy asks; write curves."""
+    from resmtnet.simulation.experiment import run
+    from resmtnet.simulation.report import goal_text
+    from resmtnet.simulation.rounds import BUDGETS, Game
+    from resmtnet.simulation.strategies import STRATEGIES
+
+    names = _parts(strategies) if strategies else list(STRATEGIES)
+    game = Game(_numbers(budgets) if budgets else BUDGETS)
+    with progress() as tell:
+        document, files = run(
+            data,
+            model,
+            out,
+            names,
+            range(first_seed, first_seed + seeds),
+            game,
+            device,
+            lambda what, done, of: tell(what, done, of, ""),
+        )
+    if as_json:
+        print_json(document)
+        return
+    typer.echo(goal_text(document))
+    typer.echo(f"never worse than stratified random: {', '.join(document['never_worse'])}")
+    typer.echo("\n".join(str(file) for file in files))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _parts(text))
+    except ValueError as error:
+        raise InputError(f"--budgets {text}: whole numbers separated by commas, please") from error

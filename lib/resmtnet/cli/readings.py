@@ -1,0 +1,164 @@
+"""`resmtnet export`, `resmtnet readings` and `resmtnet agreement`: what readers said."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resmtnet.cli.output import JsonOption, print_json, print_warnings
+from resmtnet.errors import InputError
+
+if TYPE_CHECKING:
+    from resmtnet.readings.store import Kept, ReadingStore
+
+StudiesOption = Annotated[
+    Path | None, typer.Option(help="Folder of the studies, in which the readings lie.")
+]
+DatabaseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--readings",
+        metavar="FILE",
+        help="The database itself, where the studies come by DICOMweb, or of a backup.",
+    ),
+]
+
+export_app = typer.Typer(help="Hand the readings back.")
+readings_app = typer.Typer(help="Look after the readings.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(export_app, name="export")
+    app.add_typer(readings_app, name="readings")
+    app.command(epilog="Example: resmtnet agreement --studies studies/ --out agreement/")(agreement)
+
+
+@export_app.command("csv", epilog="Example: resmtnet export csv --studies studies/ --out all.csv")
+def export_csv(
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: print on stdout.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Also readings that the same reader has since superseded."),
+    ] = False,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Say what each column means, and exit.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write every reading as a row of CSV; --json without --out prints whole readings instead."""
+    from resmtnet.readings.export import COLUMNS, write_csv
+
+    if columns:
+        _print_columns({column.name: column.meaning for column in COLUMNS}, as_json)
+        return
+    with _store(studies, database) as store:
+        rows = store.kept(every=every)
+    if out is not None:
+        _write_whole(out, rows)
+        if as_json:
+            print_json({"file": str(out), "readings": len(rows)})
+        else:
+            typer.echo(f"{out}: {len(rows)} readings")
+    elif as_json:
+        print_json({"readings": [_document(kept) for kept in rows]})
+    else:
+        write_csv(sys.stdout, rows)
+
+
+@readings_app.command(
+    epilog="Example: resmtnet readings backup --studies studies/ --out /backup/readings.sqlite"
+)
+def backup(
+    out: Annotated[
+        Path, typer.Option(help="File to write; the masks lie beside it, in FILE-masks.")
+    ],
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the readings and their masks while the server goes on; restore by copying them back."""
+    with _store(studies, database) as store:
+        count = store.backup(out)
+    if as_json:
+        print_json({"file": str(out), "readings": count})
+    else:
+        typer.echo(f"{out}: {count} readings")
+
+
+def agreement(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    period: Annotated[str, typer.Option(help="day, week or month: of the figures over time.")] = (
+        "month"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Write agreement.json and agreement.html: how far readers and model agree, over time."""
+    from resmtnet.agreement.document import agreement as summarise
+    from resmtnet.agreement.page import write_agreement
+
+    with _store(studies, database) as store:
+        kept = store.kept(every=True)
+    document = summarise(kept, period)
+    files = write_agreement(out, document, kept)
+    if as_json:
+        print_json(document)
+        return
+    counts = document["readings"]
+    print_warnings(document["warnings"])
+    typer.echo(f"{counts['standing']} readings stand, {counts['compared']} are compared")
+    typer.echo("\n".join(str(file) for file in files))
+
+
+def _store(studies: Path | None, database: Path | None) -> ReadingStore:
+    """Open the readings that are named; none are made."""
+    from resmtnet.readings.places import database_in
+    from resmtnet.readings.store import ReadingStore
+
+    if (studies is None) == (database is None):
+        raise InputError("give either --studies, the folder, or --readings, the database itself")
+    path = database or database_in(studies or Path())
+    if not path.is_file():
+        raise InputError(f"there are no readings at {path}: nobody has saved one yet")
+    return ReadingStore.open(path)
+
+
+def _write_whole(out: Path, rows: list[Kept]) -> None:
+    """Write the CSV beside its place and move it there, so that it is never half of one."""
+    from resmtnet.readings.export import write_csv
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", newline="") as target:
+            write_csv(target, rows)
+        os.replace(draft, out)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _document(kept: Kept) -> dict[str, object]:
+    return {
+        **kept.reading.to_json(),
+        "sequence": kept.sequence,
+        "arrived_at": kept.arrived_at,
+        "superseded": kept.superseded,
+    }
+
+
+def _print_columns(meanings: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print_json({"columns": meanings})
+        return
+    for name, meaning in meanings.items():
+        typer.echo(f"{name}: {meaning}")

@@ -1,0 +1,263 @@
+"""Two versions on the same nodules: how much worse one is, with intervals drawn by patient."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet import interpret
+from resmtnet.calibration import Calibration
+from resmtnet.characteristics import TASKS
+from resmtnet.conformal import COVERAGE
+from resmtnet.data.consensus import malignant_share
+from resmtnet.evaluation import metrics
+from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
+from resmtnet.evaluation.metric import Statistic, mean_of
+from resmtnet.evaluation.records import Case
+from resmtnet.findings import Json, finite
+from resmtnet.held import Held, seen_by
+from resmtnet.scene import Seen
+
+Array = NDArray[np.float64]
+
+LEAST_P = 1e-3
+"""Probabilities beyond this count as this: one nodule should not decide a log loss."""
+
+
+@dataclass(frozen=True)
+class Nodules:
+    """What readers say of the nodules that versions are compared on, [N] each; NaN: unknown."""
+
+    cases: tuple[Case, ...]
+    patients: tuple[str, ...]
+    malignant: Array
+    """1, 0, or NaN where the readers are undecided."""
+    score: Array
+    log_diameter: Array
+    """Of the equivalent diameter, mm; where it is unknown, of the long axis."""
+    by_axis: NDArray[np.bool_]
+    """The long axis stands in."""
+
+    @classmethod
+    def of(cls, held: Sequence[Held], shares: Sequence[float | None] | None = None) -> Nodules:
+        """Read truths.
+
+        Args:
+            held: the nodules.
+            shares: class of each, 1, 0, 0.5 or None; by default that of its malignancy ratings.
+        """
+        if shares is None:
+            rated = (h.case.malignancy for h in held)
+            shares = [malignant_share(r) if r else None for r in rated]
+        volume, axis = (
+            np.array([h.truth.get(name, math.nan) for h in held], float)
+            for name in ("equivalent_diameter_mm", "long_axis_mm")
+        )
+        by_axis = np.isnan(volume)
+        return cls(
+            tuple(h.case for h in held),
+            tuple(h.case.patient_id for h in held),
+            np.array([math.nan if s in (None, 0.5) else s for s in shares], float),
+            np.array([math.nan if h.case.score is None else h.case.score for h in held], float),
+            np.log(np.where(by_axis, axis, volume)),
+            by_axis,
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one version says of them, [N] each; NaN: nothing."""
+
+    probability: Array
+    score: Array
+    score_interval: Array
+    """[N, 2]"""
+    log_diameter: Array
+    log_diameter_interval: Array
+    """[N, 2]"""
+
+    @classmethod
+    def of(cls, nodules: Nodules, held: Sequence[Held], calibration: Calibration) -> Answers:
+        """Ask a version.
+
+        Args:
+            nodules: of the same held records.
+            held: answered by its heads.
+            calibration: of the version.
+        """
+        seen = [seen_by(one, calibration) for one in held]
+        scores = [interpret.malignancy(one, calibration) for one in seen]
+        sizes = [
+            _size(one, by_axis, calibration)
+            for one, by_axis in zip(seen, nodules.by_axis, strict=True)
+        ]
+        outputs = {
+            task.name: np.array([one.observation.outputs[task.name] for one in seen])
+            for task in TASKS
+        }
+        diameter = np.array(sizes, float).reshape(-1, 3)
+        with np.errstate(invalid="ignore"):
+            log = np.log(diameter)
+        return cls(
+            np.clip(calibration.probability_malignant(outputs), LEAST_P, 1 - LEAST_P),
+            np.array([m.score for m in scores]),
+            np.array([m.interval_90 for m in scores]).reshape(-1, 2),
+            log[:, 0],
+            log[:, 1:],
+        )
+
+    def rows(self, index: NDArray[np.intp]) -> Answers:
+        """Return the answers for some of the nodules."""
+        return Answers(**{name: values[index] for name, values in vars(self).items()})
+
+
+def _size(seen: Seen, by_axis: bool, calibration: Calibration) -> tuple[float, float, float]:
+    if seen.measured is None and seen.no_nodule:
+        return math.nan, math.nan, math.nan
+    size = interpret.size(seen.observation, seen.measured, calibration)[0]
+    name = "long_axis_mm" if by_axis else "equivalent_diameter_mm"
+    low, high = size.interval_90.get(name, (math.nan, math.nan))
+    value = getattr(size, name)
+    return math.nan if value is None else value, low, high
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure in which versions are compared; its loss is what grows when it gets worse."""
+
+    name: str
+    truth: Callable[[Nodules], Array]
+    answer: Callable[[Answers], Array]
+    """[N] or [N, K]"""
+    statistic: Statistic
+    loss: Callable[[Array], Array] = lambda values: values
+    """Of the statistic: the larger, the worse."""
+
+
+def _log_loss(malignant: Array, probability: Array) -> Array:
+    of_class = np.where(malignant == 1, probability, 1 - probability)
+    return np.asarray(-np.log(of_class), np.float64)
+
+
+def _shortfall(coverage: Array) -> Array:
+    return np.asarray(np.maximum(COVERAGE - coverage, 0.0))
+
+
+_LOG_LOSS = mean_of(_log_loss)
+AUC = Measure(
+    "class_auc", lambda n: n.malignant, lambda a: a.probability, metrics.auc, lambda v: -v
+)
+LOG_LOSS = Measure("class_log_loss", lambda n: n.malignant, lambda a: a.probability, _LOG_LOSS)
+SCORE_MAE = Measure("score_mae", lambda n: n.score, lambda a: a.score, metrics.mean_absolute_error)
+SCORE_COVERAGE = Measure(
+    "score_coverage", lambda n: n.score, lambda a: a.score_interval, metrics.coverage, _shortfall
+)
+SIZE_ERROR = Measure(
+    "size_error",
+    lambda n: n.log_diameter,
+    lambda a: a.log_diameter,
+    metrics.mean_absolute_error,
+)
+SIZE_BIAS = Measure(
+    "size_bias", lambda n: n.log_diameter, lambda a: a.log_diameter, metrics.bias, np.abs
+)
+SIZE_COVERAGE = Measure(
+    "size_coverage",
+    lambda n: n.log_diameter,
+    lambda a: a.log_diameter_interval,
+    metrics.coverage,
+    _shortfall,
+)
+MEASURES = (AUC, LOG_LOSS, SCORE_MAE, SCORE_COVERAGE, SIZE_ERROR, SIZE_BIAS, SIZE_COVERAGE)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """How much worse a candidate is than another version in one figure; below 0 it is better."""
+
+    measure: str
+    nodules: int
+    candidate: float
+    other: float
+    value: float
+    low: float
+    """Two-sided interval of the loss; NaN where it cannot be drawn."""
+    high: float
+
+    def to_json(self) -> Json:
+        """Return plain values."""
+        return {k: v if isinstance(v, (str, int)) else finite(v) for k, v in vars(self).items()}
+
+
+def losses(
+    nodules: Nodules,
+    candidate: Answers,
+    other: Answers,
+    chosen: Sequence[Measure] = MEASURES,
+    *,
+    among: NDArray[np.bool_] | None = None,
+    config: BootstrapConfig,
+) -> dict[str, Loss]:
+    """Compare two versions, paired by patient, on the nodules that both answer.
+
+    Args:
+        nodules: with their truths.
+        candidate: its answers.
+        other: those of the version it must not fall behind.
+        chosen: figures.
+        among: [N] nodules to compare on; by default all.
+        config: of the bootstrap; its confidence is that of the intervals.
+
+    Returns:
+        By figure; one that is undefined on these nodules is missing.
+    """
+    found: dict[str, Loss] = {}
+    for measure in chosen:
+        truth = measure.truth(nodules)
+        answers = [measure.answer(a) for a in (candidate, other)]
+        rows = np.isfinite(truth)
+        for answer in answers:
+            rows &= np.isfinite(answer.reshape(len(truth), -1)).all(1)
+        rows = rows if among is None else rows & among
+        loss = _loss(measure, nodules.patients, rows, truth, answers, config)
+        if loss is not None:
+            found[measure.name] = loss
+    return found
+
+
+def _loss(
+    measure: Measure,
+    patients: Sequence[str],
+    rows: NDArray[np.bool_],
+    truth: Array,
+    answers: Sequence[Array],
+    config: BootstrapConfig,
+) -> Loss | None:
+    index = np.flatnonzero(rows)
+    if not len(index):
+        return None
+    resamples = Resamples([patients[n] for n in index], config)
+    each = [resamples.replicate(measure.statistic, truth[rows], answer[rows]) for answer in answers]
+    candidate, other = (
+        Replicates(float(measure.loss(np.array(r.value))), measure.loss(r.draws)) for r in each
+    )
+    estimate = (candidate - other).estimate(config.confidence)
+    if estimate.value is None:
+        return None
+    low, high = (math.nan if b is None else b for b in (estimate.low, estimate.high))
+    return Loss(measure.name, len(index), each[0].value, each[1].value, estimate.value, low, high)
+
+
+def bands(nodules: Nodules, edges_mm: Sequence[float]) -> Mapping[str, NDArray[np.bool_]]:
+    """Return nodules by read diameter, lower end included."""
+    diameter_mm = np.exp(nodules.log_diameter)
+    ends = [0.0, *edges_mm, math.inf]
+    return {
+        f"{low:g}-{high:g} mm": (low <= diameter_mm) & (diameter_mm < high)
+        for low, high in itertools.pairwise(ends)
+    }

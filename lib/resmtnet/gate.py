@@ -1,0 +1,273 @@
+"""Whether a candidate may be served: it is published, or kept back with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.calibration import Calibration
+from resmtnet.comparison import (
+    AUC,
+    LOG_LOSS,
+    SCORE_MAE,
+    SIZE_ERROR,
+    Answers,
+    Loss,
+    Nodules,
+    bands,
+    losses,
+)
+from resmtnet.consistency import Check, Limits, check, complaints
+from resmtnet.evaluation.bootstrap import BootstrapConfig
+from resmtnet.findings import Json
+from resmtnet.finetune import Candidate
+from resmtnet.heads import Heads
+from resmtnet.held import Held
+from resmtnet.model_store import Model
+from resmtnet.samples import Sample, class_share
+
+Outcome = Literal["published", "kept"]
+BAND_EDGES_MM = (6.0, 10.0, 15.0)
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What a candidate may lose, and on how much evidence: stated here and nowhere else."""
+
+    class_auc: float = 0.01
+    """Half of what the model gains over the best predictor from size alone in sub-solid nodules;
+    about the standard error of the AUC on the reference set."""
+    class_log_loss: float = 0.03
+    """A tenth of the shipped model's."""
+    score_mae: float = 0.03
+    """Levels; 6% of the shipped model's, and far below the half level that readers differ by."""
+    score_coverage: float = 0.03
+    """Share of 90% intervals that fail in addition."""
+    size_error: float = 0.015
+    """Mean |log diameter|: 0.12 mm in a nodule of 8 mm."""
+    size_bias: float = 0.03
+    """Log diameter: 3%, a quarter of what readers differ by."""
+    size_coverage: float = 0.03
+    """Share of 90% intervals that fail in addition."""
+    stratum_factor: float = 2.0
+    """A size band or texture, being small, is refused only where it is shown to have lost, and
+    more than so many margins."""
+    least_reference_patients: int = 30
+    """Below this there is no reference set to speak of; the shipped one has 187."""
+    least_held_out_patients: int = 10
+    """Patients with readings that never trained; fewer are insufficient evidence."""
+    limits: Limits = field(default_factory=Limits)
+    """What the readings themselves are held to."""
+    bootstrap: BootstrapConfig = field(
+        default_factory=lambda: BootstrapConfig(resamples=1000, confidence=0.9)
+    )
+    """Of the comparisons: the upper end is a one-sided 95% limit."""
+    strict: BootstrapConfig = field(
+        default_factory=lambda: BootstrapConfig(resamples=1000, confidence=0.99)
+    )
+    """Of the checks of readings, of which there are many."""
+
+    def of(self, measure: str) -> float:
+        """Return the margin of a figure."""
+        return float(getattr(self, measure))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, why, and on which figures."""
+
+    outcome: Outcome
+    reason: str
+    """One or more sentences for the user."""
+    insufficient: bool = False
+    """Kept for want of evidence, not because of it."""
+    compared: Mapping[str, Mapping[str, Loss]] = field(default_factory=dict)
+    """Losses by where and against what, such as "reference, against parent"."""
+    readings: Sequence[Check] = ()
+    """What the readings themselves were looked at for."""
+
+    @property
+    def published(self) -> bool:
+        """The candidate may be served."""
+        return self.outcome == "published"
+
+    def to_json(self) -> Json:
+        """Return plain values, for the train stats and the version's record."""
+        return {
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "insufficient": self.insufficient,
+            "compared": {
+                where: {name: loss.to_json() for name, loss in found.items()}
+                for where, found in self.compared.items()
+            },
+            "readings": [finding.to_json() for finding in self.readings],
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Nodules, and what the three versions say of them."""
+
+    nodules: Nodules
+    candidate: Answers
+    parent: Answers
+    shipped: Answers
+
+
+def judge(
+    candidate: Candidate,
+    parent: Model,
+    shipped: Model,
+    reference: Sequence[Held],
+    held_out: Sequence[Sample],
+    margins: Margins = Margins(),
+) -> Verdict:
+    """Decide whether a candidate may be served.
+
+    Args:
+        candidate: of fine_tune.
+        parent: the version it was trained from, which is served.
+        shipped: the version that came with the package.
+        reference: nodules that no version trained on, as the parent's folder has them.
+        held_out: the site's samples of patients who never train.
+        margins: what may be lost.
+    """
+    table = table_of(candidate, parent, shipped, reference)
+    site = [*candidate.samples, *held_out]
+    shares = [class_share(s.said.votes) if s.said.votes else None for s in site]
+    site_table = table_of(candidate, parent, shipped, [s.held for s in site], shares)
+    return decide(table, site_table, site, len(candidate.samples), margins)
+
+
+def table_of(
+    candidate: Candidate,
+    parent: Model,
+    shipped: Model,
+    held: Sequence[Held],
+    shares: Sequence[float | None] | None = None,
+) -> Table:
+    """Ask the three versions of some nodules."""
+    nodules = Nodules.of(held, shares)
+    return Table(
+        nodules,
+        Answers.of(nodules, candidate.answer_all(held), candidate.calibration),
+        *(
+            answers_of(nodules, held, Heads.of(model.networks), model.calibration)
+            for model in (parent, shipped)
+        ),
+    )
+
+
+def answers_of(
+    nodules: Nodules, held: Sequence[Held], heads: Heads, calibration: Calibration
+) -> Answers:
+    """Ask one version."""
+    return Answers.of(nodules, heads.answer_all(held), calibration)
+
+
+def decide(
+    reference: Table, site: Table, samples: Sequence[Sample], trained: int, margins: Margins
+) -> Verdict:
+    """Decide on what the three versions say.
+
+    Args:
+        reference: on the reference set.
+        site: on all of the site's samples, those that trained first.
+        samples: the site's.
+        trained: how many of them trained.
+        margins: what may be lost.
+    """
+    out = np.arange(len(samples)) >= trained
+    compared = _compared(reference, site, out, margins)
+    looked = check(
+        samples,
+        (site.nodules, site.shipped),
+        (reference.nodules, reference.shipped),
+        margins.limits,
+        margins.strict,
+    )
+    missing = _missing(reference, site, out, margins)
+    reasons = complaints(looked) or _lost(compared, margins)
+    if missing and not complaints(looked):
+        reason = f"insufficient evidence, kept: {missing}"
+        return Verdict("kept", reason, True, compared, looked)
+    if reasons:
+        return Verdict("kept", "kept: " + "; ".join(reasons), False, compared, looked)
+    return Verdict("published", _gain(compared), False, compared, looked)
+
+
+def _compared(
+    reference: Table, site: Table, out: NDArray[np.bool_], margins: Margins
+) -> dict[str, dict[str, Loss]]:
+    config = margins.bootstrap
+    found = {}
+    for name in ("parent", "shipped"):
+        other = getattr(reference, name)
+        pair = (reference.nodules, reference.candidate, other)
+        found[f"reference, against {name}"] = losses(*pair, config=config)
+        for stratum, rows in strata(reference.nodules).items():
+            found[f"reference, {stratum}, against {name}"] = losses(
+                *pair, (SCORE_MAE, SIZE_ERROR), among=rows, config=config
+            )
+    pair = (site.nodules, site.candidate, site.parent)
+    found["held-out readings, against parent"] = losses(
+        *pair, (AUC, LOG_LOSS, SCORE_MAE, SIZE_ERROR), among=out, config=config
+    )
+    return {where: loss for where, loss in found.items() if loss}
+
+
+def strata(nodules: Nodules) -> dict[str, NDArray[np.bool_]]:
+    """Return the parts of the reference set that are looked at by themselves."""
+    texture = np.array([str(case.texture_class) for case in nodules.cases])
+    solid, unknown = texture == "solid", texture == "None"
+    return {**bands(nodules, BAND_EDGES_MM), "solid": solid, "sub-solid": ~solid & ~unknown}
+
+
+def _missing(reference: Table, site: Table, out: NDArray[np.bool_], margins: Margins) -> str:
+    known = len(set(reference.nodules.patients))
+    patients = len({p for p, held in zip(site.nodules.patients, out, strict=True) if held})
+    if known < margins.least_reference_patients:
+        return (
+            f"the reference set has {known} patients, {margins.least_reference_patients} are needed"
+        )
+    if patients < margins.least_held_out_patients:
+        return (
+            f"readings of {patients} held-out patients, {margins.least_held_out_patients} are "
+            "needed: read nodules of more patients (a fifth of them is held out)"
+        )
+    return ""
+
+
+def _lost(compared: Mapping[str, Mapping[str, Loss]], margins: Margins) -> list[str]:
+    """Return what speaks against the candidate."""
+    found = []
+    for where, by_measure in compared.items():
+        for loss in by_measure.values():
+            margin = margins.of(loss.measure)
+            if where.startswith("reference, against"):
+                bad = not loss.high <= margin
+            else:
+                bad = loss.low > 0 and loss.value > margins.stratum_factor * margin
+            if bad:
+                found.append(
+                    f"{loss.measure} {loss.other:.3f} -> {loss.candidate:.3f} on the {where} "
+                    f"(worse by {loss.value:.3f}, {loss.low:.3f} to {loss.high:.3f}; "
+                    f"allowed {margin:g})"
+                )
+    return found
+
+
+def _gain(compared: Mapping[str, Mapping[str, Loss]]) -> str:
+    site = compared.get("held-out readings, against parent", {})
+    gains = [
+        f"{loss.measure} {loss.other:.3f} -> {loss.candidate:.3f}"
+        for loss in site.values()
+        if loss.value < 0
+    ]
+    said = ", ".join(gains) if gains else "no figure better"
+    return f"published: not worse on the reference set; on held-out readings {said}"

@@ -1,0 +1,137 @@
+"""Which study was offered to whom: no study goes to two readers at once, over all processes."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 30 * 60.0
+"""How long a study that was offered is kept for its reader."""
+_WAIT_S = 10.0
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS offers "
+    "(image TEXT PRIMARY KEY, client TEXT NOT NULL, offered_s REAL NOT NULL)"
+)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A study that is kept for one reader for a while."""
+
+    image: str
+    client: str
+    until_s: float
+    """Time since the epoch at which others may have it."""
+
+
+class Offers:
+    """The last offer of each study, in a small SQLite file; in memory where none can be written."""
+
+    def __init__(
+        self, file: Path, lease_s: float = LEASE_S, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Look at a file; it is made by the first offer.
+
+        Args:
+            file: of the offers; may be deleted at any time, then all studies are free again.
+            lease_s: how long an offer holds.
+            clock: seconds since the epoch.
+        """
+        self._file, self._lease_s, self._clock = file, lease_s, clock
+        self._memory: sqlite3.Connection | None = None
+        self._lock = Lock()
+
+    def held(self) -> set[str]:
+        """Return the studies that somebody is reading now."""
+        with self._connection() as connection:
+            since = self._clock() - self._lease_s
+            rows = connection.execute("SELECT image FROM offers WHERE offered_s > ?", (since,))
+            return {image for (image,) in rows}
+
+    def take(self, wanted: Sequence[str], client: str) -> Offer | None:
+        """Keep the first study that may be offered for a reader, in one step for all processes.
+
+        First come those that were never offered, in the order wanted; then those whose reader
+        kept them for too long without reading, the oldest first; last, for a client that has a
+        name, what it has itself already, so that skipping does not end the list.
+
+        Args:
+            wanted: studies that nobody has read, the most wanted first.
+            client: who asks; "" if that is not known.
+
+        Returns:
+            None where others have all of them.
+        """
+        now = self._clock()
+        with self._connection() as connection, _write(connection):
+            known = {
+                image: (holder, at)
+                for image, holder, at in connection.execute("SELECT * FROM offers")
+            }
+
+            def order(image: str) -> tuple[int, float] | None:
+                if image not in known:
+                    return 0, 0.0
+                holder, at = known[image]
+                if at <= now - self._lease_s:
+                    return 1, at
+                return (2, at) if client and holder == client else None
+
+            ranked = [(order(image), n, image) for n, image in enumerate(wanted)]
+            allowed = [(rank, n, image) for rank, n, image in ranked if rank is not None]
+            if not allowed:
+                return None
+            image = min(allowed)[2]
+            connection.execute(
+                "INSERT OR REPLACE INTO offers VALUES (?, ?, ?)", (image, client, now)
+            )
+        return Offer(image, client, now + self._lease_s)
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            connection = self._memory or self._on_disk()
+            try:
+                yield connection
+            finally:
+                if connection is not self._memory:
+                    connection.close()
+
+    def _on_disk(self) -> sqlite3.Connection:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            return self._opened(str(self._file))
+        except (OSError, sqlite3.Error) as error:
+            logger.warning("%s cannot be used (%s): offers are in memory", self._file, error)
+            self._memory = self._opened(":memory:")
+            return self._memory
+
+    def _opened(self, name: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            name, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(_TABLE)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+
+@contextmanager
+def _write(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

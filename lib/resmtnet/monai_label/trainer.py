@@ -1,0 +1,169 @@
+"""The trainer `resmtnet`: MONAI Label's task over retraining.retrain, in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from resmtnet.characterizer import choose_device
+from resmtnet.ct import CTVolume
+from resmtnet.errors import InputError
+from resmtnet.monai_label.datastore import VolumePaths
+from resmtnet.monai_label.infer import SharedCharacterizer
+from resmtnet.monai_label.replies import Refusal, as_refusals
+from resmtnet.monai_label.submissions import Submissions
+from resmtnet.monai_label.train_options import TrainOptions
+from resmtnet.monai_label.train_report import KEPT, PUBLISHED, TrainReport, due
+from resmtnet.readings.store import ReadingStore
+from resmtnet.retraining import Retrained, Stage, reference_auc, retrain
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+NAME = "resmtnet"
+
+
+class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
+    """Fine-tunes the served model on the readings; publishes it if it is not worse."""
+
+    def __init__(self, shared: SharedCharacterizer, database: Path) -> None:
+        """A trainer.
+
+        Args:
+            shared: the model that answers, its versions and the settings.
+            database: of the readings.
+        """
+        super().__init__("Fine-tune on the readers' corrections; serve the result if not worse")
+        self._shared = shared
+        self._database = database
+        self._report = TrainReport(shared.versions.folder)
+
+    def config(self) -> Json:
+        """The form that the viewers show; see TrainOptions."""
+        return TrainOptions.form()
+
+    def stats(self) -> Json:
+        """How the last training went, or goes: what Slicer and OHIF read, and more.
+
+        epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served version
+        on its reference set), verdict (running, published, kept, failed, stopped), reason,
+        version (served now), readings.
+        """
+        now = self._shared.now
+        told = self._report.read()
+        told["best_metric"] = _auc(now.folder, now.model.info.sha256)
+        return told | {"version": now.model.info.version, "warnings": list(now.warnings)}
+
+    def check(self, request: Mapping[str, Any]) -> TrainOptions:
+        """Read the options of a request.
+
+        Raises:
+            Refusal: 400 with the first that is wrong, in one line.
+        """
+        with as_refusals():
+            return TrainOptions.parse(request)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> Json:
+        """Train once; see retraining.retrain.
+
+        Args:
+            request: the form as it came back.
+            datastore: has the CTs of the readings.
+
+        Returns:
+            The stats at the end.
+
+        Raises:
+            Refusal: an option that is wrong, another training that runs, or a failure, in one line.
+        """
+        with as_refusals():
+            return self._train(request, datastore)
+
+    def _train(self, request: Mapping[str, Any], datastore: Datastore) -> Json:
+        report, paths = self._report, VolumePaths(datastore)
+        epochs = request.get("epochs")
+        with report.training(epochs if isinstance(epochs, int) else 1):
+            options = TrainOptions.parse(request)
+
+            def open_ct(image: str) -> CTVolume:
+                try:
+                    return CTVolume.open(paths.get_image_uri(image))
+                except Refusal as error:
+                    raise InputError(error.detail) from error
+
+            def tell(stage: Stage, done: int, of: int) -> None:
+                if stage == "epochs":
+                    report.progress(done, total_epochs=of, stage=stage)
+                else:
+                    report.progress(0, total_epochs=options.epochs, stage=stage, nodules=done)
+
+            with ReadingStore.open(self._database) as store:
+                report.progress(0, total_epochs=options.epochs, readings_then=store.count())
+                result = retrain(
+                    store,
+                    self._shared.versions,
+                    open_ct,
+                    replace(options.config(), archive=self._shared.settings.archive),
+                    device=choose_device(self._shared.settings.device),
+                    tell=tell,
+                )
+            return report.finish(**_told(result))
+
+
+def make_trainers(shared: SharedCharacterizer, submissions: Submissions) -> dict[str, TrainTask]:
+    """The trainers of the app; where the settings want it, they start by themselves.
+
+    Args:
+        shared: the model that answers, and the settings.
+        submissions: the readings.
+    """
+    trainer = ResMTNetTrainer(shared, submissions.database)
+    submissions.on_kept = partial(train_when_due, trainer, shared.settings.train_after)
+    return {NAME: trainer}
+
+
+def _told(result: Retrained) -> Json:
+    logger.info("%s", result.reason)
+    version = result.version.info.version if result.version and result.version.info else None
+    return {
+        "verdict": PUBLISHED if result.version else KEPT,
+        "reason": result.reason,
+        "insufficient": result.insufficient,
+        "published": version,
+        "readings": result.readings,
+        "skipped": list(result.skipped),
+        "gate": dict(result.verdict),
+    }
+
+
+def train_when_due(trainer: ResMTNetTrainer, after: int, count: int) -> bool:
+    """Start a training if enough readings came since the last one; returns whether it did.
+
+    Args:
+        trainer: of the app.
+        after: setting train_after; 0: never by itself.
+        count: readings in the database.
+    """
+    if after < 1 or not due(trainer.stats(), count, after):
+        return False
+    try:
+        task, _ = AsyncTask.run("train", request={"model": NAME})
+    except Exception:  # the readings are kept, whatever becomes of the training
+        logger.exception("The training after %d readings did not start", after)
+        return False
+    return task is not None
+
+
+@lru_cache(maxsize=4)
+def _auc(folder: Path, sha256: str) -> float:
+    """Of a version that is known by its checksum, so that it is read once."""
+    return reference_auc(folder)

@@ -1,0 +1,1 @@
+"""What readers say, kept: one append-only database of readings, and the ways into it."""

@@ -1,0 +1,222 @@
+"""One SQLite file of readings: checked before it is touched, migrated, written durably.
+
+Every commit is on the disk when it returns (write-ahead log, synchronous=FULL). Writers also queue
+at a lock file: SQLite before 3.51.3 can damage a file when one process checkpoints its log while
+another commits ("WAL-reset bug", https://sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+from resmtnet.errors import StoreError
+from resmtnet.readings.migrations import APPLICATION_ID, MIGRATIONS
+from resmtnet.readings.places import network_file_system
+
+BUSY_S = 30.0
+"""How long a writer waits for the others before it gives up."""
+POLL_S = 0.002
+RESTORE = (
+    "nothing was changed; move it away, with the files -wal and -shm beside it, and copy a backup "
+    "(`resmtnet readings backup` writes them) into its place"
+)
+UNKNOWN = "nothing was kept; look at the disk and the folder, and try again"
+ADVICE = (
+    (("readonly", "read-only", "permission"), "the folder must be writable"),
+    (("full", "no space", "file too large", "quota"), "free disk space"),
+    (("locked", "busy"), "another process holds the file; wait, or stop it"),
+    (("malformed", "not a database", "corrupt"), f"the file is damaged: {RESTORE}"),
+    (("unable to open",), "the folder must exist, be writable, and have space left"),
+    (("disk i/o",), "the disk refused to write: check its space, its limits and its health"),
+)
+"""Words in SQLite's and the system's messages, and what to do about each."""
+
+
+class Database:
+    """An open file; several threads, processes and forks may use it at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, making or migrating it.
+
+        Raises:
+            StoreError: it is damaged, newer, no readings database, or cannot be written.
+        """
+        self.path = path
+        self._process = os.getpid()
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_network(path)
+            with self._alone():
+                _inspect(path)
+                _prepare(path)
+        self._engine = _engine(path)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the database throughout."""
+        with told(self.path), self._own_engine().connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection whose changes are on the disk when the block ends, or not at all."""
+        with (
+            told(self.path),
+            self._alone(),
+            self._own_engine().execution_options(resmtnet_begin="BEGIN IMMEDIATE").begin() as it,
+        ):
+            yield it
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        with told(self.path), self._alone():
+            self._own_engine().dispose()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Be the only writer, among threads and processes."""
+        lock = FileLock(f"{self.path}.lock", timeout=BUSY_S, thread_local=False)
+        try:
+            lock.acquire(poll_interval=POLL_S)
+        except Timeout as error:
+            raise StoreError(
+                f"{self.path}: another process has been writing for {BUSY_S:.0f} s; stop it, or "
+                "try again"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _own_engine(self) -> Engine:
+        """Return the engine; in a fork a new one, since a connection must not cross it."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._engine.dispose(close=False)
+        return self._engine
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system raise into a StoreError that says what to do."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        text = str(cause)
+        found = [advice for words, advice in ADVICE if any(w in text.lower() for w in words)]
+        raise StoreError(f"{path}: {text}; {found[0] if found else UNKNOWN}") from error
+
+
+def _refuse_network(path: Path) -> None:
+    kind = network_file_system(path.parent)
+    if kind is not None:
+        raise StoreError(
+            f"{path} is on a network file system ({kind}), where several processes cannot share a "
+            "write-ahead log; keep the readings on a local disk and back them up to this one"
+        )
+
+
+def _inspect(path: Path) -> None:
+    """Refuse a file that is not ours, damaged or newer, before anything is written to it."""
+    log, masks = Path(f"{path}-wal"), masks_folder(path)
+    empty = not path.exists() or not path.stat().st_size
+    if empty:
+        left = [place for place in (log, masks) if _holds_something(place)]
+        if left:
+            raise StoreError(
+                f"{path} is missing or empty, but {left[0]} is not: {RESTORE}, or move all of it "
+                "away to begin anew"
+            )
+        return
+    with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+        application, version = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("application_id", "user_version")
+        )
+        if application != APPLICATION_ID:
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            if application or version or tables:
+                raise StoreError(f"{path} is a database of something else: name another file")
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{path} has schema {version}, this version of resmtnet knows {len(MIGRATIONS)}: "
+                "nothing was changed; use the newer version that wrote it"
+            )
+        problems = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problems != "ok":
+            raise StoreError(f"{path} is damaged ({' '.join(problems.split())}): {RESTORE}")
+
+
+def _holds_something(place: Path) -> bool:
+    if place.is_dir():
+        return any(place.iterdir())
+    return place.is_file() and place.stat().st_size > 0
+
+
+def _prepare(path: Path) -> None:
+    """Bring the file to the newest schema, in one transaction per step."""
+    new = not path.exists()
+    with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StoreError(
+                f"{path}: this file system gives no write-ahead log (journal mode {mode!r}); keep "
+                "the readings on a local disk"
+            )
+        connection.execute("PRAGMA synchronous = FULL")
+        done = connection.execute("PRAGMA user_version").fetchone()[0]
+        for version, statements in enumerate(MIGRATIONS[done:], start=done + 1):
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("COMMIT")
+    if new:
+        sync_folder(path.parent)
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_S}
+    )
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # BEGIN is ours, below
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(options.get("resmtnet_begin", "BEGIN"))
+
+    return engine
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def masks_folder(path: Path) -> Path:
+    """Return the folder of the masks of a database, beside it.
+
+    >>> masks_folder(Path("studies/resmtnet/readings.sqlite")).name
+    'readings-masks'
+    """
+    return path.with_name(f"{path.stem}-masks")

@@ -1,0 +1,189 @@
+"""From the readings of a site to a version that is served, or to the reason why none is."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from resmtnet.config import to_dict
+from resmtnet.ct.volume import CTVolume
+from resmtnet.data.archive import Archive
+from resmtnet.data.consensus import malignant_share
+from resmtnet.errors import InputError, ModelError
+from resmtnet.evaluation import metrics
+from resmtnet.finetune import FineTuneConfig, fine_tune
+from resmtnet.finetune_full import Images
+from resmtnet.gate import Margins, judge
+from resmtnet.model_store import read_model
+from resmtnet.readings.store import ReadingStore
+from resmtnet.replay import read_reference, read_reference_answers
+from resmtnet.samples import BY_IMPRESSION, Sample, gather, split_by_patient
+from resmtnet.site import Site
+from resmtnet.version_files import Version
+from resmtnet.versions import Versions
+
+logger = logging.getLogger(__name__)
+
+WORK = "training"
+"""Folder of the checkpoints of depth full, beside the readings."""
+Stage = Literal["nodules", "epochs"]
+Tell = Callable[[Stage, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """What is trained on, how, and what the result is held to."""
+
+    fine_tuning: FineTuneConfig = field(default_factory=FineTuneConfig)
+    margins: Margins = field(default_factory=Margins)
+    least_readings: int = 10
+    """Readings that train; with fewer nothing is tried."""
+    evidence: tuple[str, ...] = BY_IMPRESSION
+    """What a class may rest on, the best last; see samples.gather."""
+    archive: Path | None = None
+    """That the shipped model was trained on; depth full needs it."""
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What came of it."""
+
+    reason: str
+    """One or more sentences for the user."""
+    version: Version | None = None
+    """What is served now; None: the version that was served stays."""
+    insufficient: bool = False
+    """It stays for want of evidence, not because of it."""
+    readings: int = 0
+    """Readings that train."""
+    skipped: tuple[str, ...] = ()
+    """Nodules that could not be looked at, each with the reason."""
+    verdict: Mapping[str, Any] = field(default_factory=dict)
+    """The gate's, with its figures; empty where nothing was trained."""
+
+
+def retrain(
+    store: ReadingStore,
+    versions: Versions,
+    open_ct: Callable[[str], CTVolume],
+    config: RetrainConfig = RetrainConfig(),
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda stage, done, of: None,
+) -> Retrained:
+    """Fine-tune the served model on the readings, and serve the result if it is not worse.
+
+    Args:
+        store: the readings; what is kept of their images lies beside it.
+        versions: of the model.
+        open_ct: gives the CT of an image id.
+        config: how.
+        device: of the networks.
+        tell: called after every nodule and every epoch.
+
+    Raises:
+        InputError: a depth that needs what is not there, or another version was chosen meanwhile.
+        ModelError: the served model carries no replay or reference set, or none can be written.
+    """
+    count = _count(store, config)
+    if count < config.least_readings:
+        reason = f"{count} readings that train, {config.least_readings} are needed"
+        return Retrained(_insufficient(reason), insufficient=True, readings=count)
+    parent, served = versions.load(lambda folder: read_model(folder, device))
+    shipped = read_model(versions.shipped, device)
+    site = Site(store.path.parent, parent, open_ct, device=device)
+    found = site.samples(store, config.evidence, tell=partial(tell, "nodules"))
+    for skipped in found.skipped:
+        logger.warning("A nodule does not train: %s", skipped)
+    result = Retrained("", readings=count, skipped=found.skipped)
+    train, held_out = split_by_patient(found.samples)
+    if not train:
+        reason = f"of {len(found.samples)} nodules none is of a patient who may train"
+        return replace(result, reason=_insufficient(reason), insufficient=True)
+    candidate = fine_tune(
+        parent,
+        train,
+        config.fine_tuning,
+        anchor=shipped,
+        images=_images(site, found.samples, config, store.path.parent / WORK, device),
+        tell=lambda step: tell("epochs", step.epoch + 1, step.epochs),
+    )
+    if candidate is None:
+        return replace(result, reason="kept: the training was stopped")
+    reference = read_reference(parent.folder)
+    verdict = judge(candidate, parent, shipped, reference, held_out, config.margins)
+    result = replace(
+        result,
+        reason=verdict.reason,
+        insufficient=verdict.insufficient,
+        verdict=verdict.to_json(),
+    )
+    if not verdict.published:
+        return result
+    version = versions.publish(
+        lambda folder: candidate.write(folder, versions.next_version()),
+        parent=served.name,
+        details=_details(result, config),
+    )
+    return replace(result, version=version)
+
+
+def reference_auc(folder: Path) -> float:
+    """Return how well a model separates the classes on its reference set; 0 without one.
+
+    Args:
+        folder: of the model.
+    """
+    try:
+        answers = read_reference_answers(folder)
+    except (ModelError, InputError, OSError, ValueError, LookupError):
+        return 0.0
+    rated = [(malignant_share(case.malignancy), said) for case, said in answers if case.malignancy]
+    decided = [(share, said.probability_malignant) for share, said in rated if share != 0.5]
+    if not decided:
+        return 0.0
+    value = metrics.auc(*zip(*decided, strict=True))
+    return value if math.isfinite(value) else 0.0
+
+
+def _images(
+    site: Site, samples: Sequence[Sample], config: RetrainConfig, work: Path, device: str
+) -> Images | None:
+    """Return what depth full trains on; a training that was killed goes on where it was."""
+    if config.fine_tuning.depth != "full" or config.archive is None:
+        return None
+    archive = Archive.open(config.archive)
+    same = [site.model.info.sha256, repr(config), *(i for s in samples for i in s.said.reading_ids)]
+    own = work / hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]
+    for other in work.glob("*"):
+        if other != own:
+            shutil.rmtree(other, ignore_errors=True)
+    return Images(archive, site.archive(samples, own / "crops"), own, device)
+
+
+def _count(store: ReadingStore, config: RetrainConfig) -> int:
+    said = gather(store.readings(), config.evidence)
+    return len({reading for one in said for reading in one.reading_ids})
+
+
+def _insufficient(reason: str) -> str:
+    return f"insufficient evidence, kept: {reason}"
+
+
+def _details(result: Retrained, config: RetrainConfig) -> dict[str, Any]:
+    """Return what is kept beside the version; the readings themselves are in its manifest."""
+    return {
+        "readings": result.readings,
+        "reason": result.reason,
+        "skipped": list(result.skipped),
+        "verdict": dict(result.verdict),
+        "config": to_dict(config),
+    }

@@ -1,0 +1,118 @@
+"""The ASGI app: MONAI Label's routes, off the event loop, and ours.
+
+`monailabel start_server --uvicorn_app resmtnet.server.app:app`, or `resmtnet serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from monailabel.app import app as platform
+from monailabel.config import settings
+from monailabel.endpoints import (
+    activelearning,
+    batch_infer,
+    datastore,
+    infer,
+    info,
+    model,
+    scoring,
+    session,
+    train,
+)
+
+from resmtnet.server.routes import add_refusals, router
+
+BLOCKING: tuple[ModuleType, ...] = (
+    *(infer, batch_infer, datastore, activelearning, train, scoring, model, session, info),
+)
+"""Their routes are `async def` around synchronous code: each stops the server while it runs."""
+
+_READS = {"GET", "HEAD"}
+
+
+def make_app() -> FastAPI:
+    """MONAI Label's app with the same routes, lifespan and middleware, and our router.
+
+    Inferences run beside one another, as many as leave a core free; what changes the datastore
+    runs one at a time.
+    """
+    app = FastAPI(
+        title=settings.MONAI_LABEL_PROJECT_NAME,
+        lifespan=platform.router.lifespan_context,
+        middleware=list(platform.user_middleware),
+        docs_url=None,
+        redoc_url="/docs",
+    )
+    app.include_router(router)
+    add_refusals(app)
+    inferring = CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
+    writing = CapacityLimiter(1)
+    for module in BLOCKING:
+        limiters = {infer: (inferring, inferring), datastore: (None, writing)}
+        reads, writes = limiters.get(module, (None, None))
+        app.include_router(
+            off_the_loop(module.router.routes, reads, writes), prefix=settings.MONAI_LABEL_API_STR
+        )
+    app.mount("/", platform)  # the rest: OHIF, the DICOM proxy, logs, the page of all routes
+    return app
+
+
+def off_the_loop(
+    routes: Iterable[object],
+    reads: CapacityLimiter | None = None,
+    writes: CapacityLimiter | None = None,
+) -> APIRouter:
+    """The same routes, each handled in a thread.
+
+    Args:
+        routes: of a router of MONAI Label.
+        reads: how many GET and HEAD requests run at once; default: anyio's 40 threads.
+        writes: the same of all others.
+    """
+    threaded = APIRouter()
+    for route in routes:
+        if isinstance(route, APIRoute):
+            methods = set(route.methods or ())
+            limiter = reads if methods <= _READS else writes
+            threaded.add_api_route(
+                route.path,
+                _in_thread(route.endpoint, limiter),
+                methods=sorted(methods),
+                name=route.name,
+                summary=route.summary,
+                tags=route.tags,
+                responses=route.responses,
+                deprecated=route.deprecated,
+                include_in_schema=route.include_in_schema,
+            )
+    return threaded
+
+
+def _in_thread(
+    endpoint: Callable[..., Any], limiter: CapacityLimiter | None
+) -> Callable[..., Awaitable[Any]]:
+    def call(**arguments: Any) -> Any:
+        result = endpoint(**arguments)
+        return asyncio.run(result) if inspect.iscoroutine(result) else result
+
+    async def handle(**arguments: Any) -> Any:
+        return await to_thread.run_sync(partial(call, **arguments), limiter=limiter)
+
+    # FastAPI reads the parameters from it. Not functools.wraps, which FastAPI sees through.
+    handle.__signature__ = inspect.signature(endpoint)  # type: ignore[attr-defined]
+    handle.__name__ = endpoint.__name__
+    handle.__doc__ = endpoint.__doc__
+    return handle
+
+
+app = make_app()

@@ -1,0 +1,128 @@
+"""Our routes: readings, one at a time or all, and the versions of the model."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Protocol
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.utils.app import app_instance
+
+from resmtnet.errors import InputError, ModelError, ReadingError, StoreError
+from resmtnet.findings import Json
+from resmtnet.reading import Reading
+from resmtnet.readings.store import ReadingStore
+from resmtnet.readings.to_text import summary
+
+LARGEST_BYTES = 1_000_000
+"""Of one reading."""
+
+router = APIRouter(prefix="/resmtnet", tags=["Res-MTNet"])
+
+_MAY_READ = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+_MAY_WRITE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
+
+
+class Submissions(Protocol):
+    """What the routes need of `resmtnet.monai_label.submissions`."""
+
+    @property
+    def store(self) -> ReadingStore:
+        """The readings."""
+
+    def post(self, document: object) -> Reading:
+        """Keep one document."""
+
+
+def submissions() -> Submissions:
+    """The readings of the app that this process serves."""
+    found: Submissions = app_instance().submissions
+    return found
+
+
+@router.post("/readings", status_code=201, dependencies=[_MAY_WRITE])
+async def add_reading(request: Request) -> Json:
+    """Keep a reading, schema resmtnet.reading/1; 422 names the field that is wrong."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LARGEST_BYTES:
+            raise HTTPException(413, f"A reading has at most {LARGEST_BYTES:,} bytes.")
+    return await to_thread.run_sync(_add, bytes(body))
+
+
+def _add(body: bytes) -> Json:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ReadingError("body", f"is no JSON: {error}") from error
+    kept = submissions().post(document)
+    return {"reading": kept.to_json(), "understood": summary(kept)}
+
+
+@router.get("/readings", dependencies=[_MAY_READ])
+def list_readings(
+    image: str | None = None,
+    nodule: str | None = None,
+    reader: str | None = None,
+    every: Annotated[bool, Query(description="Also those that a later one supersedes.")] = False,
+) -> Json:
+    """The readings in order of arrival; of each nodule, reader and evidence the latest."""
+    store = submissions().store
+    found = [
+        reading.to_json()
+        for reading in store.readings(image, nodule, every=every)
+        if reader in (None, reading.reader)
+    ]
+    return {"readings": found, "revision": store.revision()}
+
+
+@router.get("/readings/{reading_id}", dependencies=[_MAY_READ])
+def get_reading(reading_id: str) -> Json:
+    """One reading, also one that a later one supersedes."""
+    return _found(reading_id).to_json()
+
+
+def _found(reading_id: str) -> Reading:
+    for reading in submissions().store.readings(every=True):
+        if reading.id == reading_id:
+            return reading
+    raise HTTPException(404, f"There is no reading {reading_id!r}; /resmtnet/readings lists them.")
+
+
+@router.get("/versions", dependencies=[_MAY_READ])
+def list_versions() -> Json:
+    """The versions of the model that can be served, and which one is."""
+    versions: Any = app_instance().shared.versions
+    listed = [version.to_json() for version in versions.list()]
+    for entry in listed:
+        del entry["folder"]  # a path of the server
+    return {"versions": listed}
+
+
+def add_refusals(app: FastAPI) -> None:
+    """Answer the errors of the package in the form that docs/readings.md promises."""
+
+    async def refuse(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, ReadingError):
+            reason = str(error).removeprefix(f"{error.field} ")
+            return JSONResponse({"detail": [{"field": error.field, "message": reason}]}, 422)
+        status = 503 if isinstance(error, (StoreError, ModelError)) else 400
+        return JSONResponse({"detail": " ".join(str(error).split())}, status)
+
+    async def refuse_query(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        if not request.url.path.startswith(router.prefix):
+            return await request_validation_exception_handler(request, error)
+        wrong = [{"field": str(e["loc"][-1]), "message": e["msg"]} for e in error.errors()]
+        return JSONResponse({"detail": wrong}, 422)
+
+    app.add_exception_handler(RequestValidationError, refuse_query)
+    for kind in (InputError, ModelError):
+        app.add_exception_handler(kind, refuse)

@@ -1,0 +1,246 @@
+"""The readings of a site as samples: each nodule is looked at once, and its crop kept.
+
+    <folder>/observations/<key>.safetensors   what the trunk saw of a nodule, at every mask level
+    <folder>/crops/<key>.npz                  voxels around it, for trainings on images
+
+The key is of image, centre and trunk (crops: image and centre): new output layers answer what was
+seen before, only a new trunk looks again. A file that is missing or broken is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.ct.volume import CTVolume
+from resmtnet.data import archive
+from resmtnet.data.archive import Archive, Crop
+from resmtnet.data.nodule import Nodule
+from resmtnet.data.upright import upright_crop
+from resmtnet.errors import InputError
+from resmtnet.evaluation.records import Case
+from resmtnet.findings import Point
+from resmtnet.heads import Heads
+from resmtnet.held import Drawn, Held
+from resmtnet.held_store import load_held, save_held
+from resmtnet.inference import Inference
+from resmtnet.mask_level import LEVELS
+from resmtnet.model_store import Model
+from resmtnet.reading import Reading
+from resmtnet.samples import BY_IMPRESSION, Said, Sample, gather, sample_of
+from resmtnet.scene import scenes
+
+CROP_MM = 72.0
+"""Edge of a kept crop: the patch of the mask, turned and shifted."""
+OBSERVATIONS, CROPS = "observations", "crops"
+BROKEN = (InputError, OSError, EOFError, ValueError, LookupError, TypeError, BadZipFile)
+"""What reading a damaged file may raise."""
+
+
+class Readings(Protocol):
+    """What is read of a readings database."""
+
+    def readings(self) -> list[Reading]:
+        """Return the latest reading of each nodule, reader and evidence."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A site's samples."""
+
+    samples: tuple[Sample, ...]
+    skipped: tuple[str, ...] = ()
+    """Nodules that could not be looked at, each with the reason."""
+
+
+class Site:
+    """Looks at a site's nodules, each once; safe to be used by several processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Model,
+        open_ct: Callable[[str], CTVolume],
+        *,
+        device: str = "cpu",
+        keep_crops: bool = True,
+    ) -> None:
+        """See the attributes.
+
+        Args:
+            folder: of the cache; beside the readings database.
+            model: whose trunk looks.
+            open_ct: gives the CT of an image id; may raise a ResMTNetError or OSError.
+            device: of the networks.
+            keep_crops: also keep the voxels around each nodule.
+        """
+        self.folder, self.model, self.open_ct = folder, model, open_ct
+        self.keep_crops = keep_crops
+        self.heads = Heads.of(model.networks)
+        self._device = device
+        self._inference: Inference | None = None
+        self._opened: tuple[str, CTVolume] | None = None
+
+    def samples(
+        self,
+        store: Readings,
+        evidence: Sequence[str] = BY_IMPRESSION,
+        tell: Callable[[int, int], None] = lambda done, of: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Collected:
+        """Return what the site's readers say, with what the model's trunk sees there.
+
+        Args:
+            store: the readings.
+            evidence: what a class may rest on; see samples.gather.
+            tell: called with nodules done and nodules in all.
+            stop: asked before each nodule; True ends with the samples found so far.
+        """
+        said = gather(store.readings(), evidence)
+        found: list[Sample] = []
+        skipped: list[str] = []
+        for done, one in enumerate(said, start=1):
+            if stop():
+                break
+            try:
+                found.append(self.sample(one))
+            except (InputError, OSError) as error:
+                skipped.append(f"{one.id}: {error}")
+            tell(done, len(said))
+        return Collected(tuple(found), tuple(skipped))
+
+    def sample(self, said: Said) -> Sample:
+        """Return one sample, answered by the heads of this site's model.
+
+        Raises:
+            InputError: its image cannot be read, or the point lies outside it.
+        """
+        path = self._path(OBSERVATIONS, said, ".safetensors", self.heads.trunk)
+        held = _read_observation(path)
+        if held is None:
+            held = look(self._looking(), self._ct(said.image), said.centre_lps_mm)
+            with _replacing(path) as draft:
+                save_held(draft, [held])
+        crop = self._path(CROPS, said, ".npz")
+        if self.keep_crops and not crop.is_file():
+            self._keep_crop(crop, said)
+        return sample_of(said, self.heads.answer(held))
+
+    def archive(self, samples: Sequence[Sample], path: Path) -> Archive:
+        """Write the kept crops of samples as an archive; masks are empty and do not train.
+
+        Args:
+            samples: of this site; the archive has its nodules in their order.
+            path: folder to make.
+
+        Raises:
+            InputError: a crop is not kept and its image cannot be read.
+        """
+        provenance = {"data": "readings of a site", "mask": "none"}
+        archive.write(path, (self._crop(sample) for sample in samples), provenance)
+        return Archive.open(path)
+
+    def _crop(self, sample: Sample) -> Crop:
+        path = self._path(CROPS, sample.said, ".npz")
+        found = _read_crop(path, sample.said.record)
+        if found is None:
+            self._keep_crop(path, sample.said)
+            found = _read_crop(path, sample.said.record)
+        if found is None:
+            raise InputError(f"{path} was written and cannot be read: check the disk")
+        return found
+
+    def _keep_crop(self, path: Path, said: Said) -> None:
+        crop = upright_crop(self._ct(said.image), said.centre_lps_mm, CROP_MM)
+        with _replacing(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(
+                file, hu=crop.hu, spacing_kji_mm=crop.spacing_kji_mm, centre_kji=crop.centre_kji
+            )
+
+    def _path(self, kind: str, said: Said, suffix: str, trunk: str = "") -> Path:
+        x, y, z = (round(mm, 2) for mm in said.centre_lps_mm)
+        key = hashlib.sha256(f"{said.image}\n{x} {y} {z}\n{trunk}".encode()).hexdigest()
+        return self.folder / kind / f"{key[:32]}{suffix}"
+
+    def _looking(self) -> Inference:
+        if self._inference is None:
+            networks = list(self.model.networks)
+            self._inference = Inference(networks, self.model.config.patch, self._device)
+        return self._inference
+
+    def _ct(self, image: str) -> CTVolume:
+        if self._opened is None or self._opened[0] != image:
+            self._opened = (image, self.open_ct(image))
+        return self._opened[1]
+
+
+def look(inference: Inference, ct: CTVolume, centre_lps_mm: Point) -> Held:
+    """Return what is seen at a point of a CT, as a held nodule of which nobody said anything."""
+    scene = scenes(inference, ct, [centre_lps_mm])[0]
+    masks = {level: scene.mask(level) for level in LEVELS if inference.draws_masks}
+    return Held(
+        Case("", "", (), math.nan, math.nan, None, math.nan),
+        {},
+        scene.observation,
+        scene.mask_mean(),
+        scene.why_no_nodule(),
+        scene.notes(),
+        {level: Drawn(m.measured, m.cut, None) for level, m in masks.items()},
+    )
+
+
+def _read_observation(path: Path) -> Held | None:
+    if not path.is_file():
+        return None
+    try:
+        return load_held(path)[0]
+    except BROKEN:
+        return None
+
+
+def _read_crop(path: Path, nodule: Nodule) -> Crop | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as stored:
+            hu, spacing, centre = (stored[n] for n in ("hu", "spacing_kji_mm", "centre_kji"))
+    except BROKEN:
+        return None
+    placed = replace(
+        nodule,
+        shape_kji=hu.shape,
+        spacing_kji_mm=_triple(spacing),
+        centre_kji=_triple(centre),
+        slice_thickness_mm=float(spacing[0]),
+    )
+    return placed, hu, np.zeros(hu.shape, np.uint8)
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    a, b, c = (float(value) for value in values)
+    return a, b, c
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a draft beside a file that takes its place when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)

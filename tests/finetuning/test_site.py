@@ -1,0 +1,173 @@
+"""A site's nodules: looked at once, kept, and found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
+from resmtnet.ct.volume import CTVolume
+from resmtnet.errors import VolumeError
+from resmtnet.heads import Heads, move_biases
+from resmtnet.mask_level import LEVELS
+from resmtnet.model_store import Model
+from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.reading import Reading
+from resmtnet.site import Site
+
+CENTRE = (-75.0, 0.0, 20.0)
+
+
+class Readings:
+    """A store of readings, as far as a site needs one."""
+
+    def __init__(self, *readings: Reading) -> None:
+        self._readings = list(readings)
+
+    def readings(self) -> list[Reading]:
+        return self._readings
+
+
+def read(**said) -> Reading:
+    values = {"image": "ct", "nodule": "1", "reader": "A", "centre_lps_mm": CENTRE}
+    return Reading(**{**values, "malignancy": 4, **said})
+
+
+@pytest.fixture(scope="module")
+def model(world) -> Model:
+    config = TrainingConfig(
+        patch=PatchConfig(size_px=16, mask_size_px=16, offsets_mm=(-2.0, 0.0, 2.0)),
+        network=NetworkConfig(widths=(4, 4, 4), hidden=8),
+    )
+    networks = (ResMTNet(config.network).eval().requires_grad_(False),)
+    return replace(world.model, config=config, networks=networks)
+
+
+@pytest.fixture(scope="module")
+def ct(phantom) -> CTVolume:
+    grid = phantom.geometry
+    spacing_kji_mm = grid.spacing_mm[::-1]
+    return CTVolume.from_array(phantom.hu, spacing_kji_mm, grid.origin_lps_mm, grid.direction)
+
+
+@pytest.fixture
+def site_of(ct, tmp_path, model):
+    """Makes a site over one CT; says which images were opened."""
+    opened: list[str] = []
+
+    def open_ct(image: str):
+        opened.append(image)
+        if image != "ct":
+            raise VolumeError(f"There is no image {image}.")
+        return ct
+
+    def make(of: Model = model, **options) -> Site:
+        return Site(tmp_path / "site", of, open_ct, **options)
+
+    make.opened = opened
+    return make
+
+
+def files(site: Site) -> set[str]:
+    return {path.name for path in site.folder.rglob("*") if path.is_file()}
+
+
+def test_sample_holds_what_the_model_sees_there(site_of, model):
+    (sample,) = site_of().samples(Readings(read())).samples
+    held = sample.held
+    assert held.case.malignancy == (4,)
+    assert held.observation.embeddings.shape == (1, 16)
+    assert set(held.masks) == set(LEVELS)
+    told = Heads.of(model.networks).answer(held).observation.outputs["class"]
+    np.testing.assert_allclose(held.observation.outputs["class"], told, atol=1e-5)
+
+
+def test_nodule_is_looked_at_once(site_of):
+    first = site_of().samples(Readings(read()))
+    second = site_of().samples(Readings(read(malignancy=2)))
+    assert site_of.opened == ["ct"]
+    one, other = (found.samples[0].held for found in (first, second))
+    np.testing.assert_allclose(one.observation.embeddings, other.observation.embeddings)
+    assert other.case.malignancy == (2,)
+
+
+def test_new_output_layers_answer_what_was_seen_and_a_new_trunk_looks_again(site_of, model):
+    site_of().samples(Readings(read()))
+    louder = replace(model, networks=(changed(model.networks[0], of_trunk=False),))
+    (sample,) = site_of(louder).samples(Readings(read())).samples
+    assert site_of.opened == ["ct"]
+    told = Heads.of(louder.networks).answer(sample.held).observation.outputs["class"]
+    np.testing.assert_allclose(sample.held.observation.outputs["class"], told, atol=1e-5)
+    other = replace(model, networks=(changed(model.networks[0], of_trunk=True),))
+    site_of(other).samples(Readings(read()))
+    assert site_of.opened == ["ct", "ct"]
+
+
+def changed(network: ResMTNet, *, of_trunk: bool) -> ResMTNet:
+    state = network.state_dict()
+    if of_trunk:
+        state = {**state, "stem.0.weight": state["stem.0.weight"] + 0.1}
+    else:
+        state = move_biases(state, {"class": np.array([0.0, 1.0])})
+    other = ResMTNet(network.config)
+    other.load_state_dict(state)
+    return other.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("content", [b"", b"broken", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_broken_cache_is_made_again(site_of, content):
+    site = site_of()
+    site.samples(Readings(read()))
+    for path in site.folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(content)
+    (sample,) = site_of().samples(Readings(read())).samples
+    assert sample.held.observation.embeddings.shape == (1, 16)
+    assert site_of.opened == ["ct", "ct"]
+    assert site_of().archive([sample], site.folder / "archive").nodules[0].id == "ct/1"
+
+
+def test_cache_leaves_no_drafts(site_of):
+    site = site_of()
+    site.samples(Readings(read(), read(nodule="2", centre_lps_mm=(-80.0, 0.0, 20.0))))
+    assert len(files(site)) == 4
+    assert not any(name.startswith(".draft") for name in files(site))
+
+
+def test_image_that_is_gone_is_skipped_with_the_reason(site_of):
+    found = site_of().samples(Readings(read(image="gone"), read()))
+    assert [sample.said.image for sample in found.samples] == ["ct"]
+    assert found.skipped == ("gone/1: There is no image gone.",)
+
+
+def test_progress_is_told_and_a_stop_is_heeded(site_of):
+    told: list = []
+    many = Readings(*(read(nodule=str(n)) for n in range(5)))
+    found = site_of().samples(
+        many, tell=lambda *done: told.append(done), stop=lambda: len(told) == 2
+    )
+    assert told == [(1, 5), (2, 5)]
+    assert len(found.samples) == 2
+
+
+def test_crops_become_an_archive_that_can_be_trained_on(site_of, ct, tmp_path):
+    site = site_of()
+    (sample,) = site.samples(Readings(read(sizes={"long_axis_mm": 10.0}))).samples
+    archive = site.archive([sample], tmp_path / "archive")
+    (nodule,) = archive.nodules
+    hu = archive.voxels_hu(nodule)
+    k, j, i = (round(v) for v in nodule.centre_kji)
+    centre = ct.crop(CENTRE, 2.0).hu
+    assert centre.min() <= hu[k, j, i] <= centre.max()
+    assert nodule.long_axis_mm == 10.0
+    assert nodule.malignancy == (4,)
+    assert not archive.mask(nodule).any()
+    assert nodule.mask_readers == 0
+
+
+def test_crops_are_kept_only_where_they_are_wanted(site_of):
+    site = site_of(keep_crops=False)
+    site.samples(Readings(read()))
+    assert len(files(site)) == 1
