@@ -26,7 +26,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -267,15 +267,21 @@ def main() -> None:
             flush=True,
         )
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.runs)
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"model": vars(pool.model.info)}
         for name in arguments.scenario or [*WRONG, RIGHT]:
             found[name] = scenario(
                 pool, name, seeds, FineTuneConfig(), Margins(), arguments.patients
             )
+            keep(arguments.json, found)
         if arguments.chains:
             found["publishes in a row"] = chains(pool, arguments.chains, arguments.first_seed)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+            keep(arguments.json, found)
+
+
+def keep(path: Path | None, found: Mapping[str, Any]) -> None:
+    """Write what is there; long runs may be cut short."""
+    if path is not None:
+        path.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

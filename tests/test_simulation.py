@@ -282,11 +282,13 @@ def test_a_difference_in_every_game_is_told(better: float, never_worse: bool) ->
 
 
 def test_the_goal_is_judged_by_the_labels_of_stratified_random() -> None:
-    reached, missed = (summarise(games(b), [], [0, 1])["goal"] for b in (0.05, 0.0))
-    assert reached["reached"]
-    assert reached["share_of_stratified"] < 0.6
-    assert not missed["reached"]
-    assert missed["share_of_stratified"] == pytest.approx(1)
+    reached, missed = (summarise(games(b), [], [0, 1]) for b in (0.05, 0.0))
+    assert reached["goal"]["reached_by"] == ["clever"]
+    assert reached["goal"]["share_of_stratified"]["clever"]["value"] < 0.6
+    assert "Reached by clever" in goal_text(reached)
+    assert missed["goal"]["reached_by"] == []
+    assert missed["goal"]["share_of_stratified"]["clever"]["value"] == pytest.approx(1)
+    assert "Not reached; clever needs x 1.00" in goal_text(missed)
 
 
 def test_the_document_is_plain_json_and_the_report_stands_alone(pool: Pool, tmp_path: Path) -> None:
@@ -295,6 +297,7 @@ def test_the_document_is_plain_json_and_the_report_stands_alone(pool: Pool, tmp_
     assert [file.name for file in files] == [
         "metrics.json",
         "report.html",
+        "tables.md",
         "curves.png",
         "strata.png",
     ]
@@ -303,6 +306,9 @@ def test_the_document_is_plain_json_and_the_report_stands_alone(pool: Pool, tmp_
     text = files[1].read_text()
     assert "small malignant" in text
     assert 'src="data:image/png' in text
+    tables = files[2].read_text()
+    assert "| informative |" in tables
+    assert goal_text(document) in tables
     assert goal_text(document) in text.replace("&amp;", "&")
 
 

@@ -68,6 +68,17 @@ class Nodules:
             by_axis,
         )
 
+    def rows(self, index: NDArray[np.intp]) -> Nodules:
+        """Return some of the nodules."""
+        return Nodules(
+            tuple(self.cases[n] for n in index),
+            tuple(self.patients[n] for n in index),
+            self.malignant[index],
+            self.score[index],
+            self.log_diameter[index],
+            self.by_axis[index],
+        )
+
 
 @dataclass(frozen=True)
 class Answers:

@@ -9,7 +9,7 @@ that contradict the model, other units, or a reader unlike the others are no hab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ def check(
     reference: tuple[Nodules, Answers],
     limits: Limits,
     config: BootstrapConfig,
+    which: str = "",
 ) -> list[Check]:
     """Look at a site's readings.
 
@@ -86,11 +87,12 @@ def check(
         reference: the same of the reference set.
         limits: see Limits.
         config: of the bootstrap by patient.
+        which: of the site's readings these are, before the name of each check.
     """
     found = [*_against_model(shipped, reference, limits, config)]
     for name in sorted({r.reader for s in samples for r in s.said.readings}):
         found += _reader(name, samples, shipped[1], limits, config)
-    return found
+    return [replace(one, what=f"{which}{one.what}") for one in found]
 
 
 def _against_model(

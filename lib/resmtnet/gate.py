@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.calibration import Calibration
 from resmtnet.comparison import (
     AUC,
     LOG_LOSS,
@@ -27,7 +27,8 @@ from resmtnet.findings import Json
 from resmtnet.finetune import Candidate
 from resmtnet.heads import Heads
 from resmtnet.held import Held
-from resmtnet.model_store import Model
+from resmtnet.model_store import MANIFEST, Model
+from resmtnet.replay import read_reference
 from resmtnet.samples import Sample, class_share
 
 Outcome = Literal["published", "kept"]
@@ -137,41 +138,55 @@ def judge(
         held_out: the site's samples of patients who never train.
         margins: what may be lost.
     """
-    table = table_of(candidate, parent, shipped, reference)
     site = [*candidate.samples, *held_out]
     shares = [class_share(s.said.votes) if s.said.votes else None for s in site]
-    site_table = table_of(candidate, parent, shipped, [s.held for s in site], shares)
-    return decide(table, site_table, site, len(candidate.samples), margins)
+    seen = [s.held for s in site]
+    known = parent_readings(parent)
+    if Heads.of(shipped.networks).trunk == Heads.of(parent.networks).trunk:
+        theirs, judges = reference, shipped
+    else:  # the shipped trunk saw its own reference set, and nothing of the site
+        by_id = {one.case.id: one for one in read_reference(shipped.folder)}
+        theirs, judges = [by_id[one.case.id] for one in reference], parent
+    return decide(
+        table_of(candidate, (parent, reference), (shipped, theirs)),
+        table_of(candidate, (parent, seen), (judges, seen), shares),
+        site,
+        len(candidate.samples),
+        margins,
+        np.array([not known.issuperset(s.said.reading_ids) for s in site]) if known else None,
+    )
+
+
+def parent_readings(parent: Model) -> set[str]:
+    """Return the ids of the readings that a version was trained on, empty for the shipped one."""
+    path = parent.folder / MANIFEST
+    manifest = json.loads(path.read_text()) if path.is_file() else {}
+    return set(manifest.get("provenance", {}).get("readings", ()))
 
 
 def table_of(
     candidate: Candidate,
-    parent: Model,
-    shipped: Model,
-    held: Sequence[Held],
+    parent: tuple[Model, Sequence[Held]],
+    shipped: tuple[Model, Sequence[Held]],
     shares: Sequence[float | None] | None = None,
 ) -> Table:
-    """Ask the three versions of some nodules."""
-    nodules = Nodules.of(held, shares)
-    return Table(
-        nodules,
-        Answers.of(nodules, candidate.answer_all(held), candidate.calibration),
-        *(
-            answers_of(nodules, held, Heads.of(model.networks), model.calibration)
-            for model in (parent, shipped)
-        ),
-    )
-
-
-def answers_of(
-    nodules: Nodules, held: Sequence[Held], heads: Heads, calibration: Calibration
-) -> Answers:
-    """Ask one version."""
-    return Answers.of(nodules, heads.answer_all(held), calibration)
+    """Ask the three versions of the same nodules, each as its own trunk saw them."""
+    nodules = Nodules.of(parent[1], shares)
+    others = []
+    for model, held in (parent, shipped):
+        said = Heads.of(model.networks).answer_all(held)
+        others.append(Answers.of(nodules, said, model.calibration))
+    own = Answers.of(nodules, candidate.answer_all(parent[1]), candidate.calibration)
+    return Table(nodules, own, *others)
 
 
 def decide(
-    reference: Table, site: Table, samples: Sequence[Sample], trained: int, margins: Margins
+    reference: Table,
+    site: Table,
+    samples: Sequence[Sample],
+    trained: int,
+    margins: Margins,
+    new: NDArray[np.bool_] | None = None,
 ) -> Verdict:
     """Decide on what the three versions say.
 
@@ -181,24 +196,40 @@ def decide(
         samples: the site's.
         trained: how many of them trained.
         margins: what may be lost.
+        new: [N] samples with readings that the parent does not know; they are also looked at by
+            themselves, since many good ones before would hide them. None: all.
     """
     out = np.arange(len(samples)) >= trained
     compared = _compared(reference, site, out, margins)
-    looked = check(
-        samples,
-        (site.nodules, site.shipped),
-        (reference.nodules, reference.shipped),
-        margins.limits,
-        margins.strict,
-    )
-    missing = _missing(reference, site, out, margins)
-    reasons = complaints(looked) or _lost(compared, margins)
-    if missing and not complaints(looked):
+    looked = _look(reference, site, samples, margins)
+    if new is not None and new.sum() >= margins.limits.least_nodules:
+        looked += _look(reference, site, samples, margins, np.flatnonzero(new))
+    complained, missing = complaints(looked), _missing(reference, site, out, margins)
+    if missing and not complained:
         reason = f"insufficient evidence, kept: {missing}"
         return Verdict("kept", reason, True, compared, looked)
+    reasons = complained or _lost(compared, margins)
     if reasons:
         return Verdict("kept", "kept: " + "; ".join(reasons), False, compared, looked)
     return Verdict("published", _gain(compared), False, compared, looked)
+
+
+def _look(
+    reference: Table,
+    site: Table,
+    samples: Sequence[Sample],
+    margins: Margins,
+    index: NDArray[np.intp] | None = None,
+) -> list[Check]:
+    chosen = np.arange(len(samples)) if index is None else index
+    return check(
+        [samples[n] for n in chosen],
+        (site.nodules.rows(chosen), site.shipped.rows(chosen)),
+        (reference.nodules, reference.shipped),
+        margins.limits,
+        margins.strict,
+        "" if index is None else "new readings, ",
+    )
 
 
 def _compared(

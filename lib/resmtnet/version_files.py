@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +23,8 @@ SHIPPED = "shipped"
 """Name of the model that came with the package, which training never replaces."""
 DRAFT = ".draft-"
 NAME = re.compile(r"[1-9][0-9]{0,8}-[0-9a-f]{8}")
+Write = Callable[[Path], ModelInfo]
+"""Writes a model to a folder, as model_store.write_model does."""
 
 
 class NewerVersionsError(ModelError):
@@ -146,6 +150,60 @@ def read_version(name: str, folder: Path) -> Version:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return Version(name, folder, info)
+
+
+def number_of(name: str) -> int:
+    """Return the number of a version.
+
+    >>> number_of("3-1a2b3c4d")
+    3
+    """
+    return int(name.partition("-")[0])
+
+
+def write_version(
+    folder: Path, write: Write, record: Json, number: int, taken: Mapping[str, str]
+) -> str:
+    """Write a version and return its name; it appears only when it is whole and on the disk.
+
+    Args:
+        folder: of the versions.
+        write: writes the model.
+        record: of how it was made.
+        number: of the version.
+        taken: names of the other versions by their version strings.
+
+    Raises:
+        ModelError: what was written is damaged, or its version string is taken.
+    """
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+    try:
+        model = draft / "model"
+        info = write(model)
+        if check_model(model) != info.sha256:
+            raise ModelError(f"not published: the model written is not {info.version}")
+        if info.version in taken:
+            raise ModelError(
+                f"not published: {taken[info.version]} is version {info.version} already"
+            )
+        (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        name = f"{number}-{info.sha256[:8]}"
+        for path in [*model.iterdir(), model]:
+            to_disk(path)
+        os.replace(model, folder / name)
+        to_disk(folder)
+        return name
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what killed processes left; whoever calls it keeps other writers out."""
+    for path in folder.glob(f"{DRAFT}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def check_model(folder: Path) -> str:

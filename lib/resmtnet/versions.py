@@ -10,11 +10,9 @@ killed at any moment leaves a model that can be served. Readers need no lock.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,23 +23,24 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from resmtnet.errors import InputError, ModelError
-from resmtnet.findings import Json, ModelInfo
 from resmtnet.version_files import (
     DRAFT,
     LOCK,
     NAME,
     POINTER,
-    RECORD,
     SHIPPED,
     NewerVersionsError,
     Pointer,
     Served,
     Version,
+    Write,
     check_model,
+    number_of,
     read_pointer,
     read_version,
-    to_disk,
+    remove_drafts,
     write_pointer,
+    write_version,
 )
 
 logger = logging.getLogger(__name__)
@@ -54,8 +53,6 @@ LONGEST_WAIT_S = 60.0
 
 T = TypeVar("T")
 Stamp = tuple[int, int, int]
-Write = Callable[[Path], ModelInfo]
-"""Writes a model to a folder, as model_store.write_model does."""
 
 
 class Versions:
@@ -175,7 +172,7 @@ class Versions:
             ModelError: the model cannot be written, or its version string is taken.
         """
         with self._changing() as pointer:
-            self._remove_drafts()
+            remove_drafts(self.folder)
             served = self.load(check_model)[1].name
             if parent is not None and parent != served:
                 raise InputError(
@@ -183,18 +180,17 @@ class Versions:
                     "train again"
                 )
             shipped = self._version(SHIPPED).info
-            name = self._add(
-                write,
-                {
-                    "parent": served,
-                    "shipped": shipped.version if shipped else None,
-                    "made_at": datetime.now(timezone.utc).isoformat(),
-                    "details": dict(details or {}),
-                },
-            )
+            record = {
+                "parent": served,
+                "shipped": shipped.version if shipped else None,
+                "made_at": datetime.now(timezone.utc).isoformat(),
+                "details": dict(details or {}),
+            }
+            taken = {v.info.version: v.name for v in self.list() if v.info}
+            name = write_version(self.folder, write, record, self._next_number(), taken)
             there = {SHIPPED, *self._published()}
             before = tuple(n for n in (*pointer.before, pointer.served) if n in there)
-            pointer = Pointer(name, before, _number(name))
+            pointer = Pointer(name, before, number_of(name))
             write_pointer(self.folder, pointer)
             self._remove_old({name, served, *before[-1:]})
         logger.info("Version %s is published and served", name)
@@ -235,13 +231,13 @@ class Versions:
             found = [path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
         except OSError:
             return ()
-        return tuple(sorted(found, key=_number))
+        return tuple(sorted(found, key=number_of))
 
     def _next_number(self) -> int:
         last = 0
         with suppress(ModelError):
             last = read_pointer(self.folder).last
-        return 1 + max([last, *map(_number, self._published())])
+        return 1 + max([last, *map(number_of, self._published())])
 
     def _stand_in(self, reason: str) -> Served:
         advice = "`resmtnet model list` shows the others, `resmtnet model rollback` chooses one"
@@ -305,35 +301,6 @@ class Versions:
             logger.warning("%s; it is written anew", error)
             return Pointer(last=self._next_number() - 1)
 
-    def _add(self, write: Write, record: Json) -> str:
-        """Write a version under its final name, and onto the disk."""
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
-        try:
-            model = draft / "model"
-            info = write(model)
-            if check_model(model) != info.sha256:
-                raise ModelError(f"not published: the model written is not {info.version}")
-            taken = [v.name for v in self.list() if v.info and v.info.version == info.version]
-            if taken:
-                raise ModelError(f"not published: {taken[0]} is version {info.version} already")
-            (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-            name = f"{self._next_number()}-{info.sha256[:8]}"
-            for path in [*model.iterdir(), model]:
-                to_disk(path)
-            os.replace(model, self.folder / name)
-            to_disk(self.folder)
-            return name
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-
-    def _remove_drafts(self) -> None:
-        """Remove what killed processes left: whoever holds the lock is the only writer."""
-        for path in self.folder.glob(f"{DRAFT}*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
     def _remove_old(self, needed: set[str]) -> None:
         for name in self._published()[: -self.keep]:
             if name not in needed:
@@ -341,12 +308,3 @@ class Versions:
                     gone = self.folder / f"{DRAFT}{name}"
                     os.replace(self.folder / name, gone)
                     shutil.rmtree(gone, ignore_errors=True)
-
-
-def _number(name: str) -> int:
-    """Return the number of a version.
-
-    >>> _number("3-1a2b3c4d")
-    3
-    """
-    return int(name.partition("-")[0])

@@ -94,6 +94,24 @@ def test_trunk_is_trained_and_all_that_was_stored_is_seen_again(model, samples, 
         assert told == pytest.approx(one.observation.outputs["class"], abs=0.01)
 
 
+def test_version_of_another_trunk_is_judged_against_the_shipped_one(
+    model, samples, images, tmp_path
+):
+    first = fine_tune(model, samples[:3], FULL, images=images)
+    assert first
+    first.write(tmp_path / "model", "2")
+    parent = read_model(tmp_path / "model")
+    site = [replace(s, held=first.answer_all([s.held])[0]) for s in samples]
+    second = fine_tune(parent, site[:3], FineTuneConfig(epochs=2))
+    assert second
+    reference = read_reference(parent.folder)
+    verdict = judge(second, parent, model, reference, site[3:], Margins())
+    before = judge(first, model, model, read_reference(model.folder), samples[3:], Margins())
+    for where in ("reference, against shipped",):
+        for name, loss in verdict.compared[where].items():
+            assert loss.other == pytest.approx(before.compared[where][name].other, abs=1e-3)
+
+
 def test_archive_that_lacks_the_training_nodules_is_refused(model, samples, images):
     other = replace(images, archive=images.site)
     with pytest.raises(InputError, match="give the archive that the model was trained on"):

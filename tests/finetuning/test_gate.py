@@ -182,6 +182,33 @@ def test_limits_of_readers_decide(verdict_on, name):
     assert "reader A" in verdict_on(change, replace(wide, limits=tightened)).reason
 
 
+def test_new_readings_are_looked_at_by_themselves(world, rightly, tmp_path):
+    """A few flipped ones hide among many right ones that the parent was trained on."""
+    flipped = {h.case.id for h in world.site[-24:]}
+
+    def rule(one):
+        wrong = one.case.id in flipped
+        return [replace(r, malignancy=6 - r.malignancy) if wrong else r for r in rightly(one)]
+
+    samples = world.samples(rule)
+    train, out = split_by_patient(samples, 0.3)
+    candidate = fine_tune(world.model, train, QUICK)
+    assert candidate
+    right = [i for s in samples if s.said.nodule not in flipped for i in s.said.reading_ids]
+    wide = replace(MARGINS, limits=Limits(auc_drop=0.3), class_auc=1, class_log_loss=9, score_mae=9)
+
+    def judged(known: list[str]) -> Verdict:
+        candidate_of_parent = replace(candidate, provenance={"readings": known})
+        candidate_of_parent.write(tmp_path / str(len(known)), "2")
+        parent = replace(world.model, folder=tmp_path / str(len(known)))
+        return judge(candidate, parent, world.model, world.reference, out, wide)
+
+    assert "labels swapped" not in judged([]).reason
+    verdict = judged(right)
+    assert "labels swapped" in verdict.reason
+    assert any(check.what.startswith("new readings, ") for check in verdict.readings)
+
+
 def test_verdict_is_plain_json(verdict_on):
     document = json.loads(json.dumps(verdict_on().to_json()))
     assert document["outcome"] == "published"

@@ -109,7 +109,9 @@ def test_info_lists_models_labels_and_nothing_that_does_not_exist(client: Any) -
     assert list(info["models"]) == list(MODELS)
     assert all(model["labels"] == LABELS for model in info["models"].values())
     assert info["labels"] == list(LABELS)
-    assert info["trainers"] == info["strategies"] == info["scoring"] == {}
+    assert list(info["trainers"]) == ["resmtnet"]
+    assert list(info["strategies"]) == ["resmtnet_informative", "resmtnet_diverse", "random"]
+    assert info["scoring"] == {}
 
 
 def test_files_and_series_are_listed(client: Any, phantom: Phantom) -> None:

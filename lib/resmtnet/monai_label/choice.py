@@ -87,7 +87,7 @@ def informative(
         generator: draws.
     """
     seen = Counter(known.patient for known in done if known.patient)
-    factors = [PATIENT_FACTOR ** seen[known.patient] for known in free]
+    factors = [PATIENT_FACTOR ** seen[known.patient or ""] for known in free]
     values = np.array([_study_worth(known.study) for known in free]) * factors
     groups = [_stratum(known.study) for known in free]
     taken = [_stratum(known.study) for known in done]

@@ -1,4 +1,4 @@
-"""metrics.json, report.html and the curves as PNG of a simulation."""
+"""metrics.json, report.html, tables.md and the curves as PNG of a simulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resmtnet.evaluation.canvas import GUIDE, png
 from resmtnet.evaluation.page import page, picture, table
 from resmtnet.findings import Json
 from resmtnet.simulation.rounds import METRICS
-from resmtnet.simulation.strategies import BASELINES
+from resmtnet.simulation.strategies import BASELINES, DEFAULT
 from resmtnet.simulation.summary import verdict
 
 TITLES = {"auc": "AUC", "score_mae": "score MAE", "diameter_mae_mm": "diameter MAE, mm"}
@@ -30,7 +30,7 @@ READING = (
 
 
 def write_report(out: Path, document: Json) -> list[Path]:
-    """Write metrics.json, curves.png, strata.png and report.html to a folder.
+    """Write metrics.json, report.html, tables.md, curves.png and strata.png to a folder.
 
     Returns:
         The files.
@@ -57,7 +57,9 @@ def write_report(out: Path, document: Json) -> list[Path]:
             body += [f"<h2>Difference to {other}</h2>", _difference_table(document, other)]
     report = out / "report.html"
     report.write_text(page("Active learning, simulated", body), encoding="utf-8")
-    return [metrics, report, *(out / name for name in pictures)]
+    tables = out / "tables.md"
+    tables.write_text(markdown(document), encoding="utf-8")
+    return [metrics, report, tables, *(out / name for name in pictures)]
 
 
 def draw(document: Json, strata: Sequence[str], metrics: Sequence[str] = METRICS) -> bytes:
@@ -74,7 +76,7 @@ def draw(document: Json, strata: Sequence[str], metrics: Sequence[str] = METRICS
                 base = strategy in BASELINES
                 colour = GUIDE if base else COLOURS[n % len(COLOURS)]
                 style = {"stratified": "-", "random": ":"}.get(strategy, "-")
-                width = 2.2 if strategy in ("stratified", "informative") else 1.0
+                width = 2.2 if strategy in ("stratified", DEFAULT) else 1.0
                 mean = [float("nan") if v is None else v for v in curve["mean"][:-1]]
                 axes.plot(labels, mean, style, color=colour, lw=width, label=strategy)
                 if strategy == "stratified" and None not in curve["low"] + curve["high"]:
@@ -89,14 +91,52 @@ def draw(document: Json, strata: Sequence[str], metrics: Sequence[str] = METRICS
 def goal_text(document: Json) -> str:
     """Say in a sentence whether the goal is reached."""
     goal = document["goal"]
-    if goal["share_of_stratified"] is None:
+    best, shares = goal["best_strategy"], goal["share_of_stratified"]
+    if best is None:
         return "The goal is not judged: stratified random, or another strategy, is missing."
+    told = [name for name in dict.fromkeys((best, DEFAULT)) if name in shares]
+    reached = ", ".join(goal["reached_by"])
     return (
         f"Goal: {goal['share_of_gain']:.0%} of the gain in score MAE with at most "
-        f"{goal['allowed_share_of_stratified']:.0%} of the labels of stratified random. "
-        f"{'Reached' if goal['reached'] else 'Not reached'}: the best, {goal['best_strategy']}, "
-        f"needs {goal['share_of_stratified']:.0%}."
+        f"{goal['allowed_share_of_stratified']:.0%} of the labels of stratified random, and surely "
+        f"fewer than it needs. {f'Reached by {reached}' if reached else 'Not reached'}; "
+        + ", ".join(f"{name} needs {_multiple(shares[name])}" for name in told)
+        + " of them."
     )
+
+
+def markdown(document: Json) -> str:
+    """Return the main tables as Markdown, for a page of experiments."""
+    figures = [f"{s}: {m}" for s in _strata(document) for m in METRICS if s == "all" or m != "auc"]
+    needed = [
+        [name, *(_needed_cell(found["labels_needed"][f"all: {metric}"]) for metric in METRICS)]
+        for name, found in document["strategies"].items()
+    ]
+    parts = [_markdown_table(["labels for 95% of the gain", *TITLES.values()], needed)]
+    for other in BASELINES:
+        rows = [
+            [name, *(_markdown_cell(f, found["compared_with"][other][f]) for f in figures)]
+            for name, found in document["strategies"].items()
+            if other in found["compared_with"]
+        ]
+        if rows:
+            parts.append(_markdown_table([f"less {other}", *figures], rows))
+    return "\n".join([_subject(document), "", goal_text(document), "", *parts])
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _markdown_cell(figure: str, difference: Json) -> str:
+    text = f"{_signed(difference['mean'])} [{_signed(difference['low'])}, "
+    text += f"{_signed(difference['high'])}]"
+    return {"better": f"**{text}**", "worse": f"*{text}*"}.get(verdict(figure, difference), text)
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
 
 
 def _subject(document: Json) -> str:
@@ -115,16 +155,24 @@ def _strata(document: Json) -> list[str]:
 
 
 def _needed_table(document: Json) -> str:
-    rows = []
-    for name, found in document["strategies"].items():
-        cells: list[object] = [name]
-        for metric in METRICS:
-            entry = found["labels_needed"][f"all: {metric}"]
-            share = entry.get("share_of_stratified", {}).get("value")
-            of = "" if share is None else f", {share:.0%} of stratified"
-            cells.append(f"{_number(entry['labels'], 0)}{of} {_range(entry, 0)}")
-        rows.append(cells)
+    rows = [
+        [name, *(_needed_cell(found["labels_needed"][f"all: {metric}"]) for metric in METRICS)]
+        for name, found in document["strategies"].items()
+    ]
     return table(["strategy", *TITLES.values()], rows)
+
+
+def _needed_cell(entry: Json) -> str:
+    text = f"{_number(entry['labels'], 0)} {_range(entry, 0)}"
+    share = entry.get("share_of_stratified")
+    if share is None or share["value"] is None:
+        return text
+    return f"{text}, {_multiple(share)}"
+
+
+def _multiple(share: Json) -> str:
+    value, low, high = (_number(share[end], 2) for end in ("value", "low", "high"))
+    return f"x {value} [{low}, {high}]"
 
 
 def _difference_table(document: Json, other: str) -> str:

@@ -153,5 +153,7 @@ STRATEGIES: Mapping[str, Strategy] = {
     "badge": _badge,
     "mixture": _mixture,
 }
+DEFAULT = "informative"
+"""That of the app."""
 BASELINES = ("stratified", "random")
 """What every other strategy is compared with."""

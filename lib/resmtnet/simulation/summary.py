@@ -179,21 +179,25 @@ def _needed(games: Games, name: str, figure: str, draws: NDArray[np.intp]) -> Js
 
 
 def _goal(strategies: Json) -> Json:
-    shares = {
-        name: found["labels_needed"][GOAL_FIGURE]["share_of_stratified"]["value"]
+    """Judge the goal: of many strategies one is the best by chance, so intervals count too."""
+    shares: Json = {
+        name: found["labels_needed"][GOAL_FIGURE]["share_of_stratified"]
         for name, found in strategies.items()
         if name not in BASELINES
         and "share_of_stratified" in found["labels_needed"].get(GOAL_FIGURE, {})
     }
-    known = {name: share for name, share in shares.items() if share is not None}
-    best = min(known, key=lambda name: known[name]) if known else None
+    known = {name: share for name, share in shares.items() if share["value"] is not None}
     return {
         "figure": GOAL_FIGURE,
         "share_of_gain": SHARE_OF_GAIN,
         "allowed_share_of_stratified": GOAL_SHARE,
-        "best_strategy": best,
-        "share_of_stratified": known[best] if best else None,
-        "reached": bool(best and known[best] <= GOAL_SHARE),
+        "share_of_stratified": shares,
+        "best_strategy": min(known, key=lambda n: known[n]["value"]) if known else None,
+        "reached_by": [
+            name
+            for name, share in known.items()
+            if share["value"] <= GOAL_SHARE and share["high"] is not None and share["high"] < 1
+        ],
     }
 
 

@@ -1,0 +1,104 @@
+"""How long retraining of the heads takes on 200 readings whose nodules were looked at before.
+
+    python benchmarks/retraining_time.py [--model DIR] [--readings 200]
+
+Counts all that the task does after its start: imports, the model, the readings database, the kept
+observations, training, calibration, the gate, and the new version on disk. The process counts its
+own CPU time, which is what it takes on a machine that does nothing else; --wall tells that too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+STARTED_CPU, STARTED = time.process_time(), time.monotonic()
+
+
+class Kept:
+    """Readings as a store hands them out."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def readings(self) -> list:  # type: ignore[type-arg]
+        from resmtnet.reading import Reading
+
+        return [Reading.from_json(line) for line in json.loads(self.path.read_text())]
+
+
+def prepare(folder: Path, model_dir: Path | None, count: int) -> None:
+    """Keep readings and observations of reference nodules as a site does; not counted."""
+    import numpy as np
+    from site_readers import lidc_readers
+
+    from resmtnet.held_store import save_held
+    from resmtnet.model_store import read_model
+    from resmtnet.replay import read_reference
+    from resmtnet.samples import gather
+    from resmtnet.site import OBSERVATIONS, Site
+
+    model = read_model(model_dir)
+    held = {one.case.id: one for one in read_reference(model.folder)}
+    rng = np.random.default_rng(0)
+    said = [reading for one in held.values() for reading in lidc_readers(one.case, rng)][:count]
+    site = Site(folder, model, lambda image: (_ for _ in ()).throw(OSError(image)))
+    for one in gather(said):
+        path = site._path(OBSERVATIONS, one, ".safetensors", site.heads.trunk)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_held(path, [held[one.nodule]])
+    (folder / "readings.json").write_text(json.dumps([one.to_json() for one in said]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--readings", type=int, default=200)
+    parser.add_argument("--folder", type=Path, help="run on what --prepare left there")
+    arguments = parser.parse_args()
+    if arguments.folder is None:
+        import subprocess
+        import sys
+
+        with tempfile.TemporaryDirectory() as folder:
+            prepare(Path(folder), arguments.model, arguments.readings)
+            model = ["--model", str(arguments.model)] if arguments.model else []
+            command = [sys.executable, __file__, "--folder", folder, *model]
+            subprocess.run(command, check=True)
+        return
+    run(arguments.folder, arguments.model)
+
+
+def run(folder: Path, model_dir: Path | None) -> None:
+    from resmtnet.finetune import fine_tune
+    from resmtnet.gate import judge
+    from resmtnet.model_store import read_model
+    from resmtnet.replay import read_reference
+    from resmtnet.samples import split_by_patient
+    from resmtnet.site import Site
+
+    model = read_model(model_dir)
+    site = Site(folder, model, lambda image: None, keep_crops=False)  # type: ignore[arg-type,return-value]
+    store = Kept(folder / "readings.json")
+    found = site.samples(store)
+    train, out = split_by_patient(found.samples)
+    told("samples", f"{len(store.readings())} readings of {len(found.samples)} nodules")
+    candidate = fine_tune(model, train)
+    assert candidate is not None
+    told("training and calibration")
+    verdict = judge(candidate, model, model, read_reference(model.folder), out)
+    told("gate", verdict.reason)
+    candidate.write(folder / "model", "next")
+    told("written")
+
+
+def told(what: str, more: str = "") -> None:
+    cpu, wall = time.process_time() - STARTED_CPU, time.monotonic() - STARTED
+    print(f"{cpu:6.1f} s CPU, {wall:6.1f} s wall after {what} {more}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
