@@ -8,14 +8,15 @@ seed draws 150 patients as the old reference set, answered against all of LIDC's
 are the site. Synthetic readers, seeded, made from the real ratings (site_readers.py), read it:
 "severe" gives each nodule the highest rating that LIDC's readers gave, "lenient" the lowest,
 "oversizer" their median, with sizes 15% larger; "sub-solid" is a median reader of a site at which
-half of the nodules are sub-solid. Corrected nodules train; the other patients of the site, read by
+40% of the nodules are sub-solid, twice as many as in LIDC (110 patients are its reference set, so
+that there are enough of them). Corrected nodules train; the other patients of the site, read by
 the same rule, are the held-out nodules.
 
 Beside it: no retraining; the same output layers trained without replay and without a pull towards
 the parent; and full retraining from scratch on everything, if its models are there: --full holds a
 folder per habit with `model` (written by `resmtnet train` on the archive that --write-corrections
-made) and `held.safetensors` (that model's observations of the same nodules). It is one seed's
-corrections, 200 nodules: --first-seed.
+made) and `held.safetensors` (that model's observations of the same nodules; made if it is missing
+and --archive is given). It is one seed's corrections: --first-seed.
 
 The gate's verdict is told, not enforced: a site may have habits of its own.
 """
@@ -40,17 +41,21 @@ from resmtnet.calibration import Calibration
 from resmtnet.comparison import MEASURES, Answers, Nodules
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Crop
+from resmtnet.experiment import observe_all
 from resmtnet.finetune import FineTuneConfig, fine_tune
 from resmtnet.gate import Margins
 from resmtnet.heads import Heads
 from resmtnet.held import Held
-from resmtnet.held_store import load_held
+from resmtnet.held_store import load_held, save_held
+from resmtnet.inference import Inference
 from resmtnet.model_store import read_model
 from resmtnet.samples import Sample, class_share
 
 COUNTS = (25, 50, 100, 200)
-SUB_SOLID_SHARE = 0.5
+SUB_SOLID, SUB_SOLID_SHARE, FEWER_PATIENTS = "sub-solid", 0.4, 110
 LARGEST = max(COUNTS)
+TEST_PATIENTS = 25
+"""Of the site, at least; all who are not needed for training are tested on."""
 PLAIN = FineTuneConfig(replay_share=0.0, l2=0.0)
 """Fine-tuning without replay: nothing holds on to what was learnt."""
 FIGURES = ("class_auc", "class_log_loss", "score_mae", "score_bias", "size_error", "size_bias")
@@ -69,15 +74,17 @@ class Draw:
 def draw(pool: Pool, habit: str, seed: int) -> Draw:
     rng = np.random.default_rng(seed)
     patients = [str(p) for p in rng.permutation(pool.patients)]
-    read = samples(pool.of(patients[REFERENCE_PATIENTS:]), HABITS[habit], rng)
+    apart = FEWER_PATIENTS if habit == SUB_SOLID else REFERENCE_PATIENTS
+    read = samples(pool.of(patients[apart:]), HABITS[habit], rng)
     order = {p: n for n, p in enumerate(patients)}
     read.sort(key=lambda s: order[s.patient_id])
-    if habit == "sub-solid":
+    if habit == SUB_SOLID:
         read = enriched(read)
-    last = read[: LARGEST + 1][-1].patient_id
-    train = [s for s in read if order[s.patient_id] < order[last]]
-    test = [s for s in read if order[s.patient_id] >= order[last]]
-    return Draw(train[:LARGEST], test, pool.of(patients[:REFERENCE_PATIENTS]))
+    site = list(dict.fromkeys(s.patient_id for s in read))
+    train = [s for s in read if s.patient_id not in site[-TEST_PATIENTS:]][:LARGEST]
+    trained = {s.patient_id for s in train}
+    test = [s for s in read if s.patient_id not in trained]
+    return Draw(train, test, pool.of(patients[:apart]))
 
 
 def enriched(read: Sequence[Sample]) -> list[Sample]:
@@ -117,7 +124,9 @@ def on(one: Draw, heads: Heads, calibration: Calibration) -> dict[str, dict[str,
     return found
 
 
-def rows_of(pool: Pool, habit: str, seed: int, full: Path | None) -> list[dict[str, Any]]:
+def rows_of(
+    pool: Pool, habit: str, seed: int, full: Path | None, archived: Archive | None
+) -> list[dict[str, Any]]:
     one, model = draw(pool, habit, seed), pool.model
     base = {"habit": habit, "seed": seed}
     said = on(one, Heads.of(model.networks), model.calibration)
@@ -145,14 +154,22 @@ def rows_of(pool: Pool, habit: str, seed: int, full: Path | None) -> list[dict[s
                 row |= {"verdict": in_short(verdict), "reason": verdict.reason}
             rows.append(row)
     if full is not None and (full / habit).is_dir():
-        rows.append({**base, "how": "full", "nodules": LARGEST, **retrained(one, full / habit)})
+        said = retrained(one, full / habit, archived, pool)
+        rows.append({**base, "how": "full", "nodules": len(one.train), **said})
     return rows
 
 
-def retrained(one: Draw, folder: Path) -> dict[str, dict[str, float]]:
+def retrained(
+    one: Draw, folder: Path, archived: Archive | None, pool: Pool
+) -> dict[str, dict[str, float]]:
     """Figures of a model that was trained from scratch, on its own observations."""
     model = read_model(folder / "model")
-    seen = {held.case.id: held for held in load_held(folder / "held.safetensors")}
+    kept = folder / "held.safetensors"
+    if archived is not None and not kept.is_file():
+        inference = Inference(list(model.networks), model.config.patch)
+        index = [n for n, nodule in enumerate(archived.nodules) if nodule.id in pool.places]
+        save_held(kept, observe_all(inference, archived, index))
+    seen = {held.case.id: held for held in load_held(kept)}
 
     def own(held: Held) -> Held:
         """The observation of this model, with what the site's readers say."""
@@ -246,10 +263,11 @@ def main() -> None:
             source = Archive.open(arguments.archive)
             write_corrections(pool, arguments.first_seed, source, arguments.write_corrections)
             return
+        archived = Archive.open(arguments.archive) if arguments.archive else None
         rows: list[dict[str, Any]] = []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for habit in arguments.habit or HABITS:
-                rows += rows_of(pool, habit, seed, arguments.full)
+                rows += rows_of(pool, habit, seed, arguments.full, archived)
             print(f"seed {seed} done", flush=True)
     for where in ("site", "reference"):
         shown(rows, where)
