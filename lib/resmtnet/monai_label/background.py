@@ -21,7 +21,7 @@ AHEAD = 100
 """Unread studies that are kept scored: a PACS is not downloaded as a whole."""
 RETRY_S = 600.0
 """After which a study that failed is tried again: the PACS may have been away."""
-NICENESS = 10
+NICENESS = 5
 """Of the scoring thread, so that a click does not wait for it (Linux)."""
 
 
