@@ -158,7 +158,7 @@ def to_voxels(
     Returns:
         The mask, or None if no voxel centre lies inside it.
     """
-    from scipy.ndimage import map_coordinates
+    from scipy.ndimage import affine_transform
 
     step = np.array([config.mask_step_mm, config.pixel_mm, config.pixel_mm])  # z, y, x
     zero = np.array([-found.low, *[(config.mask_size_px - 1) / 2] * 2])  # index of the centre
@@ -170,10 +170,11 @@ def to_voxels(
     stop = np.minimum(np.ceil(index.max(0)).astype(int) + 1, grid.size_ijk)
     if (stop <= start).any():
         return None
-    ijk = np.stack(np.meshgrid(*map(np.arange, start, stop), indexing="ij"), -1)
-    offset_zyx = (grid.ijk_to_lps(ijk) - centre_lps_mm)[..., ::-1]
-    at = offset_zyx / step + zero
-    probability = map_coordinates(found.probability, np.moveaxis(at, -1, 0), order=1)
+    corner_and_next_ijk = start + np.concatenate([np.zeros((1, 3)), np.eye(3)])
+    at = (grid.ijk_to_lps(corner_and_next_ijk) - centre_lps_mm)[:, ::-1] / step + zero
+    probability = affine_transform(
+        found.probability, (at[1:] - at[0]).T, at[0], tuple(stop - start), order=1
+    )
     mask = (probability >= threshold).transpose(2, 1, 0)  # [k, j, i]
     if not mask.any():
         return None
