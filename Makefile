@@ -23,7 +23,7 @@ setup: .venv/.installed ## make .venv and install requirements.txt; nothing wher
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-demo: setup ## phantom CT -> server -> the three models -> table and picture; STUDIES=folder [AT=x,y,z] for your own CT
+demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections -> training -> next study; STUDIES=folder [AT=x,y,z] for your own CT
 	$(PY) -m resmtnet.demo $(if $(STUDIES),"--studies=$(STUDIES)") $(if $(AT),"--at=$(AT)")
 
 test: setup viewers ## all tests; ARGS="-k name" is handed to pytest

@@ -71,7 +71,7 @@ class Pool:
 
     def shipped(self, nodules: Nodules) -> Answers:
         """What the shipped version says of some nodules of the pool; asked once."""
-        assert not nodules.by_axis.any()
+        assert not nodules.by_mean.any()
         index = [self.places[case.id.rpartition("/")[2]] for case in nodules.cases]
         return self.answers.rows(np.array(index))
 
@@ -104,8 +104,8 @@ def table(pool: Pool, nodules: Nodules, held: Sequence[Held], versions: Sequence
     asked: dict[int, Answers] = {id(pool.model): pool.shipped(nodules)}
     for version in versions:
         if id(version) not in asked:
-            heads = version.heads if isinstance(version, Candidate) else Heads.of(version.networks)
-            said = heads.answer_all(held)
+            answering = version if isinstance(version, Candidate) else Heads.of(version.networks)
+            said = answering.answer_all(held)
             asked[id(version)] = Answers.of(nodules, said, version.calibration)
     return Table(nodules, *(asked[id(version)] for version in versions))
 

@@ -1,7 +1,7 @@
 """What 25, 50, 100 and 200 corrected nodules of a site do to the model, by habit of its reader.
 
     python benchmarks/incremental.py [--model DIR] [--seeds 10] [--first-seed N] [--habit NAME ...]
-        [--full FOLDER] [--json FILE] [--write-corrections FOLDER --archive ARCHIVE]
+        [--count N ...] [--last-stage] [--json FILE]
 
 The nodules are those that came with the model and that it never trained on (262 patients). Each
 seed draws 150 patients as the old reference set, answered against all of LIDC's readers; the others
@@ -13,10 +13,8 @@ that there are enough of them). Corrected nodules train; the other patients of t
 the same rule, are the held-out nodules.
 
 Beside it: no retraining; the same output layers trained without replay and without a pull towards
-the parent; and full retraining from scratch on everything, if its models are there: --full holds a
-folder per habit with `model` (written by `resmtnet train` on the archive that --write-corrections
-made) and `held.safetensors` (that model's observations of the same nodules; made if it is missing
-and --archive is given). It is one seed's corrections: --first-seed.
+the parent; and with --last-stage the hidden layers before them trained too. Full retraining from
+scratch is compared by full_retraining.py.
 
 The gate's verdict is told, not enforced: a site may have habits of its own.
 """
@@ -25,11 +23,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +38,13 @@ from site_readers import HABITS, samples
 
 from resmtnet.calibration import Calibration
 from resmtnet.comparison import MEASURES, Answers, Nodules
-from resmtnet.data import archive
-from resmtnet.data.archive import Archive, Crop
-from resmtnet.experiment import observe_all
-from resmtnet.finetune import FineTuneConfig, fine_tune
+from resmtnet.finetune import Candidate, FineTuneConfig, fine_tune
 from resmtnet.gate import Margins
 from resmtnet.heads import Heads
 from resmtnet.held import Held
-from resmtnet.held_store import load_held, save_held
-from resmtnet.inference import Inference
 from resmtnet.model_store import read_model
 from resmtnet.samples import Sample, class_share
+from resmtnet.stage import STAGE, Inputs, read_stage
 
 COUNTS = (25, 50, 100, 200)
 SUB_SOLID, SUB_SOLID_SHARE, FEWER_PATIENTS = "sub-solid", 0.4, 110
@@ -58,6 +53,11 @@ TEST_PATIENTS = 25
 """Of the site, at least; all who are not needed for training are tested on."""
 PLAIN = FineTuneConfig(replay_share=0.0, l2=0.0)
 """Fine-tuning without replay: nothing holds on to what was learnt."""
+WAYS = {
+    "fine-tuned": FineTuneConfig(),
+    "last stage": FineTuneConfig(depth="last_stage"),
+    "without replay": PLAIN,
+}
 FIGURES = ("class_auc", "class_log_loss", "score_mae", "score_bias", "size_error", "size_bias")
 
 
@@ -111,7 +111,9 @@ def figures(nodules: Nodules, said: Answers) -> dict[str, float]:
     return found
 
 
-def on(one: Draw, heads: Heads, calibration: Calibration) -> dict[str, dict[str, float]]:
+def on(
+    one: Draw, heads: Heads | Candidate, calibration: Calibration
+) -> dict[str, dict[str, float]]:
     """Figures on the held-out nodules, read by the site's rule, and on the reference set."""
     test = [s.held for s in one.test]
     shares = [class_share(s.said.votes) for s in one.test]
@@ -125,21 +127,28 @@ def on(one: Draw, heads: Heads, calibration: Calibration) -> dict[str, dict[str,
 
 
 def rows_of(
-    pool: Pool, habit: str, seed: int, full: Path | None, archived: Archive | None
+    pool: Pool,
+    habit: str,
+    seed: int,
+    counts: Sequence[int],
+    inputs: Inputs,
 ) -> list[dict[str, Any]]:
     one, model = draw(pool, habit, seed), pool.model
     base = {"habit": habit, "seed": seed}
     said = on(one, Heads.of(model.networks), model.calibration)
     rows = [{**base, "how": "no retraining", "nodules": 0, **said}]
-    for count in COUNTS:
+    entering = {s.said.id: inputs[s.said.nodule] for s in (*one.train, *one.test) if inputs}
+    for count in counts:
         if count > len(one.train):
             continue
-        for how, config in (("fine-tuned", FineTuneConfig()), ("without replay", PLAIN)):
+        for how, config in WAYS.items():
+            if config.depth == "last_stage" and not inputs:
+                continue
             started = time.process_time()
-            candidate = fine_tune(model, one.train[:count], config)
+            candidate = fine_tune(model, one.train[:count], config, inputs=entering)
             assert candidate is not None
             row = {**base, "how": how, "nodules": count, "cpu_s": time.process_time() - started}
-            row |= on(one, candidate.heads, candidate.calibration)
+            row |= on(one, candidate, candidate.calibration)
             if how == "fine-tuned":
                 verdict = judged(
                     pool,
@@ -153,74 +162,7 @@ def rows_of(
                 )
                 row |= {"verdict": in_short(verdict), "reason": verdict.reason}
             rows.append(row)
-    if full is not None and (full / habit).is_dir():
-        said = retrained(one, full / habit, archived, pool)
-        rows.append({**base, "how": "full", "nodules": len(one.train), **said})
     return rows
-
-
-def retrained(
-    one: Draw, folder: Path, archived: Archive | None, pool: Pool
-) -> dict[str, dict[str, float]]:
-    """Figures of a model that was trained from scratch, on its own observations."""
-    model = read_model(folder / "model")
-    kept = folder / "held.safetensors"
-    if archived is not None and not kept.is_file():
-        inference = Inference(list(model.networks), model.config.patch)
-        index = [n for n, nodule in enumerate(archived.nodules) if nodule.id in pool.places]
-        save_held(kept, observe_all(inference, archived, index))
-    seen = {held.case.id: held for held in load_held(kept)}
-
-    def own(held: Held) -> Held:
-        """The observation of this model, with what the site's readers say."""
-        return replace(seen[held.case.id.rpartition("/")[2]], case=held.case, truth=held.truth)
-
-    test = [replace(s, held=own(s.held)) for s in one.test]
-    theirs = Draw([], test, [own(held) for held in one.reference])
-    return on(theirs, Heads.of(model.networks), model.calibration)
-
-
-def write_corrections(pool: Pool, seed: int, source: Archive, folder: Path) -> None:
-    """Write, for each habit, an archive of the training nodules and 200 corrected ones.
-
-    The latter are of fold -1, so that every configuration trains on them; the pool's other
-    nodules are left out, but those of the calibration folds.
-    """
-    folds = pool.model.config.calibration_folds
-    pooled = set(pool.patients)
-    by_id = {n.id: n for n in source.nodules}
-    for habit in HABITS:
-        corrected = {s.said.nodule: s for s in draw(pool, habit, seed).train}
-        taken = {s.patient_id for s in corrected.values()}
-
-        def crops(corrected: Mapping[str, Sample] = corrected, taken: set[str] = taken) -> Any:
-            for nodule in source.nodules:
-                calibrates = nodule.fold in folds and nodule.patient_id not in taken
-                if nodule.split == "train" and (nodule.patient_id not in pooled or calibrates):
-                    yield _crop(source, nodule)
-            for name, sample in corrected.items():
-                yield _crop(source, by_id[name], sample)
-
-        archive.write(folder / habit, crops(), {**source.provenance, "corrected": habit})
-        print(f"{habit}: {len(corrected)} corrected nodules in {folder / habit}")
-
-
-def _crop(source: Archive, nodule: archive.Nodule, sample: Sample | None = None) -> Crop:
-    hu, mask = source.voxels_hu(nodule), source.mask(nodule)
-    if sample is not None:
-        said = sample.said.record
-        nodule = replace(
-            nodule,
-            split="train",
-            fold=-1,
-            ratings=said.ratings,
-            volume_mm3=said.volume_mm3,
-            long_axis_mm=said.long_axis_mm,
-            reader_volumes_mm3=said.reader_volumes_mm3,
-            reader_long_axes_mm=said.reader_long_axes_mm,
-            reader_short_axes_mm=said.reader_short_axes_mm,
-        )
-    return nodule, hu, mask
 
 
 def shown(rows: Sequence[Mapping[str, Any]], where: str) -> None:
@@ -252,22 +194,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--habit", action="append", choices=list(HABITS))
-    parser.add_argument("--full", type=Path)
-    parser.add_argument("--write-corrections", type=Path)
-    parser.add_argument("--archive", type=Path)
+    parser.add_argument("--count", action="append", type=int, choices=COUNTS)
+    parser.add_argument("--last-stage", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pool = Pool.of_model(read_model(arguments.model), Path(folder))
-        if arguments.write_corrections:
-            source = Archive.open(arguments.archive)
-            write_corrections(pool, arguments.first_seed, source, arguments.write_corrections)
-            return
-        archived = Archive.open(arguments.archive) if arguments.archive else None
+        shipped = read_model(arguments.model)
+        pool = Pool.of_model(shipped, Path(folder))
+        inputs = read_stage(shipped.folder) if arguments.last_stage else {}
+        if inputs:
+            shutil.copy(shipped.folder / STAGE, folder)
         rows: list[dict[str, Any]] = []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for habit in arguments.habit or HABITS:
-                rows += rows_of(pool, habit, seed, arguments.full, archived)
+                rows += rows_of(pool, habit, seed, arguments.count or COUNTS, inputs)
             print(f"seed {seed} done", flush=True)
     for where in ("site", "reference"):
         shown(rows, where)

@@ -77,13 +77,13 @@ def run(folder: Path, model_dir: Path | None) -> None:
     from resmtnet.gate import judge
     from resmtnet.model_store import read_model
     from resmtnet.replay import read_reference
-    from resmtnet.samples import split_by_patient
+    from resmtnet.samples import gather, split_by_patient
     from resmtnet.site import Site
 
     model = read_model(model_dir)
     site = Site(folder, model, lambda image: None, keep_crops=False)  # type: ignore[arg-type,return-value]
     store = Kept(folder / "readings.json")
-    found = site.samples(store)
+    found = site.samples(gather(store.readings()))
     train, out = split_by_patient(found.samples)
     told("samples", f"{len(store.readings())} readings of {len(found.samples)} nodules")
     candidate = fine_tune(model, train)

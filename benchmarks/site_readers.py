@@ -82,6 +82,14 @@ def tripled(case: Case, rng: Generator) -> list[Reading]:
     return [scaled(r, 3.0) for r in lidc_readers(case, rng)]
 
 
+def axes_tripled(case: Case, rng: Generator) -> list[Reading]:
+    """Volumes are right."""
+    return [
+        replace(r, sizes={k: v * (3.0 if "axis" in k else 1.0) for k, v in r.sizes.items()})
+        for r in lidc_readers(case, rng)
+    ]
+
+
 def one_oversizes(case: Case, rng: Generator, factor: float = 1.2) -> list[Reading]:
     """Reader A of four."""
     said = lidc_readers(case, rng)
@@ -132,6 +140,7 @@ def middle(ratings: Sequence[int]) -> float:
 WRONG: Mapping[str, Rule] = {
     "labels flipped": flipped,
     "sizes x 3": tripled,
+    "axes x 3, volumes right": axes_tripled,
     "one of four readers oversizes by 20%": one_oversizes,
     "one of three readers is careless": one_careless,
 }

@@ -16,7 +16,10 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "lib" / "resmtnet"
 
 LAYERS = (
-    {"errors", "characteristics", "findings", "reading", "guidelines", "config", "folders"},
+    {
+        *("errors", "characteristics", "findings", "reading", "standing", "guidelines"),
+        *("config", "folders", "patients"),
+    },
     {"ct"},
     {"network", "data", "readings", "dicom", "evaluation", "candidates"},
     {
@@ -49,6 +52,9 @@ LAYERS = (
         "finetune",
         "retraining",
         "finetune_full",
+        "finetune_last_stage",
+        "sight",
+        "stage",
         "consistency",
         "comparison",
         "heads",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime, timezone
 from typing import Any
 
@@ -61,6 +62,8 @@ ANSWERED = {"model_version": "2", "model_sha256": "ab", "finding": {}}
         ({"malignacy": 3}, "malignacy"),
         ({"image": " "}, "image"),
         ({"reader": 7}, "reader"),
+        ({"made_at": "0001-01-01T00:00:00+23:00"}, "made_at"),
+        ({"centre_lps_mm": [1, 2, 10**400]}, "centre_lps_mm"),
         ({"id": {}}, "id"),
         ({"id": ""}, "id"),
         ({"nodule": 3}, "nodule"),
@@ -104,6 +107,84 @@ def test_a_missing_field_is_named(missing: str) -> None:
     with pytest.raises(ReadingError, match="is missing") as refused:
         Reading.from_json(document)
     assert refused.value.field == missing
+
+
+@pytest.mark.parametrize("field", sorted(FULL.to_json()))
+def test_null_is_a_field_that_is_missing(field: str) -> None:
+    document = {**LEAST, field: None}
+    if field in LEAST:
+        with pytest.raises(ReadingError, match="is missing") as refused:
+            Reading.from_json(document)
+        assert refused.value.field == field
+    else:
+        left_out = {name: value for name, value in document.items() if name != field}
+        expected = Reading.from_json(left_out).to_json()
+        found = Reading.from_json(document).to_json()
+        own = {"id", "made_at"}  # given anew to each
+        assert {n: v for n, v in found.items() if n not in own} == {
+            n: v for n, v in expected.items() if n not in own
+        }
+
+
+OF_MASK = {"file": "a", "sha256": "ab", "value": 1}
+
+
+@pytest.mark.parametrize("field", sorted(OF_MASK))
+def test_null_in_a_mask_is_named(field: str) -> None:
+    with pytest.raises(ReadingError) as refused:
+        Reading.from_json({**LEAST, "mask": {**OF_MASK, field: None}})
+    assert refused.value.field == f"mask.{field}"
+
+
+@pytest.mark.parametrize("field", sorted(ANSWERED))
+def test_null_in_what_is_answered_is_named(field: str) -> None:
+    with pytest.raises(ReadingError) as refused:
+        Reading.from_json({**LEAST, "answered": {**ANSWERED, field: None}})
+    assert refused.value.field == f"answered.{field}"
+
+
+WRONG: tuple[Any, ...] = (
+    True,
+    7,
+    -1,
+    2.5,
+    math.nan,
+    1e999,
+    "",
+    "x",
+    "\ud83d",
+    [],
+    [[]],
+    {},
+    {"": {}},
+)
+
+
+@pytest.mark.parametrize("field", sorted(FULL.to_json()))
+def test_any_value_gives_a_reading_or_an_error_that_names_the_field(field: str) -> None:
+    full = FULL.to_json()
+    inner = full[field] if isinstance(full[field], dict) else {}
+    given = [*WRONG, *({**inner, name: value} for name in inner for value in WRONG)]
+    for value in given:
+        error = refusal({**full, field: value})
+        assert error is None or error.field.split(".")[0] == field
+        assert len(str(error)) < 400
+
+
+def refusal(document: dict[str, Any]) -> ReadingError | None:
+    """What is wrong with a document; what is read of a good one is the same after JSON."""
+    try:
+        reading = Reading.from_json(document)
+    except ReadingError as error:
+        return error
+    assert Reading.from_json(reading.to_json()).to_json() == reading.to_json()
+    return None
+
+
+@pytest.mark.parametrize("document", [None, [], "reading", 3])
+def test_what_is_no_object_is_refused(document: Any) -> None:
+    with pytest.raises(ReadingError, match="no object"):
+        Reading.from_json(document)
 
 
 def test_a_time_needs_its_zone() -> None:

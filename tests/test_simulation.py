@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resmtnet.active.features import Projection
 from resmtnet.cli import run as run_command
 from resmtnet.config import TrainingConfig
 from resmtnet.data.archive import Archive, Nodule
@@ -18,7 +19,7 @@ from resmtnet.errors import InputError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference import Inference
 from resmtnet.simulation import experiment
-from resmtnet.simulation.heads import Projection, fit_heads, fit_logistic, fit_ridge
+from resmtnet.simulation.heads import fit_heads, fit_logistic, fit_ridge
 from resmtnet.simulation.pool import Pool, pool_of
 from resmtnet.simulation.report import goal_text, write_report
 from resmtnet.simulation.rounds import Deal, Game, figures, play

@@ -37,8 +37,9 @@ class ResMTNetApp(MONAILabelApp):
 
     def init_datastore(self) -> Datastore:
         """A studies folder, or (through init_remote_datastore) a PACS."""
-        here = not is_remote(self.studies)
-        return studies_datastore(self.studies) if here else super().init_datastore()
+        if is_remote(self.studies):
+            return super().init_datastore()
+        return studies_datastore(self.studies, lambda: self.submissions.store.images())
 
     def init_remote_datastore(self) -> Datastore:
         """A PACS over DICOMweb, its series kept as DICOM."""

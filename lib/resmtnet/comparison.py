@@ -25,6 +25,8 @@ from resmtnet.scene import Seen
 
 Array = NDArray[np.float64]
 
+SIZES = ("equivalent_diameter_mm", "long_axis_mm", "mean_diameter_mm")
+"""A version is judged on the first, and on the second or, where that is unknown, the third."""
 LEAST_P = 1e-3
 """Probabilities beyond this count as this: one nodule should not decide a log loss."""
 
@@ -39,9 +41,11 @@ class Nodules:
     """1, 0, or NaN where the readers are undecided."""
     score: Array
     log_diameter: Array
-    """Of the equivalent diameter, mm; where it is unknown, of the long axis."""
-    by_axis: NDArray[np.bool_]
-    """The long axis stands in."""
+    """Of the equivalent diameter, mm."""
+    log_axis: Array
+    """Of the long axis, mm; where it is unknown, of the mean diameter."""
+    by_mean: NDArray[np.bool_]
+    """The mean diameter stands in."""
 
     @classmethod
     def of(cls, held: Sequence[Held], shares: Sequence[float | None] | None = None) -> Nodules:
@@ -54,18 +58,18 @@ class Nodules:
         if shares is None:
             rated = (h.case.malignancy for h in held)
             shares = [malignant_share(r) if r else None for r in rated]
-        volume, axis = (
-            np.array([h.truth.get(name, math.nan) for h in held], float)
-            for name in ("equivalent_diameter_mm", "long_axis_mm")
+        volume, axis, mean = (
+            np.log(np.array([h.truth.get(name, math.nan) for h in held], float)) for name in SIZES
         )
-        by_axis = np.isnan(volume)
+        by_mean = np.isnan(axis)
         return cls(
             tuple(h.case for h in held),
             tuple(h.case.patient_id for h in held),
             np.array([math.nan if s in (None, 0.5) else s for s in shares], float),
             np.array([math.nan if h.case.score is None else h.case.score for h in held], float),
-            np.log(np.where(by_axis, axis, volume)),
-            by_axis,
+            volume,
+            np.where(by_mean, mean, axis),
+            by_mean,
         )
 
     def rows(self, index: NDArray[np.intp]) -> Nodules:
@@ -76,7 +80,8 @@ class Nodules:
             self.malignant[index],
             self.score[index],
             self.log_diameter[index],
-            self.by_axis[index],
+            self.log_axis[index],
+            self.by_mean[index],
         )
 
 
@@ -91,6 +96,10 @@ class Answers:
     log_diameter: Array
     log_diameter_interval: Array
     """[N, 2]"""
+    log_axis: Array
+    """See Nodules."""
+    log_axis_interval: Array
+    """[N, 2]"""
 
     @classmethod
     def of(cls, nodules: Nodules, held: Sequence[Held], calibration: Calibration) -> Answers:
@@ -104,22 +113,23 @@ class Answers:
         seen = [seen_by(one, calibration) for one in held]
         scores = [interpret.malignancy(one, calibration) for one in seen]
         sizes = [
-            _size(one, by_axis, calibration)
-            for one, by_axis in zip(seen, nodules.by_axis, strict=True)
+            _sizes(one, by_mean, calibration)
+            for one, by_mean in zip(seen, nodules.by_mean, strict=True)
         ]
         outputs = {
             task.name: np.array([one.observation.outputs[task.name] for one in seen])
             for task in TASKS
         }
-        diameter = np.array(sizes, float).reshape(-1, 3)
         with np.errstate(invalid="ignore"):
-            log = np.log(diameter)
+            log = np.log(np.array(sizes, float).reshape(-1, 2, 3))
         return cls(
             np.clip(calibration.probability_malignant(outputs), LEAST_P, 1 - LEAST_P),
             np.array([m.score for m in scores]),
             np.array([m.interval_90 for m in scores]).reshape(-1, 2),
-            log[:, 0],
-            log[:, 1:],
+            log[:, 0, 0],
+            log[:, 0, 1:],
+            log[:, 1, 0],
+            log[:, 1, 1:],
         )
 
     def rows(self, index: NDArray[np.intp]) -> Answers:
@@ -127,14 +137,18 @@ class Answers:
         return Answers(**{name: values[index] for name, values in vars(self).items()})
 
 
-def _size(seen: Seen, by_axis: bool, calibration: Calibration) -> tuple[float, float, float]:
+def _sizes(seen: Seen, by_mean: bool, calibration: Calibration) -> list[tuple[float, float, float]]:
+    """Return value and interval, mm, of the equivalent diameter and of an axis."""
     if seen.measured is None and seen.no_nodule:
-        return math.nan, math.nan, math.nan
+        return [(math.nan, math.nan, math.nan)] * 2
     size = interpret.size(seen.observation, seen.measured, calibration)[0]
-    name = "long_axis_mm" if by_axis else "equivalent_diameter_mm"
-    low, high = size.interval_90.get(name, (math.nan, math.nan))
-    value = getattr(size, name)
-    return math.nan if value is None else value, low, high
+    volume, axis, mean = SIZES
+    found = []
+    for name in (volume, mean if by_mean else axis):
+        low, high = size.interval_90.get(name, (math.nan, math.nan))
+        value = getattr(size, name)
+        found.append((math.nan if value is None else value, low, high))
+    return found
 
 
 @dataclass(frozen=True)
@@ -184,7 +198,21 @@ SIZE_COVERAGE = Measure(
     metrics.coverage,
     _shortfall,
 )
-MEASURES = (AUC, LOG_LOSS, SCORE_MAE, SCORE_COVERAGE, SIZE_ERROR, SIZE_BIAS, SIZE_COVERAGE)
+AXIS_ERROR = Measure(
+    "axis_error", lambda n: n.log_axis, lambda a: a.log_axis, metrics.mean_absolute_error
+)
+AXIS_BIAS = Measure("axis_bias", lambda n: n.log_axis, lambda a: a.log_axis, metrics.bias, np.abs)
+AXIS_COVERAGE = Measure(
+    "axis_coverage",
+    lambda n: n.log_axis,
+    lambda a: a.log_axis_interval,
+    metrics.coverage,
+    _shortfall,
+)
+MEASURES = (
+    *(AUC, LOG_LOSS, SCORE_MAE, SCORE_COVERAGE),
+    *(SIZE_ERROR, SIZE_BIAS, SIZE_COVERAGE, AXIS_ERROR, AXIS_BIAS, AXIS_COVERAGE),
+)
 
 
 @dataclass(frozen=True)

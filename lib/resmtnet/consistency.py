@@ -119,34 +119,48 @@ def _against_model(
             "the classes read contradict the shipped model: are labels swapped?",
         )
     )
-    ratio, usual_ratio = (
-        nodules.log_diameter - answers.log_diameter,
-        (known.log_diameter - usual.log_diameter),
-    )
+    ratios = {
+        "volume": (
+            nodules.log_diameter - answers.log_diameter,
+            known.log_diameter - usual.log_diameter,
+        ),
+        "axes": (nodules.log_axis - answers.log_axis, known.log_axis - usual.log_axis),
+    }
+    for name, (ratio, usual_ratio) in ratios.items():
+        found += _sizes(name, ratio, usual_ratio, patients, limits, config)
+    return found
+
+
+def _sizes(
+    name: str,
+    ratio: Array,
+    usual_ratio: Array,
+    patients: Sequence[str],
+    limits: Limits,
+    config: BootstrapConfig,
+) -> list[Check]:
+    """Look at the log of read / told, [N], of one kind of size; the usual is of the reference."""
     rows = np.isfinite(ratio)
     edge = float(np.log(limits.size_ratio))
-    found.append(
+    most = limits.size_spread * _spread(usual_ratio[np.isfinite(usual_ratio)])
+    return [
         _found(
-            "size: median log of read / told",
+            f"{name}: median log of read / told",
             _estimate(_median, rows, patients, config, ratio, ratio),
             (-edge, edge),
             int(rows.sum()),
             limits,
             "the sizes read are of another order than the masks: are they in mm, and diameters?",
-        )
-    )
-    most = limits.size_spread * _spread(usual_ratio[np.isfinite(usual_ratio)])
-    found.append(
+        ),
         _found(
-            "size: spread of the log of read / told",
+            f"{name}: spread of the log of read / told",
             _estimate(_spread_of, rows, patients, config, ratio, ratio),
             (0.0, most),
             int(rows.sum()),
             limits,
             "the sizes read have little to do with the masks: do they belong to these nodules?",
-        )
-    )
-    return found
+        ),
+    ]
 
 
 def _reader(

@@ -26,6 +26,7 @@ from resmtnet.inference import Inference
 from resmtnet.model_store import MANIFEST, write_model
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.replay import calibration_set_files, embed, reference_files, replay_files
+from resmtnet.stage import look_at_stage, stage_files
 from resmtnet.training import CHECKPOINT, Progress, Trainer
 
 Weights = dict[str, Tensor]
@@ -180,7 +181,8 @@ def _write(
     listener: Listener,
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
-    total = len(split.calibration) + len(split.reference) + len(split.train)
+    everyone = [archive.nodules[n] for n in (*split.calibration, *split.reference, *split.train)]
+    total = 2 * len(everyone)  # each is looked at, and then what enters the last stage
 
     def tell_from(start: int) -> Callable[[int, int], None]:
         return lambda done, of: listener.calibration(start + done, total)
@@ -191,9 +193,10 @@ def _write(
     seen += len(reference)
     trained = [archive.nodules[n] for n in split.train]
     replay = embed(inference, archive, trained, tell_from(seen))
+    inputs = look_at_stage(inference, archive, everyone, tell_from(len(everyone)))
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
     calibration = fit_calibration(held, replay.flat, baselines, further)
-    files = replay_files(replay) | calibration_set_files(held)
+    files = replay_files(replay) | calibration_set_files(held) | stage_files(inputs)
     if reference:
         files |= reference_files(reference, calibration)
     provenance = {

@@ -2,6 +2,7 @@
 
 depth "heads" trains the output layers alone, over stored embeddings: those of the site's nodules,
 and as replay those of the training nodules that came with the model. It takes seconds and no image.
+depth "last_stage" trains the hidden layers too, over what is stored of what enters them.
 depth "full" trains everything, from the served weights, and needs the images: finetune_full.py.
 """
 
@@ -9,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -21,23 +23,23 @@ from resmtnet.calibration import Calibration
 from resmtnet.config import TrainingConfig, to_dict
 from resmtnet.errors import ConfigError, InputError
 from resmtnet.findings import ModelInfo
-from resmtnet.finetune_full import Images, Observed, look_again, train_all
+from resmtnet.finetune_full import Images, look_again, train_all
+from resmtnet.finetune_last_stage import sight_of_hidden
 from resmtnet.head_training import Data, Stopped, replayed, train_members
-from resmtnet.heads import Heads, move_biases
+from resmtnet.heads import HEADS, OUTPUTS, Heads, move_biases, trunk_sha256
 from resmtnet.held import Held
 from resmtnet.model_store import MANIFEST, STORED, Model, write_model
 from resmtnet.recalibration import recalibrated
 from resmtnet.replay import (
-    Replay,
-    Write,
     calibration_set_files,
     read_calibration_set,
     read_reference,
     read_replay,
     reference_files,
-    replay_files,
 )
 from resmtnet.samples import Sample, targets_of_samples
+from resmtnet.sight import Sight, sight_of_parent
+from resmtnet.stage import Inputs, read_stage, rows_of
 from resmtnet.training import Progress as Step
 
 Depth = Literal["heads", "last_stage", "full"]
@@ -49,21 +51,23 @@ class FineTuneConfig:
     """How a site's readings change a model; the defaults are what a server does unasked."""
 
     depth: Depth = "heads"
-    """heads: output layers, seconds; full: everything, needs images; last_stage: the hidden layer
-    of the heads too, if the model carries what enters it."""
+    """heads: output layers, seconds; last_stage: the hidden layers too, if the model carries what
+    enters them, no image either; full: everything, needs images."""
     epochs: int = 40
-    """Steps over all embeddings at once (heads), or passes over the images (full)."""
+    """Steps over all stored numbers at once, or passes over the images (full)."""
     learning_rate: float = 2e-4
-    """Peak of the cosine schedule (full); the output layers alone need none."""
+    """Peak of the cosine schedule (full); the other depths need none."""
     replay_share: float = 0.5
     """Weight of the replayed training nodules in the loss, 0 to below 1; the rest is the site's."""
     l2: float = 300.0
     """Pull towards the anchor's weights, divided by the number of site nodules: few readings move
     little."""
+    hidden_l2: float = 3.0
+    """The same for the hidden layers (last_stage), whose many weights each move less."""
     doubt: float = 1.5
     """Standard errors by which a habit of the site's readers must differ from none to count."""
     seed: int = 0
-    """Of order and augmentation (full); the output layers alone know no chance."""
+    """Of order and augmentation (full); the other depths know no chance."""
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:
@@ -71,7 +75,7 @@ class FineTuneConfig:
         for name in ("epochs", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; above 0 is needed")
-        for name in ("l2", "doubt"):
+        for name in ("l2", "hidden_l2", "doubt"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; 0 or more is needed")
         if not 0 <= self.replay_share < 1:
@@ -92,10 +96,8 @@ class Candidate:
     provenance: Mapping[str, Any]
     """Parent, readings, configuration and figures, for the manifest."""
     parent: Model
-    seen: Mapping[str, Held] = field(default_factory=dict)
-    """Nodules looked at again by a trunk of its own, by the id of their case; empty for heads."""
-    replay: Replay | None = None
-    """Embeddings of such a trunk; None: the parent's hold."""
+    sight: Sight
+    """What it sees of nodules that the parent has seen."""
 
     def write(self, folder: Path, version: str) -> ModelInfo:
         """Write a model folder, with what the next fine-tuning and its gate need.
@@ -105,27 +107,18 @@ class Candidate:
             version: of the model.
         """
         parent, calibration = self.parent.folder, self.calibration
-
-        def again(held: Sequence[Held]) -> list[Held]:
-            known = [h for h in held if not self.seen or h.case.id in self.seen]
-            return self.answer_all(known)
-
-        further: dict[str, Write] = dict(replay_files(self.replay or read_replay(parent)))
-        further |= reference_files(again(read_reference(parent)), calibration)
+        further = dict(self.sight.files)
+        further |= reference_files(self.answer_all(read_reference(parent)), calibration)
         kept = read_calibration_set(parent)
         if kept:
-            further |= calibration_set_files(again(kept))
+            further |= calibration_set_files(self.answer_all(kept))
         return write_model(
             folder, version, self.states, self.config, calibration, self.provenance, further
         )
 
     def answer_all(self, held: Sequence[Held]) -> list[Held]:
         """Return what the candidate says of nodules that its parent has seen."""
-        if not self.seen:
-            return self.heads.answer_all(held)
-        again = [self.seen[one.case.id] for one in held]
-        again = [replace(s, case=h.case, truth=h.truth) for s, h in zip(again, held, strict=True)]
-        return self.heads.answer_all(again)
+        return self.heads.answer_all(self.sight.look(held))
 
 
 @dataclass(frozen=True)
@@ -144,6 +137,7 @@ def fine_tune(
     *,
     anchor: Model | None = None,
     images: Images | None = None,
+    inputs: Inputs = MappingProxyType({}),
     tell: Callable[[Progress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Candidate | None:
@@ -154,8 +148,10 @@ def fine_tune(
         samples: to train on, those of held-out patients left out (samples.split_by_patient).
         config: how.
         anchor: version that the weights are held close to; the shipped one keeps many small
-            trainings from adding up. By default, or where its trunk is another, `model`.
+            trainings from adding up. By default, or where layers that stay are others, `model`.
         images: training archive and the site's crops, for depth "full".
+        inputs: what enters the last stage of all of the site's samples, those held out too, by
+            the id of their case, for depth "last_stage"; see Site.inputs.
         tell: called after every epoch.
         stop: asked after every epoch; True ends it.
 
@@ -168,15 +164,10 @@ def fine_tune(
     """
     if not samples:
         raise InputError("no reading to train on: correct some nodules of patients that may train")
-    if config.depth == "last_stage":
-        raise InputError(
-            "depth last_stage needs stored inputs of the last stage, which this model does not "
-            "carry; use depth heads, or full with --archive"
-        )
     try:
         if config.depth == "full":
             return _full(model, samples, config, images, tell, stop)
-        return _heads(model, samples, config, anchor, tell, stop)
+        return _heads(model, samples, config, anchor, inputs, tell, stop)
     except Stopped:
         return None
 
@@ -208,14 +199,7 @@ def _full(
 
     states = train_all(model, samples, images, training, config.replay_share, each_step, stop)
     states = [rounded(state) for state in states]
-    observed = look_again(model, states, images)
-    seen = [replace(s, held=_seen(observed, s)) for s in samples]
-    return _candidate(model, samples, seen, states, config, observed)
-
-
-def _seen(observed: Observed, sample: Sample) -> Held:
-    own = observed.seen[sample.said.id]
-    return replace(own, case=sample.held.case, truth=sample.held.truth)
+    return _candidate(model, samples, states, config, look_again(model, states, images))
 
 
 def _heads(
@@ -223,12 +207,15 @@ def _heads(
     samples: Sequence[Sample],
     config: FineTuneConfig,
     anchor: Model | None,
+    inputs: Inputs,
     tell: Callable[[Progress], None],
     stop: Callable[[], bool],
 ) -> Candidate:
-    own = Heads.of(model.networks)
-    start = Heads.of(anchor.networks) if anchor else own
-    anchored = anchor if anchor is not None and start.trunk == own.trunk else model
+    """Train over stored numbers: output layers, and for last_stage the hidden layers too."""
+    deeper = config.depth == "last_stage"
+    trains = HEADS if deeper else OUTPUTS
+    same = anchor is not None and _trunk(anchor, trains) == _trunk(model, trains)
+    anchored = anchor if anchor is not None and same else model
     data = Data.mixed(
         (
             torch.from_numpy(np.array([s.held.observation.embeddings for s in samples])),
@@ -237,34 +224,46 @@ def _heads(
         replayed(model.folder, model.info.sha256, model.config.subsolid_factor),
         config.replay_share,
     )
+    if deeper:
+        inputs = {**read_stage(model.folder), **inputs}
+        ids = [s.said.id for s in samples] + [n.id for n in read_replay(model.folder).nodules]
+        data = replace(data, inputs=torch.from_numpy(rows_of(inputs, ids)))
     states = train_members(
         list(zip(model.networks, anchored.networks, strict=True)),
         data,
         # errors of replayed nodules, which the trunk has learnt, would make the spread too small
         replace(model.config.loss, size_spread_weight=0.0),
         pull=config.l2 / len(samples),
+        hidden_pull=config.hidden_l2 / len(samples),
         steps=config.epochs,
         tell=lambda done, of, loss: tell(Progress(done, of, loss)),
         stop=stop,
     )
-    return _candidate(model, samples, samples, states, config)
+    sight = sight_of_parent(model)
+    if deeper:
+        sight = sight_of_hidden(model, [rounded(state) for state in states], inputs)
+    return _candidate(model, samples, states, config, sight)
+
+
+def _trunk(model: Model, trains: str) -> str:
+    return trunk_sha256([network.state_dict() for network in model.networks], trains)
 
 
 def _candidate(
     model: Model,
     samples: Sequence[Sample],
-    seen: Sequence[Sample],
     states: Sequence[dict[str, Tensor]],
     config: FineTuneConfig,
-    observed: Observed | None = None,
+    sight: Sight,
 ) -> Candidate:
-    """Calibrate and describe what was trained; `seen` are the samples as its trunk sees them."""
+    """Calibrate and describe what was trained."""
     branches = model.networks[0].names
-    kept = [] if observed else read_calibration_set(model.folder)
-    before = observed.calibration if observed else model.calibration
     heads = Heads.of_states(states, branches)
-    calibration, habits = recalibrated(before, kept, seen, heads, config.doubt)
+    held = sight.look([s.held for s in samples])
+    seen = [replace(s, held=h) for s, h in zip(samples, held, strict=True)]
+    calibration, habits = recalibrated(sight.calibration, sight.kept, seen, heads, config.doubt)
     states = [rounded(move_biases(state, habits.biases)) for state in states]
+    refitted = sight.kept or config.depth == "full"
     provenance = {
         **_inherited(model),
         "parent": {"version": model.info.version, "sha256": model.info.sha256},
@@ -274,20 +273,18 @@ def _candidate(
             "nodules": len(samples),
             "patients": len({s.patient_id for s in samples}),
             "habits": asdict(habits),
-            "calibration": "refitted" if kept or observed else "warm start",
+            "calibration": "refitted" if refitted else "warm start",
         },
     }
-    heads, told = Heads.of_states(states, branches), habits.of(calibration)
     return Candidate(
         tuple(states),
-        heads,
-        told,
+        Heads.of_states(states, branches),
+        habits.of(calibration),
         model.config,
         tuple(samples),
         provenance,
         model,
-        observed.seen if observed else {},
-        observed.replay if observed else None,
+        sight,
     )
 
 

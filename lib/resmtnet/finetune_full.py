@@ -6,14 +6,13 @@ set are looked at again, which takes longer than the training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from resmtnet.calibration import Calibration
 from resmtnet.config import TrainingConfig
 from resmtnet.data.archive import Archive
 from resmtnet.data.crops import load_block
@@ -26,8 +25,16 @@ from resmtnet.held import Held, observe
 from resmtnet.inference import Inference
 from resmtnet.model_store import Model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.replay import Replay, embed, read_calibration_set, read_reference, read_replay
+from resmtnet.replay import (
+    embed,
+    read_calibration_set,
+    read_reference,
+    read_replay,
+    replay_files,
+)
 from resmtnet.samples import Sample, targets_of_samples
+from resmtnet.sight import Sight
+from resmtnet.stage import look_at_stage, stage_files
 from resmtnet.training import Progress, Trainer
 
 Weights = dict[str, Tensor]
@@ -44,16 +51,6 @@ class Images:
     work: Path
     """Folder of the checkpoints: a training that was killed goes on from them."""
     device: str = "cpu"
-
-
-@dataclass(frozen=True, eq=False)
-class Observed:
-    """What a new trunk sees."""
-
-    seen: Mapping[str, Held]
-    """Reference, calibration and site nodules by id."""
-    replay: Replay
-    calibration: Calibration
 
 
 class Mixed(TrainingSet):
@@ -165,10 +162,10 @@ def _places(ids: Sequence[str], archive: Archive) -> list[int]:
 
 def look_again(
     model: Model,
-    states: Sequence[Mapping[str, Tensor]],
+    states: Sequence[Weights],
     images: Images,
     tell: Callable[[int, int], None] = lambda done, of: None,
-) -> Observed:
+) -> Sight:
     """Look at all that is stored of the old trunk with the new one, and calibrate it.
 
     Args:
@@ -181,27 +178,38 @@ def look_again(
         InputError: the archive lacks reference or calibration nodules.
         ModelError: the nodules are too few to calibrate on.
     """
-    networks = []
-    for state in states:
-        network = ResMTNet(model.config.network)
-        network.load_state_dict(state)
-        networks.append(network.to(images.device).eval().requires_grad_(False))
-    inference = Inference(networks, model.config.patch, images.device)
-    archive = images.archive
+    inference, archive = _inference(model, states, images.device), images.archive
     reference = _named([h.case.id for h in read_reference(model.folder)], archive)
     calibrated = _named([h.case.id for h in read_calibration_set(model.folder)], archive)
     calibrated = calibrated or _calibration_nodules(model, archive)
     trained = [archive.nodules[n] for n in trained_on(model, archive)]
+    stored = list({n.id: n for n in (*trained, *calibrated, *reference)}.values())
     todo = [(archive, n) for n in (*calibrated, *reference)]
     todo += [(images.site, n) for n in images.site.nodules]
-    total, seen = len(todo) + len(trained), dict[str, Held]()
+    total, seen = len(todo) + len(trained) + len(stored), dict[str, Held]()
     for source, nodule in todo:
         seen[nodule.id] = observe(inference, source, nodule)
         tell(len(seen), total)
-    replay = embed(inference, archive, trained, lambda done, of: tell(len(seen) + done, total))
+    done = len(seen)
+    replay = embed(inference, archive, trained, lambda more, of: tell(done + more, total))
+    done += len(trained)
+    inputs = look_at_stage(inference, archive, stored, lambda more, of: tell(done + more, total))
     held = [seen[nodule.id] for nodule in calibrated]
     fitted = fit_calibration(held, replay.flat, dict(model.calibration.baselines))
-    return Observed(seen, replay, fitted)
+
+    def look(held: Sequence[Held]) -> list[Held]:
+        return [replace(seen[h.case.id], case=h.case, truth=h.truth) for h in held]
+
+    return Sight(look, fitted, (), {**replay_files(replay), **stage_files(inputs)})
+
+
+def _inference(model: Model, states: Sequence[Weights], device: str) -> Inference:
+    networks = []
+    for state in states:
+        network = ResMTNet(model.config.network)
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval().requires_grad_(False))
+    return Inference(networks, model.config.patch, device)
 
 
 def _named(ids: Sequence[str], archive: Archive) -> list[Nodule]:

@@ -25,6 +25,10 @@ State = Mapping[str, Tensor]
 
 OUTPUTS = ".outputs."
 """Part of the names of the layers that embeddings enter."""
+HIDDEN = ".hidden."
+"""Part of the names of the layers that embeddings leave."""
+HEADS = "heads."
+"""Part of the names of both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +127,22 @@ def move_biases(state: State, biases: Mapping[str, Array]) -> dict[str, Tensor]:
     return moved
 
 
-def trunk_sha256(states: Sequence[State]) -> str:
-    """Return the sha256 of all weights but those of the output layers."""
+def weights_of(network: ResMTNet) -> dict[str, Tensor]:
+    """Return a member's weights on the CPU, wherever it answers."""
+    return {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+
+
+def trunk_sha256(states: Sequence[State], but: str = OUTPUTS) -> str:
+    """Return the sha256 of all weights but those of some layers.
+
+    Args:
+        states: weights of the members.
+        but: part of the names of these layers: OUTPUTS, or HEADS for the hidden layers too.
+    """
     digest = hashlib.sha256()
     for state in states:
         for name in sorted(state):
-            if OUTPUTS not in name:
+            if but not in name:
                 digest.update(name.encode())
                 digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 import uuid
 from collections.abc import Mapping
@@ -27,6 +26,8 @@ PACS, the review page."""
 RATINGS: Mapping[str, Task] = {task.name: task for task in LIDC_RATINGS if task is not MALIGNANCY}
 """Characteristics that a reader may rate, 1 to the number of their levels."""
 LARGEST_MM, LARGEST_MM3 = 500.0, 1e7
+FARTHEST_MM = 1e6
+"""From the origin, along an axis."""
 LONGEST_TEXT = 10_000
 
 
@@ -124,6 +125,11 @@ class Reading:
         """Whether it is trained on by default: not excluded, and not accepted in bulk."""
         return not self.excluded and self.acceptance == "single"
 
+    @property
+    def says_something(self) -> bool:
+        """Whether it says anything of the nodule beyond its place."""
+        return bool(self.class_name or self.malignancy or self.sizes or self.characteristics)
+
     def to_json(self) -> Json:
         """Return the document of schema resmtnet.reading/1."""
         return {
@@ -152,25 +158,25 @@ class Reading:
 
     @classmethod
     def from_json(cls, document: Json) -> Reading:
-        """Read a document; fields that are missing keep their default.
+        """Read a document; fields that are missing or null keep their default.
 
         Raises:
             ReadingError: naming the first field that is unknown, missing or out of range.
         """
-        given = dict(document)
-        schema = given.pop("schema", SCHEMA)
-        if schema != SCHEMA:
-            raise ReadingError("schema", f"is {schema!r}; allowed is {SCHEMA!r}")
-        unknown = sorted(set(given) - set(_FIELDS))
+        if not isinstance(document, Mapping):
+            raise ReadingError("reading", f"is no object of schema {SCHEMA}")
+        unknown = sorted(set(document) - {"schema", *_FIELDS})
         if unknown:
             raise ReadingError(unknown[0], f"is not a field; allowed are {', '.join(_FIELDS)}")
+        given = {name: value for name, value in document.items() if value is not None}
+        schema = given.get("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise ReadingError("schema", f"is {_shown(schema)}; allowed is {SCHEMA!r}")
         for name in ("image", "reader"):
             if name not in given:
                 raise ReadingError(name, "is missing")
         values: dict[str, Any] = {
-            attribute: given[name]
-            for name, attribute in _FIELDS.items()
-            if given.get(name) is not None
+            attribute: given[name] for name, attribute in _FIELDS.items() if name in given
         }
         if "centre_lps_mm" in values:
             values["centre_lps_mm"] = _point("centre_lps_mm", values["centre_lps_mm"])
@@ -209,22 +215,25 @@ _FIELDS = {
 """Attribute of each field of the JSON."""
 
 
+def _shown(value: object) -> str:
+    """What was got, however long, in a few words."""
+    return reprlib.repr(value)
+
+
 def _text(name: str, value: object, least: int = 0) -> None:
     if not isinstance(value, str) or not least <= len(value.strip()) <= LONGEST_TEXT:
-        raise ReadingError(
-            name, f"is {reprlib.repr(value)}; a text of {least} to {LONGEST_TEXT} letters"
-        )
+        raise ReadingError(name, f"is {_shown(value)}; a text of {least} to {LONGEST_TEXT} letters")
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise ReadingError(name, f"is {value!r}; allowed are {', '.join(allowed)}")
+        raise ReadingError(name, f"is {_shown(value)}; allowed are {', '.join(allowed)}")
 
 
 def _rating(name: str, value: object, task: Task) -> None:
     most = len(task.levels)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ReadingError(name, f"is {value!r}; a whole number from 1 to {most}")
+        raise ReadingError(name, f"is {_shown(value)}; a whole number from 1 to {most}")
 
 
 def _size(name: str, value: object) -> None:
@@ -233,16 +242,18 @@ def _size(name: str, value: object) -> None:
     if not number or not 0 < value <= most:  # type: ignore[operator]
         if number and value == 0 and name.endswith("solid_component_mm"):
             return
-        raise ReadingError(name, f"is {value!r}; a number of {unit} above 0, at most {most:g}")
+        raise ReadingError(
+            name, f"is {_shown(value)}; a number of {unit} above 0, at most {most:g}"
+        )
 
 
 def _point(name: str, value: object) -> Point:
     numbers = list(value) if isinstance(value, (list, tuple)) and len(value) == 3 else []
     if not numbers or not all(
-        isinstance(mm, (int, float)) and not isinstance(mm, bool) and math.isfinite(mm)
+        isinstance(mm, (int, float)) and not isinstance(mm, bool) and abs(mm) <= FARTHEST_MM
         for mm in numbers
     ):
-        raise ReadingError(name, f"is {value!r}; three numbers [x, y, z] in LPS mm")
+        raise ReadingError(name, f"is {_shown(value)}; three numbers [x, y, z] in LPS mm")
     x, y, z = (float(mm) for mm in numbers)
     return x, y, z
 
@@ -250,14 +261,17 @@ def _point(name: str, value: object) -> Point:
 def _moment(name: str, value: object) -> datetime:
     try:
         moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError as error:
-        raise ReadingError(name, f"is {value!r}; a time such as 2026-01-31T12:00:00Z") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment.astimezone(timezone.utc)  # fails in the first and the last year
+    except (ValueError, OverflowError) as error:
+        why = f"is {_shown(value)}; a time such as 2026-01-31T12:00:00Z"
+        raise ReadingError(name, why) from error
+    return moment
 
 
 def _filled(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise ReadingError(name, f"is {value!r}; an object of names and numbers")
+        raise ReadingError(name, f"is {_shown(value)}; an object of names and numbers")
     return {key: number for key, number in value.items() if number is not None}
 
 
@@ -266,14 +280,14 @@ def _record(name: str, value: object, kind: type) -> Any:
         return kind(**value)  # type: ignore[arg-type]
     except TypeError as error:
         fields = ", ".join(kind.__dataclass_fields__)  # type: ignore[attr-defined]
-        raise ReadingError(name, f"is {value!r}; an object with {fields}") from error
+        raise ReadingError(name, f"is {_shown(value)}; an object with {fields}") from error
 
 
 def _check_mask(mask: MaskReference) -> None:
     _text("mask.file", mask.file, least=1)
     _text("mask.sha256", mask.sha256, least=1)
     if isinstance(mask.value, bool) or not isinstance(mask.value, int) or mask.value < 1:
-        raise ReadingError("mask.value", f"is {mask.value!r}; a whole number above 0")
+        raise ReadingError("mask.value", f"is {_shown(mask.value)}; a whole number above 0")
 
 
 def _check_answered(answered: Answered) -> None:
@@ -287,4 +301,4 @@ def _check_answered(answered: Answered) -> None:
 
 def _flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise ReadingError(name, f"is {value!r}; true or false")
+        raise ReadingError(name, f"is {_shown(value)}; true or false")

@@ -33,6 +33,8 @@ NEWTON_STEPS, LEAST_SLOPE, MOST_LOGITS = 25, 1e-6, 4.0
 """Of the fits of one number, which may not run away where all nodules are of one class."""
 DRAWS = 200
 """Draws of patients behind the standard error of a median."""
+CLASSES = (0.0, 1.0)
+"""Class shares of benign and malignant nodules."""
 UNDECIDED = 0.5
 """Class share of a nodule between the classes; the calibration is fitted to the others."""
 FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -151,7 +153,7 @@ def class_shift(
         if (v := s.said.votes) and (w := class_weight(v)) and class_share(v) != UNDECIDED
     ]
     clear = [s for s in samples if s.said.votes and class_share(s.said.votes) != UNDECIDED]
-    if not rows:
+    if len({share for _, share, _ in rows}) < len(CLASSES):  # one class says not where it begins
         return 0.0
     linear, share, weight = np.array(rows, float).T
 

@@ -21,15 +21,32 @@ from resmtnet.evaluation import metrics
 from resmtnet.finetune import FineTuneConfig, fine_tune
 from resmtnet.finetune_full import Images
 from resmtnet.gate import Margins, judge
-from resmtnet.model_store import read_model
+from resmtnet.held import Held
+from resmtnet.model_store import Model, read_model
+from resmtnet.patients import names_of
 from resmtnet.readings.store import ReadingStore
-from resmtnet.replay import read_reference, read_reference_answers
-from resmtnet.samples import BY_IMPRESSION, Sample, gather, split_by_patient
+from resmtnet.replay import (
+    read_calibration_set,
+    read_reference,
+    read_reference_answers,
+    read_replay,
+)
+from resmtnet.samples import (
+    BY_IMPRESSION,
+    Said,
+    Sample,
+    gather,
+    split_by_patient,
+    without,
+)
 from resmtnet.site import Site
 from resmtnet.version_files import Version
 from resmtnet.versions import Versions
 
 logger = logging.getLogger(__name__)
+
+OF_REFERENCE = "its patient is of the reference set, on which versions are judged"
+OF_SHIPPED = "its patient made the shipped model, and cannot judge versions as one held out"
 
 WORK = "training"
 """Folder of the checkpoints of depth full, beside the readings."""
@@ -63,9 +80,9 @@ class Retrained:
     insufficient: bool = False
     """It stays for want of evidence, not because of it."""
     readings: int = 0
-    """Readings that train."""
+    """Readings that train, or of which those held out judge."""
     skipped: tuple[str, ...] = ()
-    """Nodules that could not be looked at, each with the reason."""
+    """Nodules that neither train nor judge, each with the reason."""
     verdict: Mapping[str, Any] = field(default_factory=dict)
     """The gate's, with its figures; empty where nothing was trained."""
 
@@ -93,17 +110,21 @@ def retrain(
         InputError: a depth that needs what is not there, or another version was chosen meanwhile.
         ModelError: the served model carries no replay or reference set, or none can be written.
     """
-    count = _count(store, config)
+    parent, served = versions.load(lambda folder: read_model(folder, device))
+    reference = read_reference(parent.folder)
+    said, skipped = _usable(gather(store.readings(every=True), config.evidence), parent, reference)
+    count = len({reading for one in said for reading in one.reading_ids})
+    result = Retrained("", readings=count, skipped=skipped)
     if count < config.least_readings:
         reason = f"{count} readings that train, {config.least_readings} are needed"
-        return Retrained(_insufficient(reason), insufficient=True, readings=count)
-    parent, served = versions.load(lambda folder: read_model(folder, device))
+        return replace(result, reason=_insufficient(reason), insufficient=True)
     shipped = read_model(versions.shipped, device)
-    site = Site(store.path.parent, parent, open_ct, device=device)
-    found = site.samples(store, config.evidence, tell=partial(tell, "nodules"))
-    for skipped in found.skipped:
-        logger.warning("A nodule does not train: %s", skipped)
-    result = Retrained("", readings=count, skipped=found.skipped)
+    deeper = config.fine_tuning.depth == "last_stage"
+    site = Site(store.path.parent, parent, open_ct, device=device, keep_inputs=deeper)
+    found = site.samples(said, tell=partial(tell, "nodules"))
+    result = replace(result, skipped=(*skipped, *found.skipped))
+    for line in result.skipped:
+        logger.warning("A nodule does not train: %s", line)
     train, held_out = split_by_patient(found.samples)
     if not train:
         reason = f"of {len(found.samples)} nodules none is of a patient who may train"
@@ -114,11 +135,11 @@ def retrain(
         config.fine_tuning,
         anchor=shipped,
         images=_images(site, found.samples, config, store.path.parent / WORK, device),
+        inputs=site.inputs(found.samples) if deeper else {},
         tell=lambda step: tell("epochs", step.epoch + 1, step.epochs),
     )
     if candidate is None:
         return replace(result, reason="kept: the training was stopped")
-    reference = read_reference(parent.folder)
     verdict = judge(candidate, parent, shipped, reference, held_out, config.margins)
     result = replace(
         result,
@@ -169,9 +190,18 @@ def _images(
     return Images(archive, site.archive(samples, own / "crops"), own, device)
 
 
-def _count(store: ReadingStore, config: RetrainConfig) -> int:
-    said = gather(store.readings(), config.evidence)
-    return len({reading for one in said for reading in one.reading_ids})
+def _usable(
+    said: Sequence[Said], parent: Model, reference: Sequence[Held]
+) -> tuple[list[Said], tuple[str, ...]]:
+    """Leave out what would be judged by what it was made with; returns why, nodule by nodule."""
+    said, judging = without(said, names_of(one.case.patient_id for one in reference))
+    train, held_out = split_by_patient(said)
+    makers = {nodule.patient_id for nodule in read_replay(parent.folder).nodules}
+    makers |= {one.case.patient_id for one in read_calibration_set(parent.folder)}
+    held_out, making = without(held_out, names_of(makers))
+    lines = [f"{one.id}: {OF_REFERENCE}" for one in judging]
+    lines += [f"{one.id}: {OF_SHIPPED}" for one in making]
+    return [*train, *held_out], tuple(lines)
 
 
 def _insufficient(reason: str) -> str:
@@ -185,5 +215,8 @@ def _details(result: Retrained, config: RetrainConfig) -> dict[str, Any]:
         "reason": result.reason,
         "skipped": list(result.skipped),
         "verdict": dict(result.verdict),
-        "config": to_dict(config),
+        "config": {
+            **to_dict(replace(config, archive=None)),
+            "archive": str(config.archive) if config.archive else None,
+        },
     }

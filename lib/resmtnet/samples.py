@@ -5,7 +5,8 @@ Rules, each in one place here:
     numbers (malignancy, sizes, characteristics) come from impressions alone;
     the class comes from impressions; histology or follow-up, where they are asked for, replace it
     and are never mixed with it;
-    "not a nodule" trains nothing: the heads only know nodules.
+    "not a nodule" trains nothing: the heads only know nodules;
+    an image is of one patient, whoever of its readers named it (patients.patients_of).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,12 +32,16 @@ from resmtnet.evaluator import case_of
 from resmtnet.findings import Point
 from resmtnet.held import Held
 from resmtnet.interpret import MEASURED
+from resmtnet.patients import Patient, patients_of
 from resmtnet.reading import EVIDENCE, Reading
+from resmtnet.standing import chains, standing, standing_parts
 
 IMPRESSION = "impression"
 BY_IMPRESSION = (IMPRESSION,)
 HELD_OUT_SHARE = 0.2
 """Share of a site's patients that never train: the gate judges on them."""
+Chain = Sequence[Reading]
+"""Readings of one nodule, reader and evidence, in order of arrival."""
 VOTES: Mapping[str, int] = {"benign": 1, "indeterminate": 3, "malignant": 5}
 """A class as the malignancy rating that means it."""
 UNKNOWN_CROP = {
@@ -54,12 +60,14 @@ class Said:
 
     image: str
     nodule: str
-    patient_id: str
+    patient: Patient
     centre_lps_mm: Point
     readings: tuple[Reading, ...]
-    """Whose numbers train, one of each reader."""
+    """Whose numbers train, what stands of each reader."""
     class_readings: tuple[Reading, ...]
     """Whose class trains: the same, or those of better evidence."""
+    reading_ids: tuple[str, ...]
+    """Of every single reading of which something stands in these."""
 
     @property
     def id(self) -> str:
@@ -67,14 +75,14 @@ class Said:
         return f"{self.image}/{self.nodule}"
 
     @property
+    def patient_id(self) -> str:
+        """Patients stand on one side of every split."""
+        return self.patient.id
+
+    @property
     def votes(self) -> tuple[int, ...]:
         """The class of every reader as a rating, by name where it was named."""
         return tuple(vote for r in self.class_readings if (vote := vote_of(r)) is not None)
-
-    @property
-    def reading_ids(self) -> tuple[str, ...]:
-        """Of every reading that trains."""
-        return tuple(dict.fromkeys(r.id for r in (*self.readings, *self.class_readings)))
 
     @property
     def record(self) -> Nodule:
@@ -131,16 +139,24 @@ class Sample:
         return self.said.patient_id
 
 
+Spoken = TypeVar("Spoken", Said, Sample)
+
+
 def sample_of(said: Said, seen: Held) -> Sample:
     """Join words and observation; whatever case and truth the observation came with go."""
     return Sample(said, replace(seen, case=case_of(said.record), truth=said.truth))
 
 
 def gather(readings: Iterable[Reading], evidence: Sequence[str] = BY_IMPRESSION) -> list[Said]:
-    """Return what trains, one record per nodule, in the order in which nodules first came.
+    """Return what trains, one record per nodule, in the order of arrival of what stands.
+
+    All nodules of an image are of one patient, so training and held-out nodules never share one
+    at a time. A pseudonym that is first given later may still give a patient another id, and
+    with it the other side: a nodule held out then may have trained former versions.
 
     Args:
-        readings: the latest of each (nodule, reader, evidence).
+        readings: every single one, in order of arrival (ReadingStore.readings(every=True)): of
+            each (nodule, reader, evidence) trains what stands.
         evidence: what a class may rest on, the best last: ("impression", "histology") takes the
             class from histology where there is some. Numbers are impressions in any case.
 
@@ -151,11 +167,22 @@ def gather(readings: Iterable[Reading], evidence: Sequence[str] = BY_IMPRESSION)
     if unknown or not evidence:
         got = repr(unknown[0]) if unknown else "none"
         raise InputError(f"evidence: got {got}; allowed are {', '.join(EVIDENCE)}")
-    nodules: dict[tuple[str, str], list[Reading]] = {}
-    for reading in readings:
-        nodules.setdefault((reading.image, str(reading.nodule)), []).append(reading)
-    said = (_said(group, evidence) for group in nodules.values())
+    readings = list(readings)
+    patients = patients_of((reading.image, reading.study_patient) for reading in readings)
+    nodules: dict[tuple[str, str], list[Chain]] = {}
+    for chain in chains(readings):
+        nodules.setdefault((chain[0].image, str(chain[0].nodule)), []).append(chain)
+    said = (_said(group, patients[image], evidence) for (image, _), group in nodules.items())
     return [one for one in said if one is not None]
+
+
+def without(said: Iterable[Said], names: Set[str]) -> tuple[list[Said], list[Said]]:
+    """Return what is said of other patients, and of those who go by one of these names."""
+    others: list[Said] = []
+    theirs: list[Said] = []
+    for one in said:
+        (others if names.isdisjoint(one.patient.names) else theirs).append(one)
+    return others, theirs
 
 
 def targets_of_samples(
@@ -204,9 +231,9 @@ def is_held_out(patient_id: str, share: float = HELD_OUT_SHARE, seed: int = 0) -
 
 
 def split_by_patient(
-    samples: Sequence[Sample], share: float = HELD_OUT_SHARE, seed: int = 0
-) -> tuple[list[Sample], list[Sample]]:
-    """Return samples to train on, and those of the patients held out."""
+    samples: Sequence[Spoken], share: float = HELD_OUT_SHARE, seed: int = 0
+) -> tuple[list[Spoken], list[Spoken]]:
+    """Return what is to train on, and those of the patients held out."""
     out = [is_held_out(s.patient_id, share, seed) for s in samples]
     return (
         [s for s, held in zip(samples, out, strict=True) if not held],
@@ -214,20 +241,23 @@ def split_by_patient(
     )
 
 
-def _said(group: Sequence[Reading], evidence: Sequence[str]) -> Said | None:
-    first = group[0]
-    train = [r for r in group if r.trains and r.class_name != "not_a_nodule"]
+def _said(group: Sequence[Chain], patient: Patient, evidence: Sequence[str]) -> Said | None:
+    stand = [standing(chain) for chain in group]
+    train = [r for r in stand if r.trains and r.class_name != "not_a_nodule"]
     numbers = tuple(r for r in train if r.evidence == IMPRESSION)
     best: tuple[Reading, ...] = ()
     for basis in evidence:
         of_basis = tuple(r for r in train if r.evidence == basis and vote_of(r) is not None)
         best = of_basis or best
-    centre = next((r.centre_lps_mm for r in group if r.centre_lps_mm is not None), None)
-    patient = next((r.study_patient for r in group if r.study_patient), None)
+    centre = next((r.centre_lps_mm for r in stand if r.centre_lps_mm is not None), None)
     said_numbers = any(r.malignancy or r.sizes or r.characteristics for r in numbers)
     if centre is None or not (best or said_numbers):
         return None
-    return Said(first.image, str(first.nodule), patient or first.image, centre, numbers, best)
+    taken = {r.id for r in (*numbers, *best)}
+    parts = [standing_parts(chain) for chain, r in zip(group, stand, strict=True) if r.id in taken]
+    ids = tuple(part.id for chain in parts for part in chain if part.says_something)
+    first = stand[0]
+    return Said(first.image, str(first.nodule), patient, centre, numbers, best, ids)
 
 
 def _rating(reading: Reading, name: str) -> int | None:

@@ -2,9 +2,12 @@
 
     <folder>/observations/<key>.safetensors   what the trunk saw of a nodule, at every mask level
     <folder>/crops/<key>.npz                  voxels around it, for trainings on images
+    <folder>/stage/<key>.npy                  what enters the hidden layers there, for trainings
+                                              of the last stage
 
-The key is of image, centre and trunk (crops: image and centre): new output layers answer what was
-seen before, only a new trunk looks again. A file that is missing or broken is made again.
+The key is of image and centre, of observations also the trunk, of stage inputs what lies before the
+hidden layers: new output layers answer what was seen before, only a new trunk looks again. A file
+that is missing or broken is made again.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ import hashlib
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 from zipfile import BadZipFile
 
 import numpy as np
@@ -31,28 +34,23 @@ from resmtnet.data.upright import upright_crop
 from resmtnet.errors import InputError
 from resmtnet.evaluation.records import Case
 from resmtnet.findings import Point
-from resmtnet.heads import Heads
+from resmtnet.heads import HEADS, Heads, trunk_sha256
 from resmtnet.held import Drawn, Held
 from resmtnet.held_store import load_held, save_held
 from resmtnet.inference import Inference
 from resmtnet.mask_level import LEVELS
 from resmtnet.model_store import Model
-from resmtnet.reading import Reading
-from resmtnet.samples import BY_IMPRESSION, Said, Sample, gather, sample_of
+from resmtnet.samples import Said, Sample, sample_of
 from resmtnet.scene import scenes
 
 CROP_MM = 72.0
 """Edge of a kept crop: the patch of the mask, turned and shifted."""
-OBSERVATIONS, CROPS = "observations", "crops"
-BROKEN = (InputError, OSError, EOFError, ValueError, LookupError, TypeError, BadZipFile)
+OBSERVATIONS, CROPS, STAGE = "observations", "crops", "stage"
+BROKEN = (
+    *(InputError, OSError, EOFError, ValueError, LookupError, TypeError),
+    *(BadZipFile, zlib.error, NotImplementedError),
+)
 """What reading a damaged file may raise."""
-
-
-class Readings(Protocol):
-    """What is read of a readings database."""
-
-    def readings(self) -> list[Reading]:
-        """Return the latest reading of each nodule, reader and evidence."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,7 @@ class Site:
         *,
         device: str = "cpu",
         keep_crops: bool = True,
+        keep_inputs: bool = False,
     ) -> None:
         """See the attributes.
 
@@ -84,30 +83,29 @@ class Site:
             open_ct: gives the CT of an image id; may raise a ResMTNetError or OSError.
             device: of the networks.
             keep_crops: also keep the voxels around each nodule.
+            keep_inputs: also keep what enters the last stage there.
         """
         self.folder, self.model, self.open_ct = folder, model, open_ct
-        self.keep_crops = keep_crops
+        self.keep_crops, self.keep_inputs = keep_crops, keep_inputs
         self.heads = Heads.of(model.networks)
+        self._body = trunk_sha256([n.state_dict() for n in model.networks], HEADS)
         self._device = device
         self._inference: Inference | None = None
         self._opened: tuple[str, CTVolume] | None = None
 
     def samples(
         self,
-        store: Readings,
-        evidence: Sequence[str] = BY_IMPRESSION,
+        said: Sequence[Said],
         tell: Callable[[int, int], None] = lambda done, of: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Collected:
         """Return what the site's readers say, with what the model's trunk sees there.
 
         Args:
-            store: the readings.
-            evidence: what a class may rest on; see samples.gather.
+            said: of samples.gather.
             tell: called with nodules done and nodules in all.
             stop: asked before each nodule; True ends with the samples found so far.
         """
-        said = gather(store.readings(), evidence)
         found: list[Sample] = []
         skipped: list[str] = []
         for done, one in enumerate(said, start=1):
@@ -135,7 +133,31 @@ class Site:
         crop = self._path(CROPS, said, ".npz")
         if self.keep_crops and not crop.is_file():
             self._keep_crop(crop, said)
+        if self.keep_inputs:
+            self._inputs(said)
         return sample_of(said, self.heads.answer(held))
+
+    def inputs(self, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
+        """Return what enters the last stage of samples, [members, inputs] by the id of their case.
+
+        Args:
+            samples: of this site.
+
+        Raises:
+            InputError: it is not kept of one, and its image cannot be read.
+        """
+        return {sample.said.id: self._inputs(sample.said) for sample in samples}
+
+    def _inputs(self, said: Said) -> NDArray[np.float32]:
+        path = self._path(STAGE, said, ".npy", self._body)
+        found = _read_inputs(path)
+        if found is None:
+            inference = self._looking()
+            sampler = inference.sampler(self._ct(said.image), said.centre_lps_mm)
+            found = inference.stage_inputs([sampler])[0]
+            with _replacing(path) as draft, draft.open("wb") as file:
+                np.save(file, found, allow_pickle=False)
+        return found
 
     def archive(self, samples: Sequence[Sample], path: Path) -> Archive:
         """Write the kept crops of samples as an archive; masks are empty and do not train.
@@ -207,6 +229,16 @@ def _read_observation(path: Path) -> Held | None:
         return load_held(path)[0]
     except BROKEN:
         return None
+
+
+def _read_inputs(path: Path) -> NDArray[np.float32] | None:
+    if not path.is_file():
+        return None
+    try:
+        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except BROKEN:
+        return None
+    return found
 
 
 def _read_crop(path: Path, nodule: Nodule) -> Crop | None:

@@ -240,7 +240,7 @@ class Versions:
         return 1 + max([last, *map(number_of, self._published())])
 
     def _stand_in(self, reason: str) -> Served:
-        advice = "`resmtnet model list` shows the others, `resmtnet model rollback` chooses one"
+        advice = "`resmtnet model list --studies DIR` shows the others, `rollback` chooses one"
         return Served(SHIPPED, self.shipped, f"{reason}. The shipped model is served; {advice}.")
 
     def _outdated(self, version: Version) -> str | None:
@@ -249,7 +249,7 @@ class Versions:
             return None
         return (
             f"{version.name} was trained from shipped version {version.shipped}, which is now "
-            f"{shipped.version}; `resmtnet model rollback --to shipped` serves that."
+            f"{shipped.version}; `resmtnet model rollback --studies DIR --to shipped` serves that."
         )
 
     def _named(self, to: str) -> str:

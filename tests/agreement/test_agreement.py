@@ -18,7 +18,6 @@ from resmtnet.errors import InputError
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.findings import Json
 from resmtnet.reading import Answered, Reading
-from resmtnet.readings.store import Kept
 
 FAST = BootstrapConfig(resamples=50)
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -49,12 +48,8 @@ def reading(number: int, *, seen: bool | None = False, **fields: Any) -> Reading
     return Reading(f"ct{number}", **given)
 
 
-def kept(readings: Iterable[Reading]) -> list[Kept]:
-    return [Kept(each, n, "", superseded=False) for n, each in enumerate(readings, start=1)]
-
-
 def document(readings: Iterable[Reading], period: str = "month") -> Json:
-    return agreement(kept(readings), period, FAST)
+    return agreement(list(readings), period, FAST)
 
 
 def group(given: Json, evidence: str = "impression", answer: str = "blinded") -> Json:
@@ -68,7 +63,7 @@ def group(given: Json, evidence: str = "impression", answer: str = "blinded") ->
 
 def test_readings_that_saw_the_answer_are_kept_apart_from_those_that_did_not() -> None:
     readings = [
-        reading(n, seen=seen, malignancy=3 + off)
+        reading(n + 20 * off, seen=seen, malignancy=3 + off)
         for seen, off in ((False, 2), (True, 0), (None, 1))
         for n in range(12)
     ]
@@ -80,6 +75,26 @@ def test_readings_that_saw_the_answer_are_kept_apart_from_those_that_did_not() -
     assert errors == {"blinded": 2.0, "unblinded": 0.0, "unknown": 1.0}
     assert found["readings"]["by"]["answer"] == {"blinded": 12, "unblinded": 12, "unknown": 12}
     assert any("only blinded" in text for text in found["warnings"])
+
+
+def test_what_was_said_blinded_is_not_compared_with_an_answer_that_was_seen_later() -> None:
+    blinded = [reading(n, malignancy=5, sizes={"long_axis_mm": 12.0}) for n in range(12)]
+    unblinded = [reading(n, seen=True, malignancy=4) for n in range(12)]
+    found = document([*blinded, *unblinded])
+    sizes = [
+        group(found, answer=answer)["figures"]["long_axis_mae_mm"]
+        for answer in ("blinded", "unblinded")
+    ]
+    assert [row["n"] for row in sizes] == [12, 0]
+    assert sizes[0]["model"]["value"] == 2.0
+    scores = [
+        group(found, answer=answer)["figures"]["score_mae"]["n"]
+        for answer in ("blinded", "unblinded")
+    ]
+    assert scores == [0, 12]
+    counts = found["readings"]
+    assert (counts["kept"], counts["superseded"], counts["standing"]) == (24, 12, 12)
+    assert counts["compared"] == 24
 
 
 def test_histology_is_never_pooled_with_impressions() -> None:
@@ -115,9 +130,7 @@ def test_what_is_not_compared_is_counted() -> None:
         reading(22, class_name="not_a_nodule"),
         reading(23, excluded=True),
     ]
-    rows = kept([*plain, *others])
-    rows.append(Kept(reading(24), 99, "", superseded=True))
-    found = agreement(rows, config=FAST)
+    found = document([reading(0), *plain, *others])
     counts = found["readings"]
     assert group(found)["readings"] == counts["compared"] == 11
     assert {name: counts[name] for name in ("kept", "superseded", "standing")} == {
@@ -190,6 +203,44 @@ def test_a_probability_that_tells_the_classes_apart_is_shown_to() -> None:
     assert figures["class_calibration_error"]["model"]["value"] == pytest.approx(0.1)
 
 
+def test_probabilities_that_are_too_extreme_or_too_high_show_in_slope_and_intercept() -> None:
+    truth = np.tile([0, 0, 1, 0, 1, 1], 10)
+    logits = np.tile([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0], 10)
+
+    def figures(scale: float, shift: float, *, seen: bool) -> Json:
+        names = ("benign", "malignant")
+        given = document(
+            reading(
+                n,
+                seen=seen,
+                class_name=names[said],
+                malignancy=None,
+                answer={"probability": float(1 / (1 + np.exp(-scale * z - shift)))},
+            )
+            for n, (said, z) in enumerate(zip(truth, logits, strict=True))
+        )
+        found: Json = group(given, answer="unblinded" if seen else "blinded")["figures"]
+        return found
+
+    for seen in (False, True):
+        plain = figures(1, 0, seen=seen)["class_calibration_slope"]["model"]
+        extreme = figures(2, 0, seen=seen)["class_calibration_slope"]["model"]
+        assert extreme["value"] == pytest.approx(plain["value"] / 2, rel=1e-4)
+        assert plain["low"] < plain["value"] < plain["high"]
+        high = figures(1, 1, seen=seen)["class_calibration_intercept"]["model"]
+        assert high["low"] < high["value"] < high["high"] < 0
+
+
+def test_the_slope_of_classes_that_are_told_apart_without_an_error_is_left_out() -> None:
+    found = document(
+        reading(n, class_name=name, answer={"probability": probability})
+        for n, (name, probability) in enumerate([("benign", 0.1), ("malignant", 0.9)] * 10)
+    )
+    row = group(found)["figures"]["class_calibration_slope"]
+    assert row["model"]["value"] is None
+    assert "without an error" in row["left_out"]
+
+
 def test_readings_of_one_patient_give_no_interval() -> None:
     found = document(reading(n, study_patient="one", malignancy=1 + n % 5) for n in range(12))
     row = group(found)["figures"]["score_mae"]
@@ -258,8 +309,7 @@ def test_the_page_stands_alone_and_says_what_it_is_not(tmp_path: Path) -> None:
         )
         for n in range(30)
     ]
-    rows = kept(readings)
-    files = write_agreement(tmp_path / "out", agreement(rows, config=FAST), rows)
+    files = write_agreement(tmp_path / "out", document(readings), readings)
     assert [file.name for file in files] == ["agreement.json", "agreement.html"]
     html = files[1].read_text("utf-8")
     assert "Not a medical device" in html
@@ -268,17 +318,19 @@ def test_the_page_stands_alone_and_says_what_it_is_not(tmp_path: Path) -> None:
     # rating, score, long axis and class over time, two Bland-Altman, calibration, the count
     assert html.count("data:image/png") == 8
     assert "Too few" in html
+    assert "Class: calibration slope" in html
+    assert "Class: calibration in the large (intercept)" in html
 
 
 def test_the_page_of_a_single_reading_draws_no_figure(tmp_path: Path) -> None:
-    rows = kept([reading(1)])
-    _, page = write_agreement(tmp_path, agreement(rows, config=FAST), rows)
+    rows = [reading(1)]
+    _, page = write_agreement(tmp_path, document(rows), rows)
     html = page.read_text("utf-8")
     assert "n = 1; at least 10 readings are needed" in html
     assert html.count("data:image/png") == 1
 
 
 def test_readings_that_answer_nothing_give_a_page_that_says_so(tmp_path: Path) -> None:
-    rows = kept([reading(1, answer=None)])
-    _, page = write_agreement(tmp_path, agreement(rows, config=FAST), rows)
+    rows = [reading(1, answer=None)]
+    _, page = write_agreement(tmp_path, document(rows), rows)
     assert "nothing to compare" in page.read_text("utf-8")

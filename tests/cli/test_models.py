@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,31 @@ def test_a_damaged_version_is_found_and_told(
     assert "The shipped model is served" in err
     assert out.startswith("*  shipped")
     assert "damaged" in out
+
+
+def test_a_newer_shipped_model_is_told_and_served_if_it_is_chosen(
+    tmp_path: Path,
+    versions: Versions,
+    published: list[Version],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(versions.shipped)
+    write(versions.shipped, "3")
+    studies = ("--studies", str(tmp_path / "studies"))
+    out, err = run(capsys, "list", *studies)
+    assert "trained from shipped version 2, which is now 3" in err
+    assert "--to shipped" in err
+    assert [line.startswith("*") for line in out.splitlines()] == [False, False, True]
+    assert "which is now 3" in run_json(capsys, "list", *studies)["warning"]
+    assert run_json(capsys, "rollback", *studies, "--to", "shipped")["version"] == "3"
+    assert run(capsys, "list", *studies)[1] == ""
+    assert versions.current() == versions.shipped
+    assert published[1].name in {version.name for version in versions.list()}
+
+
+def test_all_versions_are_verified_by_name(
+    tmp_path: Path, published: list[Version], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = run(capsys, "verify", "--studies", str(tmp_path / "studies"))
+    names = ["shipped", *(version.name for version in published)]
+    assert out.splitlines() == [f"{name}: intact" for name in names]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from resmtnet.consistency import Limits
+from resmtnet.errors import InputError
 from resmtnet.finetune import FineTuneConfig, fine_tune
-from resmtnet.gate import Margins, Verdict, judge
+from resmtnet.gate import Margins, Verdict, judge, shipped_sight
 from resmtnet.heads import Heads, move_biases
 from resmtnet.samples import split_by_patient
 
@@ -54,6 +55,18 @@ def test_flipped_labels_are_kept_back(verdict_on):
 
 def test_sizes_of_another_unit_are_kept_back(verdict_on):
     verdict = verdict_on(lambda _, said: [scaled(r, 3.0) for r in said])
+    assert not verdict.published
+    assert "another order" in verdict.reason
+
+
+@pytest.mark.parametrize("named", ["long_axis_mm", "mean_diameter_mm"])
+def test_axes_of_another_unit_are_kept_back_though_volumes_are_right(verdict_on, named):
+    def change(_, said):
+        axes = [{named: 3.0 * r.sizes["long_axis_mm"]} for r in said]
+        volumes = [{"volume_mm3": r.sizes["volume_mm3"]} for r in said]
+        return [replace(r, sizes=v | a) for r, v, a in zip(said, volumes, axes, strict=True)]
+
+    verdict = verdict_on(change)
     assert not verdict.published
     assert "another order" in verdict.reason
 
@@ -116,6 +129,30 @@ def test_candidate_that_lost_on_the_reference_set_is_kept_back(world, worse):
     assert "allowed 0.03" in verdict.reason
 
 
+def test_candidate_that_says_nothing_any_more_is_kept_back(world, worse):
+    candidate, out = worse
+    silent = {
+        h.case.id: replace(h, masks={}, no_nodule="nothing there") for h in world.reference[::8]
+    }
+
+    class Silent(type(candidate)):
+        def answer_all(self, held):
+            return [silent.get(h.case.id, h) for h in super().answer_all(held)]
+
+    quiet = Silent(**{**vars(candidate), "heads": Heads.of(world.model.networks)})
+    verdict = judge(quiet, world.model, world.model, world.reference, out, MARGINS)
+    assert not verdict.published
+    assert f"size_error: {len(silent)} of {len(world.reference)} nodules get none" in verdict.reason
+
+
+def test_another_reference_set_than_the_shipped_one_is_refused_in_one_line(world, worse, tmp_path):
+    candidate, _ = worse
+    candidate.write(tmp_path / "parent", "2")
+    other = replace(world.reference[0], case=replace(world.reference[0].case, id="another"))
+    with pytest.raises(InputError, match="another is not in it"):
+        shipped_sight(replace(world.model, folder=tmp_path / "parent"), [other])
+
+
 def test_candidate_no_worse_than_its_parent_but_than_the_shipped_version_is_kept_back(world, worse):
     candidate, out = worse
     biases = {"malignancy": 0.8 * np.arange(-2, 3)}
@@ -137,7 +174,7 @@ def _moved(network, biases):
 @pytest.mark.parametrize(
     "name",
     ["class_auc", "class_log_loss", "score_mae", "score_coverage", "size_error", "size_bias",
-     "size_coverage"],
+     "size_coverage", "axis_bias"],
 )  # fmt: skip
 def test_every_margin_decides(verdict_on, name):
     assert verdict_on().published
@@ -150,7 +187,7 @@ def test_stratum_alone_can_keep_a_candidate_back(world, worse):
     candidate, out = worse
     wide = replace(
         MARGINS, class_auc=1, class_log_loss=9, score_mae=1, score_coverage=1, size_error=1,
-        size_bias=1, size_coverage=1, stratum_factor=0.01,
+        size_bias=1, size_coverage=1, axis_bias=1, stratum_factor=0.01,
     )  # fmt: skip
     verdict = judge(candidate, world.model, world.model, world.reference, out, wide)
     assert not verdict.published

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -104,10 +102,48 @@ def test_sample_says_what_its_readers_say_of_what_the_model_saw(world):
     assert sample.held.observation is world.site[0].observation
 
 
-def test_image_without_a_patient_is_its_own_patient():
-    named, nameless = gather([read(malignancy=1, study_patient="P"), read("A", "2", malignancy=1)])
-    assert named.patient_id == "P"
-    assert replace(nameless, nodule="1").patient_id == "ct"
+def test_image_without_a_pseudonym_is_its_own_patient():
+    (nameless,) = gather([read(malignancy=1)])
+    assert nameless.patient_id == "ct"
+
+
+def patients(readings) -> dict[str, str]:
+    return {one.id: one.patient_id for one in gather(readings)}
+
+
+def test_all_nodules_of_an_image_are_of_one_patient_whoever_named_it():
+    posted = read(malignancy=1, study_patient="P1")
+    drawn = read("A", "2", malignancy=1)
+    assert patients([posted, drawn]) == patients([drawn, posted]) == {"ct/1": "P1", "ct/2": "P1"}
+
+
+def test_images_that_share_a_pseudonym_are_of_one_patient_in_any_order():
+    readings = [
+        read(image=image, malignancy=1, study_patient=patient)
+        for image, patient in (("a", "Q"), ("b", "P"), ("c", "P"), ("d", "R"))
+    ]
+    readings.append(read("B", image="b", malignancy=1, study_patient="Q"))
+    expected = {"a/1": "P", "b/1": "P", "c/1": "P", "d/1": "R"}
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(readings))
+        assert patients(readings[n] for n in order) == expected
+
+
+def test_a_pseudonym_that_only_a_reading_that_does_not_train_gives_counts_too():
+    readings = read("A", malignancy=1), read("B", excluded=True, study_patient="P")
+    assert patients(readings) == {"ct/1": "P"}
+
+
+def test_every_reading_of_which_something_stands_is_named():
+    sized, wrong, rated, remark = (
+        read(sizes={"long_axis_mm": 8.0}),
+        read(malignancy=1),
+        read(malignancy=4),
+        read(comment="seen twice"),
+    )
+    (said,) = gather([sized, wrong, rated, remark, read("B", class_name="not_a_nodule")])
+    assert set(said.reading_ids) == {sized.id, rated.id}
+    assert (said.record.long_axis_mm, said.votes) == (8.0, (4,))
 
 
 def test_patients_stay_whole_and_held_out_whatever_else_is_read(world):

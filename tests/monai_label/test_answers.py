@@ -96,6 +96,20 @@ def test_a_damaged_file_and_a_folder_that_cannot_be_written_are_done_without(
     assert len(blocked.known("ct", "ann")) == 2
 
 
+def test_answers_of_which_any_byte_is_damaged_are_done_without_until_the_next_one(
+    tmp_path: Path, given: Any
+) -> None:
+    log = AnswerLog(tmp_path)
+    log.remember("ct", given())
+    file = log._file("ct")
+    content = file.read_bytes()
+    for n in range(0, len(content), 7):
+        file.write_bytes(content[:n] + bytes([content[n] ^ 0xFF]) + content[n + 1 :])
+        AnswerLog(tmp_path).known("ct", "ann")
+    AnswerLog(tmp_path).remember("ct", given())
+    assert [known.id for known in AnswerLog(tmp_path).known("ct", "ann")][:2] == ["N1", "N2"]
+
+
 def test_masks_are_known_as_they_were_painted(
     tmp_path: Path, grid: Geometry, make_finding: Any
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from resmtnet.ct import CTVolume
 from resmtnet.monai_label import datastore as module
+from resmtnet.monai_label import downloads
 from resmtnet.monai_label.datastore import StudiesDatastore, VolumePaths
 from resmtnet.monai_label.replies import Refusal
 from resmtnet.monai_label.series_index import SeriesIndex
@@ -157,7 +158,7 @@ def test_a_series_that_cannot_be_read_is_refused(
 def test_downloads_stay_within_their_limit(
     studies: Path, open_store: Any, write_series: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_DOWNLOADS_BYTES", 1)
+    monkeypatch.setattr(downloads, "_DOWNLOADS_BYTES", 1)
     uids = [write_series(studies / str(n)) for n in range(2)]
     store = open_store()
     first, second = (store.get_image_uri(uid) for uid in uids)
@@ -321,6 +322,36 @@ def test_an_upload_is_stored_under_its_id(
     assert store.volume_path("new") == str(studies / "new.nii.gz")
 
 
+@pytest.mark.parametrize("image_id", ["ct", ""])
+@pytest.mark.parametrize("extension", [".nrrd", ".nii.gz"])
+def test_an_upload_under_an_id_that_is_taken_is_refused_and_changes_nothing(
+    studies: Path, open_store: Any, write_image: Any, tmp_path: Path, image_id: str, extension: str
+) -> None:
+    path = write_image(studies / "ct.nrrd")
+    before = path.read_bytes()
+    store = open_store()
+    other = tmp_path / f"ct{extension}"
+    other.write_bytes(b"of another patient")
+    with pytest.raises(Refusal, match="ct is there; delete it first") as caught:
+        store.add_image(image_id, str(other), {})
+    assert (caught.value.status_code, "\n" in caught.value.detail) == (409, False)
+    assert path.read_bytes() == before
+    assert sorted(file.name for file in studies.glob("ct*")) == ["ct.nrrd"]
+    store.remove_image("ct")
+    assert store.add_image("ct", str(write_image(tmp_path / "new.nrrd")), {}) == "ct"
+
+
+def test_an_upload_does_not_get_the_readings_of_an_image_that_is_gone(
+    studies: Path, write_image: Any, tmp_path: Path
+) -> None:
+    store = StudiesDatastore(str(studies), auto_reload=False, read=lambda: {"gone"})
+    image = str(write_image(tmp_path / "up.nrrd"))
+    with pytest.raises(Refusal, match="gone has readings; upload under another id") as caught:
+        store.add_image("gone", image, {})
+    assert caught.value.status_code == 409
+    assert store.add_image("new", image, {}) == "new"
+
+
 def test_an_upload_that_is_no_volume_or_hides_a_series_is_refused(
     studies: Path, open_store: Any, write_image: Any, write_series: Any, tmp_path: Path
 ) -> None:
@@ -329,6 +360,21 @@ def test_an_upload_that_is_no_volume_or_hides_a_series_is_refused(
     (tmp_path / "x.sh").touch()
     assert status(store.add_image, "x", str(tmp_path / "x.sh"), {}) == 400
     assert status(store.add_image, uid, str(write_image(tmp_path / "t.nrrd")), {}) == 409
+
+
+def test_an_upload_that_names_another_file_is_refused(
+    studies: Path, open_store: Any, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret.raw"
+    secret.write_bytes(bytes(32))
+    upload = tmp_path / "up.nrrd"
+    upload.write_text(
+        "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 2\nencoding: raw\n"
+        f"data file: {secret}\n\n"
+    )
+    store = open_store()
+    assert status(store.add_image, "new", str(upload), {}) == 400
+    assert store.list_images() == []
 
 
 def test_a_file_can_be_removed_and_a_series_cannot(

@@ -20,14 +20,18 @@ import pytest
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import series_uid, write_dicom_series
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
+from resmtnet.monai_label.patients import pseudonym
+from resmtnet.monai_label.study_scores import StudyScores
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+OTHERS = ("OTHER-1", "OTHER-2", "OTHER-3")
+"""Patients whose series no test asks for by itself."""
 
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Iterator[str]:
-    """The URL of an Orthanc that holds the phantom; skipped where Orthanc is not installed."""
+    """The URL of an Orthanc that holds a few phantoms; skipped where Orthanc is not installed."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     if program is None or not PLUGIN.exists():
         pytest.skip("no Orthanc: apt-get install orthanc orthanc-dicomweb")
@@ -55,8 +59,9 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Itera
         )
         try:
             _wait(f"{url}/system", process)
-            for path in write_dicom_series(phantom, folder / "dicom"):
-                _ask(f"{url}/instances", path.read_bytes())
+            for patient in (None, *OTHERS):
+                for path in write_dicom_series(phantom, folder / f"dicom-{patient}", patient):
+                    _ask(f"{url}/instances", path.read_bytes())
             yield url
         finally:
             process.terminate()
@@ -76,7 +81,7 @@ def url(orthanc: str, cache: Path) -> Iterator[str]:
         patch.setenv("PATH", "/usr/bin:/bin")
         conf = {"readings": str(cache / "site" / "readings.sqlite")}
         options = ServerOptions(f"{orthanc}/dicom-web", port=free_port(), conf=conf)
-        with running_server(options) as url:
+        with running_server(options, timeout_s=240.0) as url:
             yield url
 
 
@@ -229,6 +234,55 @@ def test_what_is_no_series_of_the_pacs_is_refused(
     assert "\n" not in detail
     assert "Traceback" not in detail
     caught.value.close()
+
+
+@pytest.mark.server
+def test_the_strategies_offer_the_studies_of_the_pacs_that_nobody_has_read(
+    url: str, cache: Path, phantom: Phantom
+) -> None:
+    patients = {series_uid(phantom, patient): patient for patient in OTHERS}
+    place = list(phantom.nodules[0].centre_lps_mm)
+
+    def read(image: str) -> None:
+        document = {"image": image, "reader": "worklist", "centre_lps_mm": place, "malignancy": 3}
+        _ask(f"{url}/resmtnet/readings", json.dumps(document).encode())
+
+    def offered(strategy: str, client: str) -> Any:
+        body = json.dumps({"client_id": client}).encode()
+        header = {"Content-Type": "application/json"}
+        return json.loads(_ask(f"{url}/activelearning/{strategy}", body, **header))
+
+    def downloaded() -> set[str]:
+        return {path.name for path in cache.glob("*/*") if path.is_dir()} & set(patients)
+
+    read(series_uid(phantom))
+    assert downloaded() == set()
+    first = offered("random", "ann")
+    assert first["PatientID"] == patients[first["id"]]
+    assert downloaded() == {first["id"]}
+    read(first["id"])
+
+    second = offered("resmtnet_informative", "ann")
+    assert second["active_learning"]["unread"] == 2
+    unread = set(patients) - {first["id"]}
+    assert second["id"] in unread
+    scores = StudyScores(cache / "site" / "scores")
+    end = time.monotonic() + 60
+    while not all(scores.patient(image) for image in unread) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert {image: scores.patient(image) for image in patients} == {
+        image: pseudonym(patient) if image in unread else None
+        for image, patient in patients.items()
+    }
+    assert not list(cache.rglob("*.nii.gz"))
+
+    read(second["id"])
+    third = offered("resmtnet_diverse", "ann")
+    assert {third["id"]} == unread - {second["id"]}
+    assert offered("resmtnet_informative", "bob") == {}  # ann has it
+    read(third["id"])
+    for strategy in ("resmtnet_informative", "resmtnet_diverse", "random"):
+        assert offered(strategy, "ann") == {}
 
 
 def test_installed_dcmqi_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

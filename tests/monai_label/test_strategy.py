@@ -23,10 +23,10 @@ from resmtnet.monai_label.background import BackgroundScoring
 from resmtnet.monai_label.choice import Known, diverse, informative, leading, worth
 from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.offers import Offers
-from resmtnet.monai_label.patients import pseudonym
 from resmtnet.monai_label.replies import Refusal
 from resmtnet.monai_label.strategy import strategies_over
 from resmtnet.monai_label.study_scores import ScoredStudy, StudyScores
+from resmtnet.patients import pseudonym
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 
 INFORMATIVE, DIVERSE, RANDOM = "resmtnet_informative", "resmtnet_diverse", "random"
@@ -163,56 +163,64 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def drawn(free: Sequence[Known], done: Sequence[Known], number: int = 50) -> dict[str, float]:
-    """How often each study is the first choice."""
-    names = [informative(free, done, rng(seed)).order[0] for seed in range(number)]
-    return {known.image: names.count(known.image) / number for known in free}
+def first(free: Sequence[Known], done: Sequence[Known] = ()) -> str:
+    return informative(free, done, rng()).order[0]
 
 
-def test_what_the_model_doubts_is_wanted_more() -> None:
-    clear = Known("clear", scored({}))
+def test_what_is_unlike_the_read_ones_is_wanted_next() -> None:
+    free = [
+        Known(f"{x:g}", scored({"probability_malignant": 0.5}, embedding=(x, 1.0)))
+        for x in (1.0, 4.0, 9.0)
+    ]
+    done = [Known("read", scored({}, embedding=(1.0, 1.0)))] * 3
+    chosen = informative(free, done, rng())
+    assert chosen.order == ("9", "4", "1")
+    assert first(free, [Known("read", scored({}, embedding=(9.0, 1.0)))] * 3) == "1"
+    assert (chosen.score or 0) > 0
+    assert "nats" in chosen.why
+
+
+def test_an_undecided_class_is_wanted_more() -> None:
+    clear, open_ = scored({}), scored({"probability_malignant": 0.5})
+    assert first([Known("clear", clear), Known("open", open_)]) == "open"
+    assert first([Known("open", open_), Known("clear", clear)]) == "open"
+
+
+def test_what_looks_like_no_nodule_is_wanted_less() -> None:
+    undecided = {"probability_malignant": 0.5}
+    free = [
+        Known("vessel", scored(undecided | {"candidate_score": 0.1})),
+        Known("unlike all", scored(undecided | {"out_of_distribution": 4.0})),
+        Known("nodule", scored(undecided)),
+    ]
+    assert first(free) == "nodule"
+
+
+def test_another_study_of_a_patient_who_was_read_is_wanted_less() -> None:
+    same, other, read = (scored({}, embedding=(x, 0.0)) for x in (8.0, 7.0, 1.0))
+    free = [Known("same", same, "ann"), Known("other", other, "bob")]
+    assert first(free, [Known("read", read, "ann")] * 3) == "other"
+    assert first(free, [Known("read", read, "eve")] * 3) == "same"
+    unknown = [Known(known.image, known.study) for known in free]
+    assert first(unknown, [Known("read", read)] * 3) == "same"
+
+
+def test_what_the_model_doubts_leads_its_study() -> None:
     for name, value in (
         ("probability_malignant", 0.5),
         ("score_width", 3.5),
         ("diameter_width", 1.2),
         ("texture_entropy", 1.5),
     ):
-        often = drawn([clear, Known("doubtful", scored({name: value}))], [])
-        assert often["doubtful"] > 0.55, name
-
-
-def test_what_looks_like_no_nodule_is_wanted_less() -> None:
-    doubt = {"probability_malignant": 0.5, "score_width": 3.0}
-    free = [
-        Known("nodule", scored(doubt)),
-        Known("vessel", scored(doubt | {"candidate_score": 0.1})),
-        Known("unlike all", scored(doubt | {"out_of_distribution": 4.0})),
-    ]
-    often = drawn(free, [])
-    assert often["nodule"] > 0.55
-
-
-def test_a_kind_that_was_read_too_rarely_is_wanted_next() -> None:
-    solid, part_solid = scored({}), scored({"texture": 3.0})
-    free = [Known(f"solid {n}", solid) for n in range(8)] + [Known("part-solid", part_solid)]
-    done = [Known(f"read {n}", solid) for n in range(8)]
-    assert drawn(free, done)["part-solid"] > 0.9
-    assert drawn(free, [Known("read", part_solid)] * 8)["part-solid"] < 0.1
-
-
-def test_another_study_of_a_patient_who_was_read_is_wanted_less() -> None:
-    free = [Known("same", scored({}), "ann"), Known("other", scored({}), "bob")]
-    done = [Known(f"read {n}", scored({}), "ann") for n in range(3)]
-    assert drawn(free, done)["other"] > 0.75
-    unknown = [Known(known.image, known.study) for known in (*free, *done)]
-    assert 0.3 < drawn(unknown[:2], unknown[2:])["other"] < 0.7
+        assert leading(scored({}, {name: value}, {})) == 1, name
 
 
 def test_a_study_without_candidates_is_wanted_last_but_can_be_chosen() -> None:
     nothing = Known("nothing", scored())
     full = [Known(f"full {n}", scored({"probability_malignant": 0.4})) for n in range(3)]
     chosen = informative([nothing, *full], [], rng(1))
-    assert set(chosen.order) == {"nothing", "full 0", "full 1", "full 2"}
+    assert sorted(chosen.order) == ["full 0", "full 1", "full 2", "nothing"]
+    assert chosen.order[-1] == "nothing"
     alone = informative([nothing], [], rng())
     assert alone.order == ("nothing",)
     assert "no negative read" in alone.why
@@ -520,6 +528,52 @@ def test_studies_are_scored_ahead_only_so_far(make_site: Callable[..., Site]) ->
     site.readings.add(min(scored()))
     site.next()
     wait_for(3)
+
+
+def test_studies_that_were_read_are_scored_by_a_new_version_after_the_stock(
+    make_site: Callable[..., Site],
+    make_finding: Callable[..., Finding],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = make_site(4, lease_s=0.0)
+    site.scoring.ahead = 1
+    site.readings |= {"ct0", "ct1", "gone"}
+    site.next()
+    site.wait_until_scored("ct0", "ct1")
+    order: list[str] = []
+    score = StudyScores.score
+
+    def noted(self: StudyScores, image: str, *rest: Any) -> ScoredStudy:
+        order.append(image)
+        return score(self, image, *rest)
+
+    monkeypatch.setattr(StudyScores, "score", noted)
+    site.model = Answering(make_finding, "b")
+    site.next()
+    site.wait_until_scored("ct0", "ct1")
+    assert order[0] in {"ct2", "ct3"}
+    assert sorted(order[1:]) == ["ct0", "ct1"]
+    assert site.scoring.readable("gone"), "it is not among the studies, and not tried"
+
+
+def test_a_study_read_before_it_was_scored_counts_after_it(
+    make_site: Callable[..., Site],
+) -> None:
+    site = make_site(3, lease_s=0.0)
+    site.readings.add("ct0")
+    done: list[list[str]] = []
+    strategy: Any = site.strategies[INFORMATIVE]
+    choose = strategy._choose
+
+    def noted(free: Sequence[Known], read: Sequence[Known], generator: Any) -> Any:
+        done.append([known.image for known in read])
+        return choose(free, read, generator)
+
+    strategy._choose = noted
+    site.next()
+    site.wait_until_scored("ct0", "ct1", "ct2")
+    site.next()
+    assert done[-1] == ["ct0"]
 
 
 def test_a_study_on_offer_is_scored_too(make_site: Callable[..., Site]) -> None:

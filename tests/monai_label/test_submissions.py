@@ -218,6 +218,61 @@ def test_the_good_ones_of_several_documents_are_kept(site: Site, write: Any) -> 
     assert len(reply["not_understood"]) == 2
 
 
+def test_the_wrong_one_of_several_readings_keeps_no_other_out(site: Site, write: Any) -> None:
+    """Two near nodules stay two, whatever else is wrong with the label."""
+    near = [[-24.0, 18.0, -92.0], [-21.0, 18.0, -92.0]]
+    documents = [
+        {"centre_lps_mm": near[0], "class": "benign"},
+        {"nodule": "of another image", "malignancy": 3},
+        {"centre_lps_mm": near[1], "class": "malignant"},
+        {"centre_lps_mm": near[0], "mask": {"file": "none.nrrd", "sha256": "0"}},
+    ]
+    reply = site.send(write(documents), client_id="ann")
+    assert len(reply["readings"]) == 2
+    assert [problem["why"].split()[0] for problem in reply["not_understood"]] == ["nodule", "mask"]
+    kept = site.submissions.store.readings("ct")
+    assert [reading.class_name for reading in kept] == ["benign", "malignant"]
+    assert kept[0].nodule != kept[1].nodule
+
+
+def test_a_label_of_too_many_documents_is_saved_and_not_read(site: Site, write: Any) -> None:
+    document = {"centre_lps_mm": [-24.0, 18.0, -92.0], "class": "benign"}
+    reply = site.send(write([document] * 201))
+    assert reply["readings"] == []
+    assert "201 readings; at most 200" in reply["not_understood"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("N1 benign; " + "x" * 10_001, "comment"), ("N1 benign long_axis_mm=0.0001", "size")],
+)
+def test_a_nodule_that_is_no_reading_keeps_no_other_of_the_file_out(
+    site: Site, name: str, field: str
+) -> None:
+    reply = site.send(edited(site.ask("resmtnet_findings"), N1=name), client_id="ann")
+    assert reply["understood"] == ["N2: benign"]
+    (problem,) = reply["not_understood"]
+    assert problem["what"] == "N1"
+    assert field in problem["why"]
+
+
+def test_what_was_said_earlier_and_is_not_said_again_goes_on_holding(site: Site) -> None:
+    place = {"reader": "ann", "image": "ct", "centre_lps_mm": [-24.0, 18.0, -92.0]}
+    site.submissions.post({**place, "size": {"long_axis_mm": 9.0}})
+    site.submissions.post({**place, "class": "malignant"})
+    (standing,) = site.submissions.store.readings("ct")
+    assert (standing.class_name, standing.sizes) == ("malignant", {"long_axis_mm": 9.0})
+
+
+def test_every_way_in_tells_how_many_readings_there_are(site: Site, write: Any) -> None:
+    counts: list[int] = []
+    site.submissions.on_kept = counts.append
+    document = {"reader": "ann", "centre_lps_mm": [-24.0, 18.0, -92.0], "class": "benign"}
+    site.submissions.post({**document, "image": "ct"})
+    site.send(write(document))
+    assert counts == [1, 2]
+
+
 @pytest.mark.parametrize("name", ["mask.nrrd", "mask.nii.gz", "mask.bin"])
 def test_a_damaged_mask_is_saved_and_the_reply_says_so(site: Site, write: Any, name: str) -> None:
     reply = site.send(write("NRRD0004\n", name), label_info=LABEL_INFO)

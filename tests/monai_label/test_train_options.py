@@ -50,7 +50,12 @@ CHANGED: dict[str, tuple[Any, RetrainConfig]] = {
     "min_held_out_patients": (4, RetrainConfig(margins=Margins(least_held_out_patients=4))),
     "auc_margin": (0.02, RetrainConfig(margins=Margins(class_auc=0.02))),
     "score_margin": (0.02, RetrainConfig(margins=Margins(score_mae=0.02))),
-    "size_margin": (0.02, RetrainConfig(margins=Margins(size_error=0.02))),
+    "size_margin": (
+        0.03,
+        RetrainConfig(
+            margins=Margins(size_error=0.03, size_bias=0.06, axis_bias=0.08, size_coverage=0.06)
+        ),
+    ),
 }
 
 

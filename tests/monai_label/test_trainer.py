@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resmtnet import retraining
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import write_nifti
 from resmtnet.monai_label import trainer as trainers
@@ -19,10 +21,13 @@ from resmtnet.monai_label.replies import Refusal
 from resmtnet.monai_label.served import served_model
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.monai_label.submissions import Submissions
+from resmtnet.monai_label.train_report import TrainReport
 from resmtnet.monai_label.trainer import ResMTNetTrainer, make_trainers, train_when_due
+from resmtnet.patients import pseudonym
 from resmtnet.reading import Reading
 from resmtnet.readings.places import database_in
 from resmtnet.readings.store import ReadingStore
+from resmtnet.replay import read_reference, read_replay
 from resmtnet.samples import is_held_out
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 from resmtnet.version_files import check_model
@@ -54,16 +59,19 @@ def points_lps_mm(phantom: Phantom, count: int) -> list[tuple[float, float, floa
 
 def patients(count: int) -> list[str]:
     """Patients of whom the first never trains, and all others do."""
-    names = [f"P{n}" for n in range(1000)]
+    names = [f"S{n}" for n in range(1000)]
     out = [name for name in names if is_held_out(name)]
     return [*out[:1], *(name for name in names if name not in out)][:count]
 
 
-def read(store: ReadingStore, points: Sequence[Any], image: str = IMAGE) -> None:
-    """One reader rates what is at each point, which counts as a patient of its own."""
-    for n, (point, patient) in enumerate(zip(points, patients(len(points)), strict=True)):
-        reading = Reading(image, "A", point, malignancy=(1, 5, 2, 4)[n % 4], study_patient=patient)
-        store.add(reading, new_nodule=True)
+def read(store: ReadingStore, points: Sequence[Any], whose: Sequence[str] | None = None) -> None:
+    """One reader rates what is at each point, each in an image of a patient of its own."""
+    studies = store.path.parents[1]
+    names = whose or patients(len(points))
+    for n, (point, patient) in enumerate(zip(points, names, strict=True)):
+        shutil.copy(studies / f"{IMAGE}.nii.gz", studies / f"of-{patient}.nii.gz")
+        rating = (1, 5, 2, 4)[n % 4]
+        store.add(Reading(f"of-{patient}", "A", point, malignancy=rating, study_patient=patient))
 
 
 @pytest.fixture
@@ -163,10 +171,61 @@ def test_readings_of_an_image_that_is_gone_are_told_and_left_out(
     train: Callable[..., dict[str, Any]], store: ReadingStore, phantom: Phantom
 ) -> None:
     read(store, points_lps_mm(phantom, 2))
-    read(store, points_lps_mm(phantom, 1), image="gone")
+    store.add(Reading("gone", "A", points_lps_mm(phantom, 1)[0], malignancy=1))
     told = train(**EAGER | {"min_readings": 3})
     (skipped,) = told["skipped"]
     assert "There is no image 'gone'" in skipped
+
+
+def test_patients_of_the_reference_and_replay_sets_judge_nothing_they_made(
+    train: Callable[..., dict[str, Any]],
+    shared: SharedCharacterizer,
+    store: ReadingStore,
+    phantom: Phantom,
+) -> None:
+    model = shared.versions.shipped
+    reference = sorted({one.case.patient_id for one in read_reference(model)})
+    replayed = sorted({nodule.patient_id for nodule in read_replay(model).nodules})
+    out, into = (next(n for n in replayed if is_held_out(n) is held) for held in (True, False))
+    whose = [*patients(6), reference[0], str(pseudonym(reference[1])), out, into]
+    read(store, points_lps_mm(phantom, len(whose)), whose)
+    told = train(**EAGER, **LENIENT)
+    reasons = [retraining.OF_REFERENCE] * 2 + [retraining.OF_SHIPPED]
+    assert [line.partition(": ")[2] for line in told["skipped"]] == reasons
+    assert told["readings"] == 7
+    assert told["published"], told["reason"]
+    manifest = json.loads((shared.versions.list()[-1].folder / "manifest.json").read_text())
+    by_patient = {reading.study_patient: reading.id for reading in store.readings()}
+    trained = {by_patient[name] for name in [*patients(6)[1:], into]}
+    assert set(manifest["provenance"]["readings"]) == trained
+
+
+def test_readings_of_reference_patients_are_told_where_they_are_all_there_is(
+    train: Callable[..., dict[str, Any]],
+    shared: SharedCharacterizer,
+    store: ReadingStore,
+    phantom: Phantom,
+) -> None:
+    whose = [one.case.patient_id for one in read_reference(shared.versions.shipped)[:5]]
+    read(store, points_lps_mm(phantom, 5), whose)
+    told = train(**EAGER)
+    assert (told["insufficient"], told["readings"], len(told["skipped"])) == (True, 0, 5)
+
+
+def test_every_reading_of_which_something_trains_counts_and_is_named(
+    train: Callable[..., dict[str, Any]],
+    shared: SharedCharacterizer,
+    store: ReadingStore,
+    phantom: Phantom,
+) -> None:
+    read(store, points_lps_mm(phantom, 6))
+    rated = store.readings()[-1]
+    sized = store.add(Reading(rated.image, "A", nodule=rated.nodule, sizes={"long_axis_mm": 9.0}))
+    told = train(**EAGER, **LENIENT)
+    assert told["readings"] == 7
+    assert told["published"], told["reason"]
+    manifest = json.loads((shared.versions.list()[-1].folder / "manifest.json").read_text())
+    assert {rated.id, sized.id} < set(manifest["provenance"]["readings"])
 
 
 @pytest.mark.parametrize(
@@ -190,6 +249,20 @@ def test_a_bad_option_is_refused_in_one_line_and_told_in_the_stats(
     stats = trainer.stats()
     assert stats["verdict"] == "failed"
     assert told.rstrip(".") in stats["reason"]
+
+
+def test_a_depth_without_its_archive_is_refused_before_it_starts(trainer: ResMTNetTrainer) -> None:
+    with pytest.raises(Refusal, match="--conf archive DIR") as caught:
+        trainer.check({"depth": "full"})
+    assert caught.value.status_code == 400
+    assert trainer.stats()["verdict"] == "none"
+
+
+def test_a_trainer_tells_whether_any_process_trains(trainer: ResMTNetTrainer) -> None:
+    assert not trainer.runs
+    with TrainReport(trainer._report.folder).training(3):
+        assert trainer.runs
+    assert not trainer.runs
 
 
 def test_a_depth_that_needs_what_is_not_there_is_refused_in_one_line(
@@ -333,6 +406,14 @@ def ask(client: Any, phantom: Phantom) -> dict[str, Any]:
     return dict(params)
 
 
+def client_error() -> type[Exception]:
+    """What MONAI Label's client raises for any reply but 200."""
+    from monailabel.client.client import MONAILabelClientException
+
+    kind: type[Exception] = MONAILabelClientException
+    return kind
+
+
 SERVER = (
     pytest.mark.server,
     # MONAI Label's client leaves its connections to the garbage collector.
@@ -366,12 +447,21 @@ def test_too_few_readings_keep_the_served_model_and_say_so(client: Any, versions
 
 
 @on_a_server
-def test_a_bad_option_ends_the_task_with_one_clear_line(client: Any) -> None:
-    client.train_start("resmtnet", {"epochs": "many"})
-    status = ended(client)
-    assert status["status"] == "ERROR"
-    assert "epochs is 'many'; a whole number from 1 to 1000" in status["details"][-1]
-    assert stats(client)["verdict"] == "failed"
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("resmtnet", {"epochs": "many"}, "400; .*epochs is .*many.*; a whole number from 1 to"),
+        ("resmtnet", {"depth": "full"}, "400; .*--conf archive DIR"),
+        ("other", {}, "404; .*no trainer .*other.*; allowed are resmtnet"),
+    ],
+)
+def test_what_cannot_run_is_refused_at_once_and_changes_nothing(
+    client: Any, model: str, options: dict[str, Any], told: str
+) -> None:
+    before = stats(client)
+    with pytest.raises(client_error(), match=told):
+        client.train_start(model, options)
+    assert stats(client) == before
 
 
 @on_a_server
@@ -384,6 +474,8 @@ def test_a_stopped_training_publishes_nothing_and_the_next_one_is_served(
     assert before["model"]["version"] == "2"
     client.train_start("resmtnet", {**EAGER, **LENIENT, "epochs": 1000, "learning_rate": 1e-6})
     wait_for(client, lambda told: told["verdict"] == "running")
+    with pytest.raises(client_error(), match=r"429; .*another training"):
+        client.train_start("resmtnet", {})
     client.train_stop()
     assert ended(client)["status"] == "STOPPED"
     told = wait_for(client, lambda told: told["verdict"] != "running")  # the kill takes a moment

@@ -10,7 +10,7 @@ import pytest
 from resmtnet.errors import ReadingError
 from resmtnet.readings.draft import Known
 from resmtnet.readings.from_markups import from_markups
-from resmtnet.readings.markup_nodes import Node, parse_markups
+from resmtnet.readings.markup_nodes import MOST_POINTS, Node, parse_markups
 
 CENTRES = {"N1": (10.0, -20.0, 30.0), "N2": (60.0, -20.0, 30.0)}
 CLASSES = {"N1": "malignant", "N2": "benign"}
@@ -247,3 +247,10 @@ def test_points_that_are_not_placed_yet_are_left_out() -> None:
 def test_what_is_no_markups_document_is_refused(document: Any) -> None:
     with pytest.raises(ReadingError, match="markups"):
         from_markups(document)
+
+
+def test_a_document_of_too_many_points_is_refused_however_they_are_shared_out() -> None:
+    half = points(*(point((n, 0, 0), "benign") for n in range(MOST_POINTS // 2)))
+    assert len(parse_markups(sent(half, half))[0]) == 2
+    with pytest.raises(ReadingError, match=f"{MOST_POINTS + 1} in all; at most {MOST_POINTS}"):
+        parse_markups(sent(half, half, points(point((0, 0, 0)))))

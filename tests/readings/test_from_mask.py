@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.measure import measure
@@ -170,15 +171,76 @@ def test_one_voxel_more_is_an_edit(grid: Geometry, first: np.ndarray, known: lis
     assert not draft.unchanged
 
 
-def test_of_a_resampled_mask_other_voxels_at_the_border_are_no_edit(
+def smeared(mask: np.ndarray, share: float) -> np.ndarray:
+    """A share of the voxels at the border changed, as many more as less."""
+    rng = np.random.default_rng(0)
+    around = np.ones((3, 3, 3))
+    outer = ndimage.binary_dilation(mask, around) & (mask == 0)
+    inner = (mask > 0) & ~ndimage.binary_erosion(mask, around)
+    drawn = mask.copy()
+    drawn[outer & (rng.random(mask.shape) < share / 2)] = 1
+    drawn[inner & (rng.random(mask.shape) < share / 2)] = 0
+    return drawn
+
+
+def test_of_a_resampled_mask_some_voxels_at_the_border_are_no_edit_and_told(
+    grid: Geometry, known: list[Known]
+) -> None:
+    mask = ball(grid, AT["N1"], 4.5)
+    drawn = 2 * smeared(mask, 0.2)
+    said = from_mask(drawn, grid, LABEL_INFO, known[:1], resampled=True)
+    assert [draft.unchanged for draft in said.drafts] == [True]
+    assert said.warnings[0].startswith("N1: other voxels at the border are taken for")
+    exact = from_mask(drawn, grid, LABEL_INFO, known[:1])
+    assert not exact.drafts[0].unchanged
+    assert exact.drafts[0].sizes
+    assert exact.warnings == ()
+
+
+def test_an_exact_mask_in_a_file_that_may_be_resampled_needs_no_word(
     grid: Geometry, first: np.ndarray, known: list[Known]
 ) -> None:
-    moved = np.roll(first, 1, axis=2)
-    (draft,) = from_mask(2 * moved, grid, LABEL_INFO, known[:1], resampled=True).drafts
-    assert draft.unchanged
-    assert not from_mask(2 * moved, grid, LABEL_INFO, known[:1]).drafts[0].unchanged
-    larger = 2 * ball(grid, AT["N1"], 7.0)
-    (draft,) = from_mask(larger, grid, LABEL_INFO, known[:1], resampled=True).drafts
+    said = from_mask(2 * first, grid, LABEL_INFO, known[:1], resampled=True)
+    assert [draft.unchanged for draft in said.drafts] == [True]
+    assert said.warnings == ()
+
+
+@pytest.mark.parametrize("edit", ["grown", "shrunk", "half"])
+def test_of_a_resampled_mask_a_border_drawn_anew_is_an_edit(
+    grid: Geometry, first: np.ndarray, known: list[Known], edit: str
+) -> None:
+    around = np.ones((3, 3, 3))
+    grown = ndimage.binary_dilation(first, around).astype(np.uint8)
+    half = grown.copy()
+    half[..., : round(AT["N1"][0])] = first[..., : round(AT["N1"][0])]
+    shrunk = ndimage.binary_erosion(first, around).astype(np.uint8)
+    edited = {"grown": grown, "shrunk": shrunk, "half": half}[edit]
+    (draft,) = from_mask(2 * edited, grid, LABEL_INFO, known[:1], resampled=True).drafts
+    assert draft.sizes["volume_mm3"] == pytest.approx(measure(edited, grid).volume_mm3)
+    assert not draft.unchanged
+
+
+def finer(grid: Geometry) -> Geometry:
+    """Twice as many voxels along each axis, over the same box."""
+    spacing = tuple(mm / 2 for mm in grid.spacing_mm)
+    x, y, z = grid.ijk_to_lps((-0.25, -0.25, -0.25))
+    size = tuple(2 * n for n in grid.size_ijk)
+    return Geometry(size, spacing, (x, y, z), grid.direction)  # type: ignore[arg-type]
+
+
+def test_on_another_grid_the_same_mask_is_no_edit_and_a_few_voxels_are_one(
+    grid: Geometry, first: np.ndarray, known: list[Known]
+) -> None:
+    def twice(mask: np.ndarray) -> np.ndarray:
+        return mask.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+
+    said = from_mask(2 * twice(first), finer(grid), LABEL_INFO, known[:1])
+    assert [draft.unchanged for draft in said.drafts] == [True]
+    assert said.warnings == ()
+    edited = first.copy()
+    k, j, i = np.argwhere(first)[-1]
+    edited[k + 1, j, i] = 1
+    (draft,) = from_mask(2 * twice(edited), finer(grid), LABEL_INFO, known[:1]).drafts
     assert draft.sizes
 
 
@@ -352,6 +414,16 @@ def test_a_mask_of_speckles_is_not_read(grid: Geometry) -> None:
     speckles = np.zeros(grid.shape_kji, np.uint8)
     speckles[::3, ::3, ::3] = 1
     said = from_mask(speckles, grid, LABEL_INFO)
+    assert said.drafts == ()
+    assert str(MOST_PIECES) in said.not_understood[0].why
+
+
+def test_of_a_mask_of_very_many_values_no_region_is_looked_for(
+    grid: Geometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resmtnet.readings.from_mask.pieces", lambda *of: pytest.fail("looked"))
+    values = np.arange(np.prod(grid.shape_kji)).reshape(grid.shape_kji)
+    said = from_mask(values % (MOST_PIECES + 2), grid, LABEL_INFO)
     assert said.drafts == ()
     assert str(MOST_PIECES) in said.not_understood[0].why
 

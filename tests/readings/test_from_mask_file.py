@@ -52,6 +52,69 @@ def test_what_cannot_be_read_is_refused_with_a_reason(tmp_path: Path, name: str)
         read_label_map(tmp_path / name)
 
 
+NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 2\nencoding: raw\n"
+META = "ObjectType = Image\nNDims = 3\nDimSize = 4 4 2\nElementType = MET_UCHAR\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("m.nrrd", NRRD + "data file: {}\n\n"),
+        ("m.nrrd", NRRD + "DataFile: {}\n\n"),
+        ("m.nrrd", NRRD.replace("\n", "\r") + "data file: {}\r\r"),
+        ("m.nrrd", NRRD + "data file: LIST\n{}\n\n"),
+        ("m.nhdr", NRRD + "data file: {}\n\n"),
+        ("m.mhd", META + "ElementDataFile = {}\n"),
+        ("m.mha", META + "ElementDataFile = {}\n"),
+        ("M.MHA", "Comment = ElementDataFile = LOCAL\n" + META + "ElementDataFile : {}\n"),
+    ],
+)
+def test_a_header_that_names_another_file_is_refused_before_that_file_is_read(
+    tmp_path: Path, name: str, header: str
+) -> None:
+    (tmp_path / "other").write_bytes(bytes(range(32)))
+    (tmp_path / name).write_bytes(header.format(tmp_path / "other").encode())
+    with pytest.raises(VolumeError, match="names another file for the voxels; send one file"):
+        read_label_map(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m.nrrd", "m.mha"])
+def test_a_file_is_read_as_its_suffix_says_and_not_as_its_content_does(
+    tmp_path: Path, grid: Geometry, mask: np.ndarray, name: str
+) -> None:
+    """HDF5 can name other files for its voxels too, and ITK would take it under any suffix."""
+    write_mask(mask, grid, tmp_path / "m.h5")
+    (tmp_path / "m.h5").rename(tmp_path / name)
+    with pytest.raises(VolumeError, match="not that of its suffix"):
+        read_label_map(tmp_path / name)
+
+
+def test_what_only_looks_like_the_name_of_a_file_is_read(
+    tmp_path: Path, grid: Geometry, mask: np.ndarray
+) -> None:
+    write_mask(mask, grid, tmp_path / "m.nrrd")
+    magic, rest = (tmp_path / "m.nrrd").read_bytes().split(b"\n", 1)
+    told = b"\n# data file: none\ndata file:=none\n"
+    (tmp_path / "m.nrrd").write_bytes(magic + told + rest)
+    assert np.array_equal(read_label_map(tmp_path / "m.nrrd").mask, mask)
+
+
+@pytest.mark.parametrize("name", ["m.nrrd", "m.mha", "m.nii.gz"])
+def test_a_mask_of_too_many_voxels_is_refused_by_its_header(
+    tmp_path: Path,
+    grid: Geometry,
+    mask: np.ndarray,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_mask(mask, grid, tmp_path / name)
+    monkeypatch.setattr("resmtnet.readings.from_mask_file.MOST_VOXELS", mask.size)
+    assert read_label_map(tmp_path / name).mask.shape == mask.shape
+    monkeypatch.setattr("resmtnet.readings.from_mask_file.MOST_VOXELS", mask.size - 1)
+    with pytest.raises(VolumeError, match="504 voxels; at most 503"):
+        read_label_map(tmp_path / name)
+
+
 def test_half_a_file_is_refused(tmp_path: Path, grid: Geometry, mask: np.ndarray) -> None:
     for name in ("m.nrrd", "m.nii.gz"):
         write_mask(mask, grid, tmp_path / name)

@@ -226,7 +226,8 @@ def test_a_posted_reading_is_stored_and_found_again(url: str, place: Any) -> Non
     later = {"image": "phantom", "reader": "poster", "nodule": stored["nodule"]}
     ask(url, "/resmtnet/readings", later | {"evidence": "histology", "malignancy": 4})
     (latest,) = readings(url, reader="poster")
-    assert latest["malignancy"] == 4
+    assert (latest["malignancy"], latest["size"]) == (4, {"long_axis_mm": 11.5})
+    assert ask(url, f"/resmtnet/readings/{latest['id']}")[1]["size"] == {}
     assert len(readings(url, reader="poster", every="true")) == 2
     assert stored["nodule"] in {reading["nodule"] for reading in readings(url, image="phantom")}
     assert readings(url, nodule=stored["nodule"], reader="poster") == [latest]
@@ -272,6 +273,7 @@ def test_the_versions_of_the_model_are_listed(url: str) -> None:
     status, found = ask(url, "/resmtnet/versions")
     assert status == 200
     assert [version["name"] for version in found["versions"] if version["served"]] == ["shipped"]
+    assert found["warning"] is None
 
 
 def test_the_server_answers_while_it_infers(url: str, point: list[int]) -> None:

@@ -4,10 +4,12 @@
     least      readings and patients below which a figure, and an interval, are left out
     bootstrap  resamples, confidence, seed; patients are drawn
     period     day, week or month
-    readings   kept, superseded, standing; of those standing: bulk (accepted with many others),
-               excluded (from training), without_answer (answers no model), not_a_nodule, compared;
-               their readers, images, nodules, patients; by: how many by reader, source, evidence,
-               answer, acceptance, class, model_version and period
+    readings   kept, superseded (the same reader sent something later of the nodule), standing (of
+               each nodule, reader and evidence what holds of all of them); of those standing: bulk
+               (accepted with many others), excluded (from training), without_answer (answers no
+               model), not_a_nodule; their readers, images, nodules, patients; compared: readings
+               of which something is; by: how many stand by reader, source, evidence, answer,
+               acceptance, class, model_version and period
     groups     one for each evidence (impression, histology, follow_up) and answer ("blinded": the
                reader had not seen the model's answer; "unblinded": had seen it; "unknown"), never
                pooled: evidence, answer, readings, patients,
@@ -17,7 +19,8 @@
                by_reader, by_model_version, by_period: some of the figures, by part of the group
     warnings   what a reader of the figures must know
 
-Compared are readings that stand, answer a model, call it a nodule, and were accepted one by one.
+Compared is what stands of readings that answer a model, call it a nodule, and were accepted one by
+one.
 Numbers are finite or null: null is what is undefined, or left out.
 """
 
@@ -36,7 +39,7 @@ from resmtnet.errors import InputError
 from resmtnet.evaluation.bootstrap import LEAST_PATIENTS, BootstrapConfig, Resamples
 from resmtnet.findings import LABEL_BASIS, Json, finite
 from resmtnet.reading import EVIDENCE, Reading
-from resmtnet.readings.store import Kept
+from resmtnet.standing import chains, standing, standing_parts
 
 SCHEMA = "resmtnet.agreement/1"
 LEAST_READINGS = 10
@@ -47,12 +50,12 @@ PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
 
 
 def agreement(
-    kept: Sequence[Kept], period: str = "month", config: BootstrapConfig | None = None
+    readings: Sequence[Reading], period: str = "month", config: BootstrapConfig | None = None
 ) -> Json:
     """Return the whole document.
 
     Args:
-        kept: every reading of a store, superseded ones too.
+        readings: every single one of a store, in order of arrival.
         period: "day", "week" or "month", by the time of reading in UTC.
         config: of the bootstrap.
 
@@ -61,29 +64,40 @@ def agreement(
     """
     if period not in PERIODS:
         raise InputError(f"period is {period!r}; allowed are {', '.join(PERIODS)}")
-    if not kept:
+    if not readings:
         raise InputError("there are no readings to compare with the model")
     config = config or BootstrapConfig()
-    standing = [each.reading for each in kept if not each.superseded]
     groups = [
         _group(members, evidence, answer, period, config)
-        for (evidence, answer), members in grouped(standing).items()
+        for (evidence, answer), members in grouped(readings).items()
     ]
+    stand = [standing(chain) for chain in chains(readings)]
     return {
         "schema": SCHEMA,
         "label_basis": LABEL_BASIS,
         "least": {"readings": LEAST_READINGS, "patients": LEAST_PATIENTS},
         "bootstrap": {**dataclasses.asdict(config), "unit": "patient"},
         "period": period,
-        "readings": _counts(kept, standing, period),
+        "readings": {
+            "kept": len(readings),
+            "superseded": len(readings) - len(stand),
+            **_counts(stand),
+            "compared": sum(group["readings"] for group in groups),
+            "by": _by(stand, period),
+        },
         "groups": groups,
-        "warnings": _warnings(standing, groups),
+        "warnings": _warnings(stand, groups),
     }
 
 
-def grouped(standing: Iterable[Reading]) -> dict[tuple[str, str], list[Reading]]:
-    """Return the readings that are compared, by evidence and answer; groups without any are out."""
-    members = [reading for reading in standing if compared(reading)]
+def grouped(readings: Iterable[Reading]) -> dict[tuple[str, str], list[Reading]]:
+    """Return what is compared of readings, by evidence and answer; groups without any are out.
+
+    Each reading is reduced to what of it stands: what a reader said before seeing an answer is
+    never compared with an answer that was seen later.
+    """
+    parts = [part for chain in chains(readings) for part in standing_parts(chain)]
+    members = [part for part in parts if compared(part)]
     found = {
         (evidence, answer): [
             reading
@@ -196,7 +210,7 @@ def _figure(measure: Measure, members: Sequence[Reading], config: BootstrapConfi
     if not enough:
         left_out = f"n = {len(rows)}; at least {LEAST_READINGS} readings are needed"
     elif model["value"] is None:
-        left_out = "undefined: all of one kind"
+        left_out = "undefined: all of one kind, or told apart without an error"
     return {
         "label": measure.label,
         "unit": measure.unit,
@@ -222,7 +236,21 @@ def _estimate(
     return {name: finite(value) for name, value in estimate.to_json().items()}
 
 
-def _counts(kept: Sequence[Kept], standing: Sequence[Reading], period: str) -> Json:
+def _counts(stand: Sequence[Reading]) -> Json:
+    return {
+        "standing": len(stand),
+        "bulk": sum(reading.acceptance == "bulk" for reading in stand),
+        "excluded": sum(reading.excluded for reading in stand),
+        "without_answer": sum(reading.answered is None for reading in stand),
+        "not_a_nodule": sum(reading.class_name == "not_a_nodule" for reading in stand),
+        "readers": len({reading.reader for reading in stand}),
+        "images": len({reading.image for reading in stand}),
+        "nodules": len({reading.nodule for reading in stand}),
+        "patients": len({patient_of(reading) for reading in stand}),
+    }
+
+
+def _by(stand: Sequence[Reading], period: str) -> Json:
     by: dict[str, Callable[[Reading], str]] = {
         "reader": lambda reading: reading.reader,
         "source": lambda reading: reading.source,
@@ -233,24 +261,10 @@ def _counts(kept: Sequence[Kept], standing: Sequence[Reading], period: str) -> J
         "model_version": version_of,
         "period": lambda reading: period_of(reading, period),
     }
-    return {
-        "kept": len(kept),
-        "superseded": len(kept) - len(standing),
-        "standing": len(standing),
-        "bulk": sum(reading.acceptance == "bulk" for reading in standing),
-        "excluded": sum(reading.excluded for reading in standing),
-        "without_answer": sum(reading.answered is None for reading in standing),
-        "not_a_nodule": sum(reading.class_name == "not_a_nodule" for reading in standing),
-        "compared": sum(compared(reading) for reading in standing),
-        "readers": len({reading.reader for reading in standing}),
-        "images": len({reading.image for reading in standing}),
-        "nodules": len({reading.nodule for reading in standing}),
-        "patients": len({patient_of(reading) for reading in standing}),
-        "by": {name: dict(sorted(Counter(map(of, standing)).items())) for name, of in by.items()},
-    }
+    return {name: dict(sorted(Counter(map(of, stand)).items())) for name, of in by.items()}
 
 
-def _warnings(standing: Sequence[Reading], groups: Sequence[Json]) -> list[str]:
+def _warnings(stand: Sequence[Reading], groups: Sequence[Json]) -> list[str]:
     found = []
     if not groups:
         found.append("No reading answers a model: there is nothing to compare.")
@@ -264,7 +278,7 @@ def _warnings(standing: Sequence[Reading], groups: Sequence[Json]) -> list[str]:
             "A reader who has seen the model's answer, or may have, agrees with it more readily: "
             "only blinded readings tell how well the model does."
         )
-    if any(reading.study_patient is None for reading in standing):
+    if any(reading.study_patient is None for reading in stand):
         found.append(
             "Some readings name no patient: each of their images counts as a patient of its own, "
             "which makes intervals too narrow where patients have several."

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resmtnet.evaluation import metrics
-from resmtnet.evaluation.calibration import calibration_error
+from resmtnet.evaluation.calibration import (
+    calibration_error,
+    calibration_intercept,
+    calibration_slope,
+)
 from resmtnet.evaluation.metric import Statistic
 from resmtnet.findings import Json
 from resmtnet.reading import Reading
@@ -164,5 +168,12 @@ MEASURES: tuple[Measure, ...] = (
     _classed("class_accuracy", "Class: same side of 0.5", "higher", metrics.accuracy, by_part=True),
     _classed("class_brier", "Class: Brier score", "lower", metrics.brier),
     _classed("class_calibration_error", "Class: calibration error", "lower", calibration_error),
+    _classed("class_calibration_slope", "Class: calibration slope", "1", calibration_slope),
+    _classed(
+        "class_calibration_intercept",
+        "Class: calibration in the large (intercept)",
+        "0",
+        calibration_intercept,
+    ),
 )
 """In the order of the page."""

@@ -13,7 +13,6 @@ from resmtnet.evaluation.page import page, picture, table
 from resmtnet.evaluation.text import estimate_text, label_text
 from resmtnet.findings import Json
 from resmtnet.reading import Reading
-from resmtnet.readings.store import Kept
 
 JSON_FILE, HTML_FILE = "agreement.json", "agreement.html"
 TITLE = "Agreement of model and readers"
@@ -41,20 +40,19 @@ QUANTITIES = (
 )
 
 
-def write_agreement(folder: Path, document: Json, kept: Sequence[Kept]) -> list[Path]:
+def write_agreement(folder: Path, document: Json, readings: Sequence[Reading]) -> list[Path]:
     """Write the document and the page, and return both.
 
     Args:
         folder: made where it is missing.
         document: of schema resmtnet.agreement/1.
-        kept: the readings it was made from.
+        readings: that it was made from.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / JSON_FILE, folder / HTML_FILE]
     text = json.dumps(document, indent=1, allow_nan=False)
     files[0].write_text(text + "\n", encoding="utf-8")
-    members = grouped(each.reading for each in kept if not each.superseded)
-    files[1].write_text(page(TITLE, _body(document, members)), encoding="utf-8")
+    files[1].write_text(page(TITLE, _body(document, grouped(readings))), encoding="utf-8")
     return files
 
 
@@ -77,16 +75,17 @@ def _body(document: Json, members: dict[tuple[str, str], list[Reading]]) -> list
 def _preamble(document: Json) -> str:
     least, bootstrap = document["least"], document["bootstrap"]
     return (
-        "Each reading that stands is compared with the answer that it corrects or confirms, if it "
-        "was accepted by itself and calls it a nodule. Readings are kept apart by what they rest "
-        "on and by whether the reader had seen the answer; what histology or follow-up say is "
+        "What stands of each reading is compared with the answer that it corrects or confirms, "
+        "if it was accepted by itself and calls it a nodule. Readings are kept apart by what they "
+        "rest on and by whether the reader had seen the answer; what histology or follow-up say is "
         f"never pooled with impressions. A figure of fewer than {least['readings']} readings is "
         f"left out. Brackets: {bootstrap['confidence']:.0%} interval, percentile bootstrap of "
         f"patients ({bootstrap['resamples']} draws, seed {bootstrap['seed']}), from "
         f"{least['patients']} patients on. “Two readers” is the same figure between any two "
         "readers of one nodule in the same group. The kappa has linear weights, of the model's "
         "score rounded to a rating. The class is the reader's, else that of the rating (4 and 5 "
-        "malignant, 1 and 2 benign)."
+        "malignant, 1 and 2 benign). A calibration slope below 1 says that the probabilities are "
+        "too extreme, an intercept below 0 that they are too high on the whole."
     )
 
 

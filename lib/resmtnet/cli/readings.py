@@ -47,14 +47,17 @@ def export_csv(
     ] = None,
     every: Annotated[
         bool,
-        typer.Option("--all", help="Also readings that the same reader has since superseded."),
+        typer.Option("--all", help="Every single reading as it was sent, corrected or not."),
     ] = False,
     columns: Annotated[
         bool, typer.Option("--columns", help="Say what each column means, and exit.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write every reading as a row of CSV; --json without --out prints whole readings instead."""
+    """Write what each reader says of each nodule as a row of CSV.
+
+    --json without --out prints whole readings instead.
+    """
     from resmtnet.readings.export import COLUMNS, write_csv
 
     if columns:
@@ -108,9 +111,9 @@ def agreement(
     from resmtnet.agreement.page import write_agreement
 
     with _store(studies, database) as store:
-        kept = store.kept(every=True)
-    document = summarise(kept, period)
-    files = write_agreement(out, document, kept)
+        readings = store.readings(every=True)
+    document = summarise(readings, period)
+    files = write_agreement(out, document, readings)
     if as_json:
         print_json(document)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,12 @@ ALLOWED_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 _DETACHED = (".nhdr", ".mhd")
 """The voxels are in another file, whose changes the header does not show: never cached."""
+
+_MOST_HEADER_BYTES = 2**24
+_NRRD_END = re.compile(rb"\n\r?\n")
+_NRRD_DATA_FILE = re.compile(rb"(?:^|[\r\n])\s*data\s*file\s*:(?!=)", re.IGNORECASE)
+_META_DATA_FILE = re.compile(rb"ElementDataFile(?![ \t]*=[ \t]*(?:LOCAL|Local|local)[ \t]*\r?\n)")
+"""Wherever it stands: MetaIO reads on behind a line that only looks like this field."""
 
 
 def image_suffix(path: Path) -> str | None:
@@ -42,6 +50,37 @@ def is_detached(path: Path) -> bool:
         (True, False)
     """
     return path.suffix.lower() in _DETACHED
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a file whose header sends the reader to another one; to be called for an upload.
+
+    Its header is read without ITK, which opens whatever file the header names.
+
+    Raises:
+        VolumeError: its voxels are not in it, as far as can be told.
+
+    References:
+        https://teem.sourceforge.net/nrrd/format.html#detached
+        https://itk.org/Wiki/ITK/MetaIO/Documentation
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".nrrd", ".mha", *_DETACHED):
+        return
+    named = suffix in _DETACHED
+    with path.open("rb") as file:
+        if suffix == ".nrrd":
+            head = file.read(_MOST_HEADER_BYTES)
+            head = head[: end.start()] if (end := _NRRD_END.search(head)) else head
+            named = len(head) == _MOST_HEADER_BYTES or bool(_NRRD_DATA_FILE.search(head))
+        elif suffix == ".mha" and path.stat().st_size:
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+                named = bool(_META_DATA_FILE.search(content))
+    if named:
+        raise VolumeError(
+            f"{path.name}: its header names another file for the voxels; send one file that holds "
+            "header and voxels (.nrrd, .nii, .nii.gz or .mha)."
+        )
 
 
 def open_image(path: Path) -> VoxelSource:

@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from resmtnet.readings.draft import Known
 from resmtnet.readings.markup_nodes import BOX, LINE, Node, parse_markups
 
 logger = logging.getLogger(__name__)
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError)
+"""What numpy and zipfile raise for a damaged .npz, beside their own."""
 
 MOST_ANSWERS = 8
 """Answers that are kept of an image."""
@@ -156,9 +160,9 @@ class AnswerLog:
         if not path.is_file():
             return ()
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return _unpacked(arrays)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("The answers of %s in %s cannot be read: %s", image, path, error)
             return ()
 

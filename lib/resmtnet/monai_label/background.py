@@ -1,4 +1,7 @@
-"""Scores studies while nobody waits: one thread of low priority, a bounded stock ahead."""
+"""Scores studies while nobody waits: one thread of low priority, a bounded stock ahead.
+
+Those that were read are scored after that stock: the next choice is one unlike them.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 from resmtnet.ct import CTVolume
@@ -45,21 +49,23 @@ class BackgroundScoring:
         """
         self.scores, self.ahead = scores, ahead
         self._model, self._volume_path = model, volume_path
-        self._wanted: list[str] = []
+        self._unread: list[str] = []
+        self._read: list[str] = []
         self._unreadable: dict[str, float] = {}
         self._unscored: dict[str, float] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def want(self, images: Iterable[str]) -> None:
-        """Say which studies nobody has read; replaces what was said before.
+    def want(self, unread: Iterable[str], read: Iterable[str] = ()) -> None:
+        """Say which studies are to be scored, in this order; replaces what was said before.
 
         Args:
-            images: the first `ahead` of those that can be read are scored, in this order.
+            unread: nobody has read them; the first `ahead` of those that can be opened are scored.
+            read: scored after these, all of them: a new version has seen none.
         """
         with self._changed:
-            self._wanted = list(images)
+            self._unread, self._read = list(unread), list(read)
             if self._thread is None and not self._stopped:
                 self._thread = threading.Thread(
                     target=self._run, name="resmtnet-scoring", daemon=True
@@ -116,12 +122,12 @@ class BackgroundScoring:
 
     def _next(self) -> str | None:
         now = time.monotonic()
-        possible = [
-            image
-            for image in self._wanted
-            if self.readable(image) and now >= self._unscored.get(image, 0.0)
-        ]
-        return next((i for i in possible[: self.ahead] if self.get(i) is None), None)
+
+        def possible(images: Iterable[str]) -> Iterator[str]:
+            return (i for i in images if self.readable(i) and now >= self._unscored.get(i, 0.0))
+
+        wanted = chain(islice(possible(self._unread), self.ahead), possible(self._read))
+        return next((image for image in wanted if self.get(image) is None), None)
 
     def _score(self, image: str) -> None:
         model = self._model()

@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.active import selection
+from resmtnet.active.features import Projection
+from resmtnet.active.information import information
+from resmtnet.active.information import informative as telling
 from resmtnet.active.scores import joint_doubt
 from resmtnet.active.strata import strata, stratum_name
 from resmtnet.findings import Json, finite
 from resmtnet.monai_label.study_scores import ScoredStudy
 
-TILT = 0.5
-"""Of the strata, see active.selection.tilted; chosen in docs/experiments/active_learning.md."""
-LEAST_WORTH = 0.02
-"""Of a study without candidates, or with nothing like a nodule: read last, but not never."""
 PATIENT_FACTOR = 0.5
 """What each study of a patient that was read takes from the others of that patient."""
 MOST_TOLD = 3
@@ -43,7 +42,7 @@ class Chosen:
     """The choice among scored studies, the most wanted first."""
 
     score: float | None
-    """Of the first: its worth, 0..1, or its distance from what was read; None by chance."""
+    """Of the first: what it would tell, or its distance from what was read; None by chance."""
     why: str
     order: tuple[str, ...] = ()
     nodules: tuple[Json, ...] = ()
@@ -52,11 +51,10 @@ class Chosen:
 
 @lru_cache(maxsize=4096)  # asked again for every study at each call
 def worth(study: ScoredStudy) -> Array:
-    """How much each candidate would teach: what the model doubts, where it may be a nodule.
+    """How much the model doubts each candidate, times how much that is like a nodule.
 
     Returns:
-        [C] 0..1: doubt about class, score, size and texture together, times how much it looks like
-        a nodule, less where it is unlike all training nodules, which most often is no nodule.
+        [C] 0..1.
     """
     doubt = joint_doubt(
         np.minimum(study.probability_malignant, 1 - study.probability_malignant),
@@ -64,45 +62,83 @@ def worth(study: ScoredStudy) -> Array:
         study.diameter_width,
         study.texture_entropy,
     )
+    return np.asarray(doubt * likeness(study))
+
+
+def likeness(study: ScoredStudy) -> Array:
+    """How much each candidate is like a nodule, [C] 0..1.
+
+    Less where it is unlike all training nodules, which most often is no nodule.
+    """
     familiar = np.exp(-np.maximum(study.out_of_distribution - 1, 0))
-    return np.asarray(doubt * np.clip(study.candidate_score, 0, 1) * familiar)
+    return np.asarray(np.clip(study.candidate_score, 0, 1) * familiar)
 
 
-def leading(study: ScoredStudy) -> int | None:
-    """The candidate that would teach most; None without candidates."""
-    return int(worth(study).argmax()) if len(study) else None
+def leading(study: ScoredStudy) -> int:
+    """The candidate that speaks for a study, which has at least one."""
+    return int(worth(study).argmax())
+
+
+@dataclass(frozen=True, eq=False)
+class Leads:
+    """Studies with a candidate, each as the embedding of its leading one."""
+
+    free: tuple[Known, ...]
+    """That may be offered."""
+    points: Array
+    """[N, D] of these."""
+    read: Array
+    """[L, D] of those read or on offer."""
+    others: tuple[str, ...]
+    """Images that may be offered, without a candidate: read last, but not never."""
+
+    @classmethod
+    def of(cls, free: Sequence[Known], done: Sequence[Known]) -> Leads:
+        """Look at studies that may be offered, and at those read or on offer."""
+        usable, known = (tuple(k for k in some if k.study.embeddings.size) for some in (free, done))
+        points, read = ([k.study.embeddings[leading(k.study)] for k in s] for s in (usable, known))
+        width = len(points[0]) if points else 0
+        return cls(
+            usable,
+            np.array(points, float).reshape(len(points), width),
+            np.array(read, float).reshape(len(read), -1 if read else width),
+            tuple(k.image for k in free if not k.study.embeddings.size),
+        )
+
+    def images(self, order: Sequence[int]) -> tuple[str, ...]:
+        """All images that may be offered, those with a candidate in this order."""
+        return (*(self.free[n].image for n in order), *self.others)
 
 
 def informative(
     free: Sequence[Known], done: Sequence[Known], generator: np.random.Generator
 ) -> Chosen:
-    """Stratified random, tilted to rare strata, and within a stratum to what the model doubts.
+    """The study of which a reading tells most: unlike what was read, and undecided in class.
 
-    The stratum of a study is that of its leading candidate: size band x texture, predicted. Further
-    studies of a patient are worth less.
+    A study counts as its leading candidate, times its likeness to a nodule; further studies of a
+    patient are worth less. Compared with other choices in docs/experiments/active_learning.md.
 
     Args:
         free: scored studies that may be offered, at least one.
         done: scored studies that were read, or are on offer.
-        generator: draws.
+        generator: decides where no study has a candidate.
     """
+    leads = Leads.of(free, done)
+    if not leads.free:
+        return _by_chance(free, generator)
+    project = Projection.of(np.concatenate([leads.points, leads.read]))
+    x, read = project(leads.points), project(leads.read)
+    first_of = [(known.study, leading(known.study)) for known in leads.free]
+    told = information(x, read, np.array([s.probability_malignant[n] for s, n in first_of]))
     seen = Counter(known.patient for known in done if known.patient)
-    factors = [PATIENT_FACTOR ** seen[known.patient or ""] for known in free]
-    values = np.array([_study_worth(known.study) for known in free]) * factors
-    groups = [_stratum(known.study) for known in free]
-    taken = [_stratum(known.study) for known in done]
-    drawn = selection.tilted(groups, taken, 1, generator, TILT, values)
-    rest = [n for n in np.argsort(-values).tolist() if n != drawn[0]]
-    first = int(drawn[0])
-    share, had = _shares(groups[first], groups, taken)
-    why = f"{_kind(free[first].study)}: {share:.0%} of the studies not read yet"
-    why += f", {had:.0%} of those that were read" if done else ""
-    return Chosen(
-        float(values[first]),
-        f"{why}; {_doubts(free[first].study)}",
-        tuple(free[n].image for n in (first, *rest)),
-        _told(free[first].study),
-    )
+    value = told * [likeness(s)[n] for s, n in first_of]
+    value = value * [PATIENT_FACTOR ** seen[known.patient or ""] for known in leads.free]
+    groups = [known.patient or n for n, known in enumerate(leads.free)]
+    order = telling(value, x, read, groups, len(x)).tolist()
+    first = leads.free[order[0]].study
+    why = f"{_kind(first)}: a reading would tell {told[order[0]]:.2f} nats"
+    why += f", that of the median study {np.median(told):.2f}; {_says(first)}"
+    return Chosen(float(value[order[0]]), why, leads.images(order), _told(first))
 
 
 def diverse(free: Sequence[Known], done: Sequence[Known], generator: np.random.Generator) -> Chosen:
@@ -113,60 +149,31 @@ def diverse(free: Sequence[Known], done: Sequence[Known], generator: np.random.G
         done: scored studies that were read, or are on offer.
         generator: decides where nothing was read yet.
     """
-    usable = [known for known in free if len(known.study) and known.study.embeddings.size]
-    if not usable:
-        order = generator.permutation(len(free))
-        return Chosen(None, NONE_FOUND, tuple(free[n].image for n in order))
-    points = np.stack([_leading_embedding(known.study) for known in usable])
-    read = [_leading_embedding(known.study) for known in done if known.study.embeddings.size]
-    given = np.stack(read) if read else np.zeros((0, points.shape[1]))
-    order = selection.k_centre(points, given, len(points))
-    first = usable[int(order[0])].study
-    from_what = given if len(given) else points.mean(0, keepdims=True)
+    leads = Leads.of(free, done)
+    if not leads.free:
+        return _by_chance(free, generator)
+    points, read = leads.points, leads.read
+    order = selection.k_centre(points, read, len(points)).tolist()
+    first = leads.free[order[0]].study
+    from_what = read if len(read) else points.mean(0, keepdims=True)
     distance = float(np.sqrt(selection.nearest_squared(points[order[:1]], from_what)[0]))
-    what = "those that were read" if len(given) else "the mean of the studies"
-    last = [known.image for known in free if known not in usable]
-    return Chosen(
-        distance,
-        f"{_kind(first)}: its embedding lies farthest from {what} (distance {distance:.1f})",
-        (*(usable[n].image for n in order.tolist()), *last),
-        _told(first),
-    )
+    what = "those that were read" if len(read) else "the mean of the studies"
+    why = f"{_kind(first)}: its embedding lies farthest from {what} (distance {distance:.1f})"
+    return Chosen(distance, why, leads.images(order), _told(first))
 
 
-def _study_worth(study: ScoredStudy) -> float:
-    return max(LEAST_WORTH, float(worth(study).max(initial=0.0)))
-
-
-@lru_cache(maxsize=4096)
-def _stratum(study: ScoredStudy) -> int:
-    """Number of the stratum of a study, from 1 on; 0 without candidates."""
-    lead = leading(study)
-    if lead is None:
-        return 0
-    at = slice(lead, lead + 1)
-    return 1 + int(strata(study.diameter_mm[at], study.texture[at])[0])
-
-
-def _shares(group: int, free: Sequence[int], done: Sequence[int]) -> tuple[float, float]:
-    return free.count(group) / len(free), done.count(group) / max(len(done), 1)
-
-
-def _leading_embedding(study: ScoredStudy) -> Array:
-    lead = leading(study)
-    assert lead is not None  # for the type checker: asked of studies with candidates only
-    return np.asarray(study.embeddings[lead])
+def _by_chance(free: Sequence[Known], generator: np.random.Generator) -> Chosen:
+    order = generator.permutation(len(free))
+    return Chosen(None, NONE_FOUND, tuple(free[n].image for n in order))
 
 
 def _kind(study: ScoredStudy) -> str:
-    stratum = _stratum(study)
-    return stratum_name(stratum - 1) if stratum else "no candidate"
+    at = slice(leading(study), leading(study) + 1)
+    return stratum_name(int(strata(study.diameter_mm[at], study.texture[at])[0]))
 
 
-def _doubts(study: ScoredStudy) -> str:
+def _says(study: ScoredStudy) -> str:
     lead = leading(study)
-    if lead is None:
-        return NONE_FOUND
     parts = [f"P(malignant) {study.probability_malignant[lead]:.2f}"]
     parts.append(f"score {study.score[lead]:.1f} (90% interval {study.score_width[lead]:.1f} wide)")
     mm, width = study.diameter_mm[lead], study.diameter_width[lead]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,23 @@ from resmtnet.errors import ResMTNetError
 
 Json = dict[str, Any]
 
+TRAINER = "resmtnet"
+_UNDER_WAY = ("SUBMITTED", "RUNNING")
+_PATIENCE_S = 120.0
+
 
 class AppClient:
-    """One server."""
+    """One server, asked in the name of one reader."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, reader: str | None = None) -> None:
         """A client of a server.
 
         Args:
             url: of the server.
             folder: receives the files of its answers.
+            reader: sent as client_id; None: nobody's.
         """
-        self._client = MONAILabelClient(url, str(folder))
+        self._client = MONAILabelClient(url, str(folder), reader)
 
     def models(self) -> dict[str, Json]:
         """What the server says of each of its models."""
@@ -57,10 +65,91 @@ class AppClient:
             ResMTNetError: the server refuses, with its reason.
         """
         asked = {"foreground": [list(point) for point in points_ijk], **parameters}
-        try:
+        with _refusals(model):
             file, document = self._client.infer(model, image_id, asked)
-        except MONAILabelClientException as error:
-            raise ResMTNetError(f"{model}: {error.msg}") from error
         if isinstance(document, str):
             document = json.loads(document)
         return Path(file), document
+
+    def save_label(self, image_id: str, file: Path, **parameters: object) -> Json:
+        """Submit a label, as the viewers do; returns what was understood (docs/readings.md).
+
+        Args:
+            image_id: one of `image_ids`.
+            file: a mask, Slicer Markups or a JSON label.
+            parameters: such as label_info.
+
+        Raises:
+            ResMTNetError: the server refuses, with its reason.
+        """
+        with _refusals("label"):
+            reply: Json = self._client.save_label(image_id, str(file), params=parameters)
+        return reply
+
+    def post_reading(self, document: Json) -> Json:
+        """Send one reading, schema resmtnet.reading/1; returns what was understood.
+
+        Raises:
+            ResMTNetError: the server refuses, with its reason.
+        """
+        return self._ask("/resmtnet/readings", document)
+
+    def versions(self) -> list[Json]:
+        """The versions of the model, the oldest first."""
+        found: list[Json] = self._ask("/resmtnet/versions")["versions"]
+        return found
+
+    def next_study(self, strategy: str) -> Json:
+        """Return the study that a strategy offers, empty where there is none.
+
+        Raises:
+            ResMTNetError: the server refuses, with its reason.
+        """
+        with _refusals(strategy):
+            offer: Json = self._client.next_sample(strategy, {})
+        return offer
+
+    def start_training(self, **options: object) -> None:
+        """Start a training.
+
+        Args:
+            options: rows of the trainer's form.
+
+        Raises:
+            ResMTNetError: the server refuses, with its reason.
+        """
+        with _refusals("training"):
+            self._client.train_start(TRAINER, options)
+
+    def is_training(self) -> bool:
+        """Whether the training that was started last still runs."""
+        with _refusals("training"):
+            return self._client.train_status()["status"] in _UNDER_WAY
+
+    def train_stats(self) -> Json:
+        """How the last training went, or goes."""
+        found: Json = self._client.info()["train_stats"][TRAINER]
+        return found
+
+    def _ask(self, path: str, document: Json | None = None) -> Json:
+        """Ask a route of ours, which MONAI Label's client does not know."""
+        request = urllib.request.Request(
+            self._client.get_server_url() + path,
+            None if document is None else json.dumps(document).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=_PATIENCE_S) as reply:
+                found: Json = json.loads(reply.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ResMTNetError(f"{path}: {error.read().decode()}") from error
+        return found
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except MONAILabelClientException as error:
+        raise ResMTNetError(f"{what}: {error.msg}") from error

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
 import re
-import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from monailabel.config import settings as platform
-from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
-from resmtnet.ct import CTVolume
-from resmtnet.ct.cache import cache_folder
-from resmtnet.ct.image_file import is_detached
-from resmtnet.errors import InputError
-from resmtnet.monai_label.replies import Refusal
+from resmtnet.ct.image_file import check_whole
+from resmtnet.monai_label.downloads import converted
+from resmtnet.monai_label.replies import Refusal, as_refusals
 from resmtnet.monai_label.series_index import SeriesIndex, split_series
-from resmtnet.monai_label.writers import write_ct
+from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.readings.places import DATABASE
-
-logger = logging.getLogger(__name__)
 
 VOLUME_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.mhd"]
 SERIES_EXTENSION = ".dicom-series"
@@ -38,7 +29,6 @@ SITE_FOLDER = DATABASE.parts[0]
 
 _CONVERTED = (SERIES_EXTENSION, ".mhd")
 """What a viewer cannot download as one file."""
-_DOWNLOADS_BYTES = 8 * 2**30
 _REFRESH_S = 2.0
 _FIRST_SCAN_S = 4.0
 
@@ -68,21 +58,29 @@ def checked_tag(tag: str) -> str:
     return tag
 
 
-class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
+class StudiesDatastore(SharedListDatastore):
     """Images: each volume file of the folder, and each CT series in it or its subfolders.
 
     The id of a series is its SeriesInstanceUID. `volume_path` is what is read for inference;
     `get_image_uri` is one file, for viewers that download the image.
     """
 
-    def __init__(self, studies: str, auto_reload: bool = True, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        studies: str,
+        auto_reload: bool = True,
+        read_only: bool = False,
+        read: Callable[[], Set[str]] = frozenset,
+    ) -> None:
         """Lists a studies folder.
 
         Args:
             studies: the folder; made if it is missing.
             auto_reload: watch for files that are added or removed.
             read_only: do not write the list of images.
+            read: images that have a reading, also of those that are gone.
         """
+        self._read = read
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
         self.last_saved: dict[str, str] = {}
         """Tag of the label that was saved last, by image: on_save_label is not told it."""
@@ -143,16 +141,29 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
         """Stores an uploaded volume.
 
         Raises:
-            Refusal: 400 for a path as the id or another kind of file; 409 for the id of a series.
+            Refusal: 400 for a path as the id, another kind of file or one that names another;
+                409 for an id that is taken: its readings and labels are of what it names now.
         """
-        ext = self._to_id(os.path.basename(image_filename))[1]
+        name, ext = self._to_id(os.path.basename(image_filename))
         if f"*{ext}" not in VOLUME_PATTERNS or ext == ".mhd":
             allowed = ", ".join(p[1:] for p in VOLUME_PATTERNS if p != "*.mhd")
             raise Refusal(400, f"{ext or 'A file without extension'} is not stored: {allowed} are.")
-        if image_id and checked_id(image_id) in self._index.series:
-            raise Refusal(409, f"{image_id} is a DICOM series; upload under another id.")
+        self._check_free(checked_id(image_id or name))
+        with as_refusals():
+            check_whole(Path(image_filename))
         stored: str = super().add_image(image_id, image_filename, image_info)
         return stored
+
+    def _check_free(self, image_id: str) -> None:
+        image = self._image(image_id)
+        if image is not None and image.image.ext == SERIES_EXTENSION:
+            raise Refusal(409, f"{image_id} is a DICOM series; upload under another id.")
+        with as_refusals():
+            read = image_id in self._read()
+        if read:
+            raise Refusal(409, f"{image_id} has readings; upload under another id.")
+        if image is not None:
+            raise Refusal(409, f"{image_id} is there; delete it first, or upload under another id.")
 
     def remove_image(self, image_id: str) -> None:
         """Deletes an image file and its labels.
@@ -236,26 +247,11 @@ class StudiesDatastore(LocalDatastore):  # type: ignore[misc]
             added += 1
         return added
 
-    def _update_datastore_file(self, lock: bool = True) -> None:
-        """Replaces the list in one step: half a list would keep the server from starting."""
-        if lock:
-            with FileLock(self._lock_file):
-                return self._update_datastore_file(lock=False)
-        self._ignore_event_config = True
-        text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
-        path = Path(self._datastore_config_path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".datastore-")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-        self._config_ts = path.stat().st_mtime
 
-
-def studies_datastore(studies: str) -> StudiesDatastore:
+def studies_datastore(studies: str, read: Callable[[], Set[str]]) -> StudiesDatastore:
     """The datastore of a folder, as MONAI Label's own settings want it."""
     reload = platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD
-    return StudiesDatastore(studies, reload, platform.MONAI_LABEL_DATASTORE_READ_ONLY)
+    return StudiesDatastore(studies, reload, platform.MONAI_LABEL_DATASTORE_READ_ONLY, read)
 
 
 class VolumePaths:
@@ -283,39 +279,3 @@ class VolumePaths:
     def save_label(self, *arguments: Any) -> Any:
         """Stores a label in the datastore."""
         return self._datastore.save_label(*arguments)
-
-
-def converted(volume: Path, image_id: str) -> Path:
-    """An NRRD of a CT, on its own grid, from the cache of downloads.
-
-    Args:
-        volume: what `CTVolume.open` takes.
-        image_id: what the file is called.
-
-    Raises:
-        Refusal: 400 with the reason if the CT cannot be read.
-    """
-    folder = cache_folder() / "downloads"
-    state = f"{volume.resolve()}|{volume.stat().st_mtime_ns}|{volume.parent.stat().st_mtime_ns}"
-    target = folder / hashlib.sha256(state.encode()).hexdigest()[:24] / f"{image_id}.nrrd"
-    if target.is_file() and not is_detached(volume):
-        os.utime(target)
-        return target
-    try:
-        write_ct(CTVolume.open(volume), target)
-    except InputError as error:
-        raise Refusal(400, str(error)) from error
-    _make_room(folder, keep=target)
-    return target
-
-
-def _make_room(folder: Path, keep: Path) -> None:
-    """Deletes the downloads not used for longest, beyond a number of bytes."""
-    files = sorted(folder.glob("*/*.nrrd"), key=lambda path: -path.stat().st_mtime_ns)
-    total = 0
-    for path in files:
-        total += path.stat().st_size
-        if total > _DOWNLOADS_BYTES and path != keep:
-            with suppress(OSError):
-                path.unlink()
-                path.parent.rmdir()

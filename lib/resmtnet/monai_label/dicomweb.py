@@ -26,6 +26,7 @@ from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError
 from resmtnet.monai_label.datastore import checked_tag
 from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.monai_label.writers import write_ct
 from resmtnet.readings.from_mask import possible_names
 from resmtnet.readings.from_mask_file import read_label_map
@@ -41,7 +42,7 @@ def use_installed_dcmqi() -> None:
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), scripts])
 
 
-class DicomWebDatastore(DICOMWebDatastore):  # type: ignore[misc]
+class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore[misc]
     """Series of a PACS, downloaded as DICOM when they are needed; the id is the series UID."""
 
     def __init__(self, stock: DICOMWebDatastore) -> None:

@@ -21,7 +21,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import CTVolume
-from resmtnet.ct.image_file import image_suffix, is_detached
+from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.measure import measure
 from resmtnet.errors import PointError
 from resmtnet.findings import Finding
@@ -128,6 +128,8 @@ class SharedCharacterizer:
             if ct is not None:
                 self._opened[key] = ct
                 return ct
+        if is_upload(path) and path.is_file():
+            check_whole(path)
         ct = CTVolume.open(path)
         if is_upload(path) or is_detached(path):
             return ct

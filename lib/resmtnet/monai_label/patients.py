@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from resmtnet.ct.dicom_header import is_dicom_file
 from resmtnet.ct.image_file import image_suffix
-
-_LETTERS = 16
+from resmtnet.patients import pseudonym
 
 
 def patient_of(volume: Path) -> str | None:
@@ -34,13 +32,3 @@ def patient_of(volume: Path) -> str | None:
     except (InvalidDicomError, OSError, ValueError):
         return None
     return pseudonym(str(header.get("PatientID") or ""))
-
-
-def pseudonym(patient_id: str) -> str | None:
-    """The first 16 hexadecimal digits of the SHA-256 of a PatientID; None for an empty one.
-
-    >>> pseudonym("LIDC-IDRI-0001"), pseudonym(" ")
-    ('3bb5d67ab4619662', None)
-    """
-    text = patient_id.strip()
-    return hashlib.sha256(text.encode()).hexdigest()[:_LETTERS] if text else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -107,7 +107,7 @@ class NextStudy(Strategy):  # type: ignore[misc]
     def _next(self, client: str, datastore: Datastore) -> Json | None:
         work = self._worklist
         unread = work.unread(datastore)
-        chosen = self._wish(unread)
+        chosen = self._wish(unread, set(datastore.list_images()))
         first = chosen.order[0] if chosen.order else None
         offer = self._take([*dict.fromkeys([*chosen.order, *unread])], client)
         if offer is None:
@@ -125,19 +125,26 @@ class NextStudy(Strategy):  # type: ignore[misc]
             },
         }
 
-    def _wish(self, unread: Sequence[str]) -> Chosen:
-        """Say which studies are wanted; nothing in particular where none is scored yet."""
+    def _wish(self, unread: Sequence[str], there: Set[str]) -> Chosen:
+        """Say which studies are wanted; nothing in particular where none is scored yet.
+
+        Those that were read are scored too, if they are still there: before the served version
+        has seen one, the choice does without it.
+        """
         work = self._worklist
         if self._choose is None:
             return Chosen(None, ANY)
         held = work.offers.held()
         free = [image for image in unread if image not in held]
-        drawn = [sorted(part, key=_lot) for part in (free, held & set(unread))]
-        work.scoring.want([image for part in drawn for image in part])
+        read = work.read()
+        to_free, to_held, to_read = (
+            sorted(part, key=_lot) for part in (free, held & set(unread), read & there)
+        )
+        work.scoring.want([*to_free, *to_held], to_read)
         scored = work.known(free)
         if not scored:
             return Chosen(None, UNSCORED)
-        return work.choose(self._choose, scored, work.known(sorted(work.read() | held)))
+        return work.choose(self._choose, scored, work.known(sorted(read | held)))
 
     def _take(self, wanted: Sequence[str], client: str) -> Offer | None:
         """Keep the first that can be read for a client."""

@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -196,7 +197,7 @@ def _read(file: Path) -> dict[str, Array] | None:
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name].astype(float) for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -15,20 +15,19 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
-from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.findings import Json
 from resmtnet.monai_label.answers import AnswerLog, GivenAnswer
 from resmtnet.monai_label.image_checks import check_centre, volume_of
 from resmtnet.monai_label.infer import Answer
+from resmtnet.monai_label.mask_labels import read_mask
 from resmtnet.monai_label.patients import patient_of
 from resmtnet.monai_label.receipts import Reply
 from resmtnet.reading import Reading
 from resmtnet.readings.draft import NEAR_MM, Draft, Problem, Understood, nearest
 from resmtnet.readings.from_markups import from_markups
-from resmtnet.readings.from_mask import from_mask
-from resmtnet.readings.from_mask_file import read_label_map, write_mask
+from resmtnet.readings.from_mask_file import write_mask
 from resmtnet.readings.store import ReadingStore
 from resmtnet.readings.to_text import summary
 
@@ -42,6 +41,8 @@ ANSWERS = "answers"
 
 _MOST_BYTES = 20_000_000
 """Of a JSON label."""
+_MOST_DOCUMENTS = 200
+"""In a JSON label; as many as a mask may have regions."""
 
 
 class Submissions:
@@ -109,7 +110,8 @@ class Submissions:
         """Keep readings, from wherever they come: what every way in ends with.
 
         Each is checked against its image and completed with the patient. Those of one reader are
-        of different nodules.
+        of different nodules. The reply tells of each that is wrong; the others are kept, in one
+        step.
 
         Args:
             readings: of one reader, sent together.
@@ -125,14 +127,11 @@ class Submissions:
                 whole.append(self._completed(reading, find_answers))
             except ReadingError as error:
                 reply.not_understood.append(_refused(reading, error))
-        try:
-            reply.readings = self.store.add_all(whole)
-        except ReadingError:
-            for reading in whole:  # which one it is
-                try:
-                    reply.readings.append(self.store.add(reading))
-                except ReadingError as error:
-                    reply.not_understood.append(_refused(reading, error))
+        for reading, added in zip(whole, self.store.add_all(whole), strict=True):
+            if isinstance(added, ReadingError):
+                reply.not_understood.append(_refused(reading, added))
+            else:
+                reply.readings.append(added)
         if reply.readings:
             self.on_kept(self.store.count())
         return reply
@@ -147,7 +146,9 @@ class Submissions:
         if not isinstance(document, Mapping):
             raise ReadingError("body", "is no JSON object of schema resmtnet.reading/1")
         reading = Reading.from_json({**_given(document), "source": "rest"})
-        return self.store.add(self._completed(reading))
+        kept = self.store.add(self._completed(reading))
+        self.on_kept(self.store.count())
+        return kept
 
     def on_save_label(self, image: str, label_id: str) -> Json:
         """Read a label that was saved; the reply is shown to the reader.
@@ -185,7 +186,8 @@ class Submissions:
         client = client if isinstance(client, str) and client else None
         reader = str(info.get("reader") or client or info.get("user") or UNKNOWN_READER)
         if path.suffix.lower() != ".json":
-            return self._keep(self._mask(image, path, info, client), image, reader, "mask")
+            understood = read_mask(path, info, self.answers.known(image, client))
+            return self._keep(understood, image, reader, "mask")
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path.name} is larger than {_MOST_BYTES:,} bytes")
         try:
@@ -198,36 +200,20 @@ class Submissions:
             return self._keep(understood, image, reader, "markups")
         return self._documents(image, document, reader)
 
-    def _mask(self, image: str, path: Path, info: Json, client: str | None) -> Understood:
-        label_map = read_label_map(path)
-        listed, warnings = info.get("label_info"), label_map.warnings
-        exact = bool(label_map.segments)
-        segments: list[Json] = [entry for entry in listed or () if isinstance(entry, dict)]
-        if exact:
-            segments = list(label_map.segments)
-        elif not segments:
-            warnings += ("there is no label_info: the values are read as the app writes them",)
-            segments = [{"name": name, "idx": value} for name, value in LABEL_NAMES.items()]
-            exact = True
-        known = self.answers.known(image, client)
-        understood = from_mask(
-            label_map.mask,
-            label_map.geometry,
-            segments,
-            known,
-            exact=exact,
-            resampled=label_map.resampled,
-        )
-        return replace(understood, warnings=warnings + understood.warnings)
-
     def _documents(self, image: str, document: object, reader: str) -> Reply:
         """Keep one reading document, or a list of them."""
+        entries = document if isinstance(document, list) else [document]
+        if len(entries) > _MOST_DOCUMENTS:
+            raise InputError(
+                f"a list of {len(entries)} readings; at most {_MOST_DOCUMENTS} are read: send the "
+                "others in a label of their own"
+            )
         problems, readings = [], []
-        for n, entry in enumerate(document if isinstance(document, list) else [document], start=1):
+        for n, entry in enumerate(entries, start=1):
             try:
                 if not isinstance(entry, Mapping):
                     raise ReadingError("reading", "is no object of schema resmtnet.reading/1")
-                if entry.get("image", image) != image:
+                if entry.get("image") not in (None, image):
                     raise ReadingError("image", f"is {entry['image']!r}; the label is of {image!r}")
                 given = {"reader": reader, **_given(entry), "image": image, "source": "label"}
                 readings.append(Reading.from_json(given))
@@ -240,14 +226,17 @@ class Submissions:
     def _keep(self, understood: Understood, image: str, reader: str, source: str) -> Reply:
         """Keep what a mask or markups say."""
         earlier = [r for r in self.store.readings(image) if r.reader == reader]
-        readings, left = [], []
+        readings, left, problems = [], [], [*understood.not_understood]
         for draft in understood.drafts:
             if draft.unchanged and any(_same_nodule(draft, reading) for reading in earlier):
                 left.append(f"{draft.name} is as the model left it: your earlier reading stands")
                 continue
-            readings.append(draft.reading(image, reader, source, mask=self._kept_mask(draft)))
+            try:
+                readings.append(draft.reading(image, reader, source, mask=self._kept_mask(draft)))
+            except ReadingError as error:
+                problems.append(Problem(draft.name, str(error)))
         reply = self.record(readings, find_answers=False)
-        reply.not_understood = [*understood.not_understood, *reply.not_understood]
+        reply.not_understood = problems + reply.not_understood
         reply.warnings = [*understood.warnings, *left, *reply.warnings]
         return reply
 
@@ -268,9 +257,7 @@ class Submissions:
         Raises:
             ReadingError: there is no such image, or the nodule does not lie in it.
         """
-        before = next(
-            (r for r in self.store.readings(reading.image, every=True) if r.id == reading.id), None
-        )
+        before = self.store.get(reading.id)
         if before is not None:  # sent again; what was known then holds
             return replace(
                 reading,

@@ -53,7 +53,8 @@ class TrainOptions:
     score_margin: float = _number(_GATE.score_mae, 1e-4, 0.2)
     """The same of the mean absolute error of the malignancy score, levels."""
     size_margin: float = _number(_GATE.size_error, 1e-4, 0.1)
-    """The same of the mean absolute error of the log diameter."""
+    """The same of the mean absolute error of a log diameter or axis; what its bias and its
+    interval may lose moves in proportion. A site with a habit of its own must allow it here."""
 
     @classmethod
     def form(cls) -> dict[str, Any]:
@@ -88,6 +89,7 @@ class TrainOptions:
 
     def config(self) -> RetrainConfig:
         """The configuration of the training."""
+        looser = self.size_margin / _GATE.size_error
         return RetrainConfig(
             FineTuneConfig(
                 depth=self.depth,  # type: ignore[arg-type]
@@ -99,6 +101,9 @@ class TrainOptions:
                 class_auc=self.auc_margin,
                 score_mae=self.score_margin,
                 size_error=self.size_margin,
+                size_bias=_GATE.size_bias * looser,
+                axis_bias=_GATE.axis_bias * looser,
+                size_coverage=_GATE.size_coverage * looser,
                 least_held_out_patients=self.min_held_out_patients,
             ),
             self.min_readings,

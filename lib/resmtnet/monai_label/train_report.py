@@ -93,7 +93,7 @@ class TrainReport:
             said: Json = {**NOTHING, **json.loads((self.folder / STATS).read_text())}
         except (OSError, ValueError, TypeError):
             return dict(NOTHING)
-        if said.get("verdict") == RUNNING and not self._at_work():
+        if said.get("verdict") == RUNNING and not self.at_work():
             reason = "it was stopped before it ended; the served model is unchanged: train again"
             said |= {"verdict": STOPPED, "reason": reason, "total_time": "0:00:00"}
         return said
@@ -109,7 +109,8 @@ class TrainReport:
             raise InputError(f"{self.folder} cannot be written ({error}): no training") from error
         return lock
 
-    def _at_work(self) -> bool:
+    def at_work(self) -> bool:
+        """Whether a training of these studies runs, in any process."""
         try:
             with FileLock(self.folder / LOCK, timeout=0):
                 return False

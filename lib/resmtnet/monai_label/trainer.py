@@ -63,14 +63,26 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
         told["best_metric"] = _auc(now.folder, now.model.info.sha256)
         return told | {"version": now.model.info.version, "warnings": list(now.warnings)}
 
+    @property
+    def runs(self) -> bool:
+        """Whether a training of these studies runs, in any process."""
+        return self._report.at_work()
+
     def check(self, request: Mapping[str, Any]) -> TrainOptions:
         """Read the options of a request.
 
         Raises:
-            Refusal: 400 with the first that is wrong, in one line.
+            Refusal: 400 with the first that is wrong or impossible here, in one line.
         """
         with as_refusals():
-            return TrainOptions.parse(request)
+            options = TrainOptions.parse(request)
+            options.config()  # what no single option shows
+            if options.depth == "full" and self._shared.settings.archive is None:
+                raise InputError(
+                    "depth full trains on images: start the server with --conf archive DIR, the "
+                    "training archive, or use depth heads or last_stage."
+                )
+            return options
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> Json:
         """Train once; see retraining.retrain.

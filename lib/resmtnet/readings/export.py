@@ -103,7 +103,7 @@ COLUMNS = (
     Column("excluded", "True: not to be trained on", _field("reading.excluded")),
     Column(
         "superseded",
-        "True: the same reader said something later of this nodule on the same evidence",
+        "True: the same reader sent something later of this nodule on the same evidence",
         _field("superseded"),
     ),
     Column(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,13 @@ def from_mask(
         resampled: what differs from an answer by voxels at the border is no edit.
     """
     values = values_of(mask)
-    choices = possible_names(values, label_info, exact=exact)
-    found = [piece for value in values for piece in pieces(mask, geometry, value)]
-    if len(found) > MOST_PIECES:
-        why = f"holds {len(found)} separate regions; at most {MOST_PIECES} are read"
+    regions = (piece for value in values for piece in pieces(mask, geometry, value))
+    # Each value has a region at least; no more are looked for than tell that there are too many.
+    found = list(islice(regions, MOST_PIECES + 1)) if len(values) <= MOST_PIECES else []
+    if max(len(values), len(found)) > MOST_PIECES:
+        why = f"holds more than {MOST_PIECES} separate regions; at most {MOST_PIECES} are read"
         return Understood(not_understood=(Problem("the mask", why),))
+    choices = possible_names(values, label_info, exact=exact)
     drawn = outlines(found, known, resampled)
     agreement = [_agreement(drawn, names) for names in choices]
     names = choices[agreement.index(max(agreement))]
@@ -63,6 +66,7 @@ def from_mask(
         )
     read = _MaskReader(names, drawn)
     read.all()
+    read.blurred()
     read.removed(known, [str(entry.get("name", "")) for entry in label_info])
     return Understood(accepted(read.drafts), tuple(read.problems), tuple(warnings + read.warnings))
 
@@ -203,6 +207,16 @@ class _MaskReader:
             )
         for other in outline.others:
             self.warnings.append(f"{other.id} lies in the region of {draft.name}: read as one")
+
+    def blurred(self) -> None:
+        """Tell of nodules whose border differs, but no more than by resampling."""
+        names = sorted(o.known.id for o in self._outlines if o.blurred and o.known)
+        if names:
+            self.warnings.append(
+                f"{', '.join(names)}: other voxels at the border are taken for the resampling of "
+                "this file, and no size is measured; if you have edited them, submit as .nrrd or "
+                ".nii.gz"
+            )
 
     def removed(self, known: Sequence[Known], names: Sequence[str]) -> None:
         """Tell of each nodule that was drawn for the reader and is not there any more."""

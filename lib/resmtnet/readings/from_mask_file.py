@@ -5,6 +5,7 @@ https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.ht
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.image_file import image_suffix, read_geometry
+from resmtnet.ct.image_file import check_whole, image_suffix, read_geometry
 from resmtnet.ct.nifti import open_nifti
 from resmtnet.errors import VolumeError
 from resmtnet.findings import Json
 
 _SEGMENT = re.compile(r"Segment(\d+)_(Name|LabelValue|Layer)")
 _MOST_VALUES = 65535
+MOST_VOXELS = 1024 * 1024 * 2000
+"""Of a label map, all layers together: a header of a few bytes could ask for all the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +55,18 @@ def read_label_map(path: Path) -> LabelMap:
     segment has it.
 
     Raises:
-        VolumeError: it cannot be read, or is no label map.
+        VolumeError: it cannot be read, is no label map, or its voxels are in another file.
     """
     suffix = (image_suffix(path) or "").lower()
-    if suffix in (".nii", ".nii.gz"):
-        geometry = read_geometry(path)
-        voxels = open_nifti(path, geometry).read((0, 0, 0), geometry.size_ijk).hu
-        return LabelMap(_whole(voxels, path), geometry)
     if not suffix:
         raise VolumeError(f"{path.name} is no mask; allowed are .nrrd, .nii, .nii.gz and .mha")
-    voxels, geometry, header = _read_with_itk(path)
+    check_whole(path)
+    if suffix in (".nii", ".nii.gz"):
+        geometry = read_geometry(path)
+        _check_number(math.prod(geometry.size_ijk), path)
+        voxels = open_nifti(path, geometry).read((0, 0, 0), geometry.size_ijk).hu
+        return LabelMap(_whole(voxels, path), geometry)
+    voxels, geometry, header = _read_with_itk(path, suffix)
     found = _segments(header)
     if voxels.ndim == 4:
         return _flattened(voxels, geometry, found, path)
@@ -91,21 +96,25 @@ def write_mask(mask: NDArray[np.uint8], grid: Geometry, path: Path) -> None:
     itk.imwrite(image, str(path), compression=True)
 
 
-def _read_with_itk(path: Path) -> tuple[NDArray[Any], Geometry, Mapping[str, Any]]:
+def _read_with_itk(path: Path, suffix: str) -> tuple[NDArray[Any], Geometry, Mapping[str, Any]]:
     import itk
 
     try:
-        reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
-        if reader is None:
+        # Not the one that ITK would choose by the content: HDF5 too can name other files.
+        reader = {".nrrd": itk.NrrdImageIO, ".mha": itk.MetaImageIO}[suffix].New()
+        if not reader.CanReadFile(str(path)):
             raise RuntimeError("its header is not that of its suffix")
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
+        n_components = reader.GetNumberOfComponents()
+        n_axes = range(reader.GetNumberOfDimensions())
+        _check_number(n_components * math.prod(map(reader.GetDimensions, n_axes)), path)
         # imread knows no images with several layers of whole numbers.
-        kind = itk.VectorImage[itk.UC, 3] if reader.GetNumberOfComponents() > 1 else None
+        kind = itk.VectorImage[itk.UC, 3] if n_components > 1 else None
         if kind is None:
-            image = itk.imread(str(path))
+            image = itk.imread(str(path), imageio=reader)
         else:
-            layers = itk.ImageFileReader[kind].New(FileName=str(path))
+            layers = itk.ImageFileReader[kind].New(FileName=str(path), ImageIO=reader)
             layers.Update()
             image = layers.GetOutput()
         voxels = np.asarray(itk.array_from_image(image))
@@ -122,6 +131,11 @@ def _read_with_itk(path: Path) -> tuple[NDArray[Any], Geometry, Mapping[str, Any
         itk.array_from_matrix(image.GetDirection()),
     )
     return voxels, geometry, dict(image)
+
+
+def _check_number(n_voxels: int, path: Path) -> None:
+    if n_voxels > MOST_VOXELS:
+        raise VolumeError(f"{path.name} has {n_voxels:,} voxels; at most {MOST_VOXELS:,} are read")
 
 
 def _segments(header: Mapping[str, Any]) -> list[dict[str, str]]:

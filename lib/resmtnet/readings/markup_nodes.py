@@ -17,7 +17,8 @@ from resmtnet.findings import Point
 from resmtnet.readings.draft import Problem
 
 POINTS, LINE, BOX = "Fiducial", "Line", "ROI"
-MOST_NODES, MOST_POINTS = 1000, 1000
+MOST_POINTS = 1000
+"""Control points of a document, all markups together; each is looked for among all nodules."""
 
 _TO_LPS = {
     "LPS": np.array([1.0, 1.0, 1.0]),
@@ -85,8 +86,13 @@ def parse_markups(document: Mapping[str, Any]) -> tuple[list[Node], list[Problem
         ReadingError: it is no Markups document.
     """
     listed = document.get("markups")
-    if not isinstance(listed, list) or len(listed) > MOST_NODES:
-        raise ReadingError("markups", f"is missing, or no list of at most {MOST_NODES} markups")
+    if not isinstance(listed, list) or len(listed) > MOST_POINTS:
+        raise ReadingError("markups", f"is missing, or no list of at most {MOST_POINTS} markups")
+    placed = sum(map(_n_points, listed))
+    if placed > MOST_POINTS:
+        raise ReadingError(
+            "controlPoints", f"are {placed} in all; at most {MOST_POINTS} are read: send fewer"
+        )
     nodes, problems = [], []
     for n, entry in enumerate(listed, start=1):
         name = entry.get("name") if isinstance(entry, Mapping) else None
@@ -96,6 +102,11 @@ def parse_markups(document: Mapping[str, Any]) -> tuple[list[Node], list[Problem
         except ReadingError as error:
             problems.append(Problem(what, str(error)))
     return nodes, problems
+
+
+def _n_points(entry: object) -> int:
+    placed = entry.get("controlPoints") if isinstance(entry, Mapping) else None
+    return len(placed) if isinstance(placed, list) else 0
 
 
 def _node(entry: object) -> Node:
@@ -112,8 +123,8 @@ def _node(entry: object) -> Node:
     if entry.get("coordinateUnits", "mm") not in ("mm", ["mm", "mm", "mm"]):
         raise ReadingError("coordinateUnits", f"is {entry['coordinateUnits']!r}; mm is needed")
     placed = entry.get("controlPoints") or []
-    if not isinstance(placed, list) or len(placed) > MOST_POINTS:
-        raise ReadingError("controlPoints", f"is no list of at most {MOST_POINTS} points")
+    if not isinstance(placed, list):
+        raise ReadingError("controlPoints", "is no list of points")
     points = tuple(p for p in (_control_point(point, signs) for point in placed) if p is not None)
     name = str(entry.get("name", ""))
     if kind == BOX:

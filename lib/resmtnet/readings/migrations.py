@@ -75,4 +75,4 @@ READINGS = _named(
     "document",
 )
 """`sequence` is the order of arrival; `document` is the whole reading, resmtnet.reading/1; the
-columns beside it are what is searched for, such as the radius that it gives its nodule."""
+columns beside it are what is searched for, such as the radius that it alone gives its nodule."""

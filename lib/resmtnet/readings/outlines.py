@@ -23,7 +23,9 @@ class Outline:
     others: list[Known] = field(default_factory=list)
     """Further known nodules that it covers."""
     same: bool = False
-    """Drawn as the model had drawn it."""
+    """Drawn as the model had drawn it, as far as can be known."""
+    blurred: bool = False
+    """It is so but for voxels at the border, which resampling may have changed."""
     touches: bool = False
     """It is a part of a known nodule of which another segment has more."""
 
@@ -42,9 +44,12 @@ def outlines(
     groups: dict[tuple[int, int], list[Piece]] = defaultdict(list)
     for piece in found:
         over = _overlaps(piece, known, resampled)
-        exact = _untouched(piece, over)
-        if exact:
-            drawn += [Outline(_part(piece, k), k, same=True) for k in exact]
+        untouched = _untouched(piece, over)
+        if untouched:
+            drawn += [
+                Outline(_part(piece, k), k, same=True, blurred=over[k].same and not over[k].exact)
+                for k in untouched
+            ]
         elif over:
             groups[piece.value, known.index(_best(over))].append(piece)
         else:
@@ -63,8 +68,10 @@ def outlines(
         if largest[n] != value or id(known[n]) in taken:
             drawn.append(Outline(whole, touches=True))
             continue
-        same = over[known[n]].same if known[n] in over else False
-        drawn.append(Outline(whole, known[n], _covered(over, known[n]), same))
+        how = over.get(known[n])
+        same = how is not None and how.same
+        blurred = how is not None and how.same and not how.exact
+        drawn.append(Outline(whole, known[n], _covered(over, known[n]), same, blurred))
     return drawn
 
 

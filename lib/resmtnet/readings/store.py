@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -11,13 +10,15 @@ from types import TracebackType
 
 from sqlalchemy import Connection, func, insert, select
 
-from resmtnet.errors import ReadingError, StoreError
+from resmtnet.errors import ReadingError
 from resmtnet.reading import MaskReference, Reading
 from resmtnet.readings import mask_files
 from resmtnet.readings.backup import back_up
-from resmtnet.readings.database import RESTORE, Database, masks_folder, told
+from resmtnet.readings.database import Database, masks_folder, told
+from resmtnet.readings.documents import parsed, written
 from resmtnet.readings.migrations import READINGS
-from resmtnet.readings.placing import place, radius_mm
+from resmtnet.readings.placing import Nodules, nearest_first, radius_mm
+from resmtnet.standing import chains, standing
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Kept:
     arrived_at: str
     """UTC, ISO 8601."""
     superseded: bool
-    """Whether the same reader said something later of this nodule, on the same evidence."""
+    """Whether the same reader sent something later of this nodule, on the same evidence."""
 
 
 class ReadingStore:
@@ -67,37 +68,67 @@ class ReadingStore:
             The reading as kept, with its nodule and centre.
 
         Raises:
-            ReadingError: `nodule` is not of this image, the mask was not kept with keep_mask, or
-                another reading has this id.
+            ReadingError: `nodule` is not of this image or lies elsewhere, the mask was not kept
+                with keep_mask, or another reading has this id.
             StoreError: it could not be written, and was not.
         """
-        return self.add_all([reading], new_nodule=new_nodule)[0]
+        (added,) = self.add_all([reading], new_nodule=new_nodule)
+        if isinstance(added, ReadingError):
+            raise added
+        return added
 
-    def add_all(self, readings: Sequence[Reading], *, new_nodule: bool = False) -> list[Reading]:
-        """Keep readings together: all of them, or none; see `add`.
+    def add_all(
+        self, readings: Sequence[Reading], *, new_nodule: bool = False
+    ) -> list[Reading | ReadingError]:
+        """Keep readings together, in one step; see `add`.
 
-        Those of one reader on one evidence are of different nodules, however near.
+        Those of one reader on one evidence are of different nodules, however near; of several near
+        one nodule the nearest is of it. One that is wrong does not keep the others out.
+
+        Returns:
+            For each the reading as kept, or why it was not.
+
+        Raises:
+            StoreError: they could not be written; none was.
         """
-        for reading in readings:
-            _document(reading)
-            if reading.mask is not None:
-                mask_files.check(self.masks, reading.mask)
+        added: dict[int, Reading | ReadingError] = {}
+        for n, reading in enumerate(readings):
+            try:
+                self._check(reading)
+            except ReadingError as error:
+                added[n] = error
+        sound = {n: reading for n, reading in enumerate(readings) if n not in added}
         with self._database.writing() as connection:
-            taken: set[tuple[str, str, str]] = set()
-            kept = []
-            for reading in readings:
-                kept.append(_add(connection, reading, taken, new_nodule))
-        return kept
+            images = {name: Nodules(connection, name) for name in {r.image for r in sound.values()}}
+            for n in nearest_first(sound, images):
+                added[n] = _add(connection, sound[n], images[sound[n].image], new_nodule)
+        return [added[n] for n in range(len(readings))]
+
+    def _check(self, reading: Reading) -> None:
+        """Refuse what cannot be kept, whatever else is in the database."""
+        written(reading)
+        if reading.mask is not None:
+            mask_files.check(self.masks, reading.mask)
+
+    def get(self, reading_id: str) -> Reading | None:
+        """Return the reading of this id as it was sent, or None where there is none."""
+        query = select(READINGS.c.document).where(READINGS.c.id == reading_id)
+        with self._database.reading() as connection:
+            document = connection.execute(query).scalar()
+        return None if document is None else parsed(document)
 
     def readings(
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
     ) -> list[Reading]:
-        """Return readings in order of arrival.
+        """Return what stands of each nodule, reader and evidence, in order of arrival.
+
+        A later reading corrects an earlier one, and what it says nothing of goes on holding: see
+        standing.merge. Id, time and source are the last one's.
 
         Args:
             image: only of this image.
             nodule: only of this nodule.
-            every: also those that a later one of the same reader, nodule and evidence supersedes.
+            every: every single reading instead, as it was sent.
         """
         return [kept.reading for kept in self.kept(image, nodule, every=every)]
 
@@ -105,25 +136,25 @@ class ReadingStore:
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
     ) -> list[Kept]:
         """Return readings as `readings` does, with when they arrived and whether they stand."""
-        last = func.max(READINGS.c.sequence).over(
-            partition_by=(READINGS.c.nodule, READINGS.c.reader, READINGS.c.evidence)
-        )
-        query = select(
-            READINGS.c.document,
-            READINGS.c.sequence,
-            READINGS.c.arrived_at,
-            (last > READINGS.c.sequence).label("superseded"),
-        ).order_by(READINGS.c.sequence)
+        columns = (READINGS.c.document, READINGS.c.sequence, READINGS.c.arrived_at)
+        query = select(*columns).order_by(READINGS.c.sequence)
         if image is not None:
             query = query.where(READINGS.c.image == image)
         if nodule is not None:
             query = query.where(READINGS.c.nodule == nodule)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
+        readings = [parsed(row.document) for row in rows]
+        said = {chain[-1].id: standing(chain) for chain in chains(readings)}
         return [
-            Kept(_parsed(row.document), row.sequence, row.arrived_at, bool(row.superseded))
-            for row in rows
-            if every or not row.superseded
+            Kept(
+                reading if every else said[reading.id],
+                row.sequence,
+                row.arrived_at,
+                superseded=reading.id not in said,
+            )
+            for reading, row in zip(readings, rows, strict=True)
+            if every or reading.id in said
         ]
 
     def images(self) -> set[str]:
@@ -181,30 +212,29 @@ class ReadingStore:
 
 
 def _add(
-    connection: Connection, reading: Reading, taken: set[tuple[str, str, str]], new_nodule: bool
-) -> Reading:
-    """Add one reading in a transaction that is under way.
+    connection: Connection, reading: Reading, nodules: Nodules, new_nodule: bool
+) -> Reading | ReadingError:
+    """Add one reading in a transaction that is under way, or tell why it is not added.
 
     Args:
         connection: of that transaction.
         reading: to add.
-        taken: (nodule, reader, evidence) added in this transaction; this reading joins it.
+        nodules: of its image, in that transaction.
         new_nodule: see ReadingStore.add.
     """
     known = select(READINGS.c.document).where(READINGS.c.id == reading.id)
     document = connection.execute(known).scalar()
-    if document is not None:
-        return _same(_parsed(document), reading)
-    who = (reading.reader, reading.evidence)
-    others = {nodule for nodule, *whose in taken if tuple(whose) == who}
-    reading = place(connection, reading, new_nodule=new_nodule, others=others)
-    nodule = str(reading.nodule)
-    taken.add((nodule, *who))
-    document = _document(reading)
+    try:
+        if document is not None:
+            return _same(parsed(document), reading)
+        reading = nodules.place(reading, new_nodule=new_nodule)
+    except ReadingError as error:
+        return error
+    document = written(reading)
     row = {
         "id": reading.id,
         "image": reading.image,
-        "nodule": nodule,
+        "nodule": reading.nodule,
         "reader": reading.reader,
         "evidence": reading.evidence,
         "radius_mm": radius_mm(reading),
@@ -212,7 +242,7 @@ def _add(
         "document": document,
     }
     connection.execute(insert(READINGS).values(row))
-    return _parsed(document)
+    return parsed(document)
 
 
 def _same(known: Reading, again: Reading) -> Reading:
@@ -226,26 +256,3 @@ def _same(known: Reading, again: Reading) -> Reading:
     if said.to_json() != known.to_json():
         raise ReadingError("id", f"{again.id!r} is that of another reading; leave it out")
     return known
-
-
-def _document(reading: Reading) -> str:
-    """Return the JSON of a reading.
-
-    Raises:
-        ReadingError: a field holds what JSON or a file cannot: NaN, half a character.
-    """
-    for name, value in reading.to_json().items():
-        try:
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise ReadingError(name, f"cannot be written as JSON ({error})") from error
-    return json.dumps(reading.to_json(), ensure_ascii=False)
-
-
-def _parsed(document: str) -> Reading:
-    try:
-        return Reading.from_json(json.loads(document))
-    except (ReadingError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"a reading in the database cannot be read ({error}): {RESTORE}"
-        ) from error

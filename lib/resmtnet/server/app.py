@@ -30,6 +30,7 @@ from monailabel.endpoints import (
     train,
 )
 
+from resmtnet.server import training
 from resmtnet.server.routes import add_refusals, router
 
 BLOCKING: tuple[ModuleType, ...] = (
@@ -54,6 +55,7 @@ def make_app() -> FastAPI:
         redoc_url="/docs",
     )
     app.include_router(router)
+    app.include_router(training.router, prefix=settings.MONAI_LABEL_API_STR)
     add_refusals(app)
     inferring = CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
     writing = CapacityLimiter(1)

@@ -71,9 +71,9 @@ def list_readings(
     image: str | None = None,
     nodule: str | None = None,
     reader: str | None = None,
-    every: Annotated[bool, Query(description="Also those that a later one supersedes.")] = False,
+    every: Annotated[bool, Query(description="Every single reading, as it was sent.")] = False,
 ) -> Json:
-    """The readings in order of arrival; of each nodule, reader and evidence the latest."""
+    """What stands of each nodule, reader and evidence, in order of arrival of the last reading."""
     store = submissions().store
     found = [
         reading.to_json()
@@ -85,25 +85,22 @@ def list_readings(
 
 @router.get("/readings/{reading_id}", dependencies=[_MAY_READ])
 def get_reading(reading_id: str) -> Json:
-    """One reading, also one that a later one supersedes."""
-    return _found(reading_id).to_json()
-
-
-def _found(reading_id: str) -> Reading:
-    for reading in submissions().store.readings(every=True):
-        if reading.id == reading_id:
-            return reading
-    raise HTTPException(404, f"There is no reading {reading_id!r}; /resmtnet/readings lists them.")
+    """One reading as it was sent."""
+    reading = submissions().store.get(reading_id)
+    if reading is None:
+        why = f"There is no reading {reading_id!r}; /resmtnet/readings?every=true lists them."
+        raise HTTPException(404, why)
+    return reading.to_json()
 
 
 @router.get("/versions", dependencies=[_MAY_READ])
 def list_versions() -> Json:
-    """The versions of the model that can be served, and which one is."""
+    """The versions of the model that can be served, which one is, and what is wrong with it."""
     versions: Any = app_instance().shared.versions
     listed = [version.to_json() for version in versions.list()]
     for entry in listed:
         del entry["folder"]  # a path of the server
-    return {"versions": listed}
+    return {"versions": listed, "warning": versions.served().warning}
 
 
 def add_refusals(app: FastAPI) -> None:

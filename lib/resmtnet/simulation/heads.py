@@ -18,39 +18,10 @@ from resmtnet.simulation.pool import Indices, Truth
 
 Array = NDArray[np.float64]
 
-COMPONENTS = 64
-"""Principal components of the embeddings that the heads see."""
 PRIOR_GAINS = tuple(float(g) for g in np.geomspace(0.1, 300.0, 17))
 CLASS_PRIOR_GAIN = 1.0
 """Variance of a logistic weight; of 1 to 100 the best by AUC at 50 to 550 labels."""
 _STEPS = 15
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """From embeddings to the features of the heads; made without labels."""
-
-    mean: Array
-    axes: Array
-    """[D, K]"""
-
-    @classmethod
-    def of(cls, embeddings: NDArray[np.float32], components: int = COMPONENTS) -> Projection:
-        """Find the principal components of the embeddings [N, D] that may be labelled.
-
-        Embeddings are outputs of a ReLU; their square roots are less skewed.
-        """
-        x = np.sqrt(np.maximum(embeddings.astype(float), 0))
-        mean = x.mean(0)
-        _, _, axes = np.linalg.svd(x - mean, full_matrices=False)
-        axes = axes[:components].T
-        scale = np.sqrt((((x - mean) @ axes) ** 2).sum(1).mean())
-        return cls(mean, axes / max(scale, 1e-12))
-
-    def __call__(self, embeddings: NDArray[np.float32]) -> Array:
-        """Return features [N, K] of mean squared length 1."""
-        x = np.sqrt(np.maximum(embeddings.astype(float), 0))
-        return np.asarray((x - self.mean) @ self.axes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resmtnet.active.features import Projection
 from resmtnet.errors import InputError
 from resmtnet.evaluation.metrics import auc
-from resmtnet.simulation.heads import Heads, Projection, fit_heads
+from resmtnet.simulation.heads import Heads, fit_heads
 from resmtnet.simulation.pool import Indices, Pool, Truth
 from resmtnet.simulation.strategies import STRATEGIES, View
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.active import scores, selection
+from resmtnet.active.information import information, informative
 from resmtnet.simulation.heads import Heads, Ridge, fit_members, pair
 from resmtnet.simulation.pool import Indices, Truth
 
@@ -18,8 +19,6 @@ Array = NDArray[np.float64]
 MEMBERS = 8
 """Of the ensemble of class heads."""
 TILT = 0.5
-REACH = 0.5
-"""Distance of features within which two nodules tell the same; their mean length is 1."""
 LEAST_DOUBT = 0.1
 """So that what the model thinks it knows is drawn now and then, and found wrong if it is."""
 WIDTH_90 = 3.29
@@ -51,7 +50,7 @@ class View:
 
     @cached_property
     def information(self) -> Array:
-        """[N] nats that a label gives about score, size, texture and class together."""
+        """[N] nats that a label gives, by the heads' own posteriors: about all four together."""
         heads, x = self.heads, self.features
         ridges = (heads.score, heads.log_mm, heads.texture)
         p = self.probabilities[:, 1]
@@ -121,15 +120,20 @@ def _badge(view: View, free: Indices, count: int) -> Indices:
     return selection.k_means_plus_plus(gradients, count, view.generator)
 
 
+def _informative(view: View, free: Indices, count: int) -> Indices:
+    known = view.features[view.labelled]
+    told = information(view.features, known, view.probabilities[:, 1])
+    return _telling(view, free, told, count)
+
+
 def _information(view: View, free: Indices, count: int) -> Indices:
-    return selection.diverse(
-        view.information[free],
-        view.features[free],
-        view.features[view.labelled],
-        view.patients[free].tolist(),
-        count,
-        reach=REACH,
-    )
+    return _telling(view, free, view.information, count)
+
+
+def _telling(view: View, free: Indices, told: Array, count: int) -> Indices:
+    x = view.features
+    groups = view.patients[free].tolist()
+    return informative(told[free], x[free], x[view.labelled], groups, count)
 
 
 def _mixture(view: View, free: Indices, count: int) -> Indices:
@@ -145,7 +149,8 @@ STRATEGIES: Mapping[str, Strategy] = {
     "stratified": _stratified,
     "balanced": _tilted(0.0, by_doubt=False),
     "tilted": _tilted(TILT, by_doubt=False),
-    "informative": _tilted(TILT, by_doubt=True),
+    "doubted": _tilted(TILT, by_doubt=True),
+    "informative": _informative,
     "information": _information,
     "entropy": _entropy,
     "bald": _bald,

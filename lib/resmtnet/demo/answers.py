@@ -1,13 +1,9 @@
-"""`make demo`: a study, the server, each model through MONAI Label's client, a table, a picture."""
+"""One CT: each model is asked through MONAI Label's client; tables, a picture, files for Slicer."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,21 +19,13 @@ from rich.table import Table
 
 from resmtnet.ct import CTVolume
 from resmtnet.ct.image_file import image_suffix
-from resmtnet.ct.phantom import write_study_folder
 from resmtnet.display import findings_table, save_overlay, warning_lines
-from resmtnet.errors import InputError, PointError, ResMTNetError, VolumeError
+from resmtnet.errors import InputError, PointError, VolumeError
 from resmtnet.monai_label.client import AppClient
 from resmtnet.monai_label.series_index import SeriesIndex
-from resmtnet.server.launch import ServerOptions, free_port, running_server
 
 Json = dict[str, Any]
 Point = tuple[float, float, float]
-
-CONTEXT = "screening_baseline"
-"""Guideline context of the demo: Lung-RADS v2022."""
-
-MAX_CANDIDATES = 5
-NOTE = "Estimates of what readers would say; no diagnosis, not a medical device."
 
 
 @dataclass(frozen=True)
@@ -49,47 +37,28 @@ class Study:
     """Clicks; none: the candidates that the first model finds."""
     truth: tuple[Json, ...] = ()
     """Nodules of the phantom, in the order of the points."""
+    image_id: str | None = None
+    """Of the CT in the folder; None: the first that holds the points."""
 
 
-def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> None:
-    """Run the demo.
+def show_answers(
+    client: AppClient, study: Study, image_id: str, ct: CTVolume, out: Path, console: Console
+) -> None:
+    """Ask the three models and show what they say.
 
     Args:
-        studies: folder with CTs; None: a phantom is written.
-        at: a click, LPS mm; None: the nodules of the phantom, or the candidates of the CT.
-        out: folder for the picture and the answers.
-        console: is told what happens.
+        client: of the server.
+        study: what is asked about.
+        image_id: of its CT.
+        ct: the same CT.
+        out: folder for the picture, the mask and the markups.
+        console: is told.
 
     Raises:
-        InputError: no CT in the folder, or none at the point.
-        ResMTNetError: the server does not start, or refuses.
+        ResMTNetError: the server refuses.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    study = Study(studies, (at,) if at else ()) if studies else _phantom(out, console)
-    conf = {"context": CONTEXT, "max_candidates": str(MAX_CANDIDATES)}
-    options = ServerOptions(str(study.folder), port=free_port(), conf=conf)
-    console.print(f"Starting MONAI Label on {options.url} ...")
-    started = time.perf_counter()
-    with running_server(options) as url, tempfile.TemporaryDirectory() as files:
-        console.print(f"It answers after {time.perf_counter() - started:.1f} s.")
-        _ask_and_show(AppClient(url, Path(files)), study, out, console)
-    console.print("The server is stopped.")
-
-
-def _phantom(out: Path, console: Console) -> Study:
-    folder = out / "studies"
-    console.print(f"Writing a synthetic chest CT with known nodules to {folder} ...")
-    paths = write_study_folder(folder, seed=0, format="dicom")
-    nodules = json.loads(paths.truth.read_text("utf-8"))["nodules"]
-    points = tuple(_point(nodule["centre_lps_mm"]) for nodule in nodules)
-    return Study(folder, points, tuple(nodules))
-
-
-def _ask_and_show(client: AppClient, study: Study, out: Path, console: Console) -> None:
-    """Ask the three models and show what they say."""
-    image_id, ct = choose_ct(client.image_ids(), study)
     console.print(f"CT: {image_id}, {ct.geometry.size_ijk} voxels of {ct.geometry.spacing_mm} mm")
-    clicked = study.folder.is_dir() and bool(study.points_lps_mm) and not study.truth
+    clicked = bool(study.points_lps_mm) and not study.truth
     points = voxels(ct, study.points_lps_mm)
     _, document = _ask(client, "resmtnet", image_id, points if clicked else [], console)
     _show(
@@ -112,7 +81,6 @@ def _ask_and_show(client: AppClient, study: Study, out: Path, console: Console) 
     console.print(f"{picture} shows the masks; mask and markups for 3D Slicer lie beside it.")
     for line in warning_lines(document):
         console.print(f"[dim]{line}[/]", highlight=False)
-    console.print(NOTE)
 
 
 def _ask(
@@ -163,7 +131,7 @@ def choose_ct(image_ids: Sequence[str], study: Study) -> tuple[str, CTVolume]:
     paths = _ct_paths(study.folder)
     readable = 0
     for image_id in image_ids:
-        if image_id not in paths:
+        if image_id not in paths or study.image_id not in (None, image_id):
             continue
         try:
             ct = CTVolume.open(paths[image_id])
@@ -213,40 +181,3 @@ def long_axes(markups: Json) -> dict[str, list[list[float]]]:
 def _read_mask(path: Path) -> NDArray[np.uint8]:
     mask: NDArray[np.uint8] = itk.array_from_image(itk.imread(str(path))).astype(np.uint8)
     return mask
-
-
-def _point(values: Sequence[float]) -> Point:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
-
-
-def _at(text: str) -> Point:
-    try:
-        point = _point(text.split(","))  # type: ignore[arg-type]
-    except ValueError:
-        point = (math.nan,) * 3
-    if not all(math.isfinite(value) for value in point):
-        raise PointError(f"AT={text}: three numbers x,y,z (LPS mm) are needed, as in AT=-56,86.2,4")
-    return point
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of `python -m resmtnet.demo`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="resmtnet.demo", description=__doc__)
-    parser.add_argument("--studies", type=Path, help="folder with CTs; default: a phantom")
-    parser.add_argument("--at", metavar="X,Y,Z", help="a nodule, LPS mm; default: whole CT")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
-    given = parser.parse_args(arguments)
-    try:
-        at = _at(given.at) if given.at else None
-        if at and not given.studies:
-            raise InputError("AT names a point of your own CT: give STUDIES=folder as well")
-        run(given.studies, at, given.out, Console())
-    except ResMTNetError as error:
-        print(f"resmtnet: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

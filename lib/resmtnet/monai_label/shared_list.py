@@ -1,0 +1,140 @@
+"""MONAI Label's list of images and labels, which several processes change: nothing is undone.
+
+The server, a training and a batch inference each hold the whole list in memory, and MONAI Label
+writes back all of it: what another process has saved meanwhile is erased.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from monailabel.datastore.local import (
+    DataModel,
+    ImageLabelModel,
+    LocalDatastore,
+    LocalDatastoreModel,
+)
+
+logger = logging.getLogger(__name__)
+
+Entries = dict[tuple[str, str | None], DataModel]
+"""What is known of an image (id, None), and of a label of it (id, tag)."""
+
+
+class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
+    """A LocalDatastore that writes what it changed into the list as it is by then on the disk."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        """See LocalDatastore."""
+        self._agreed: Entries = {}
+        """The entries when memory and file were last the same."""
+        super().__init__(*arguments, **named)
+
+    def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
+        """Take what other processes have changed."""
+        try:
+            with FileLock(self._lock_file):
+                self._take_changes(mine_first=False)
+        except ValueError as error:
+            logger.error("%s cannot be read: %s", self._datastore_config_path, error)
+            if throw_exception:
+                raise
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Write the list in one step: half a list would keep the server from starting.
+
+        Args:
+            lock: False: the caller holds the lock, and has just stored a file; its word is last.
+        """
+        if not lock:
+            self._write_list(mine_first=True)
+            return
+        with FileLock(self._lock_file):
+            self._write_list(mine_first=False)
+
+    def _write_list(self, mine_first: bool) -> None:
+        try:
+            self._take_changes(mine_first)
+        except ValueError as error:
+            logger.error("%s was damaged, and is replaced: %s", self._datastore_config_path, error)
+        self._ignore_event_config = True
+        text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
+        path = Path(self._datastore_config_path)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".datastore-")
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+        self._config_ts = path.stat().st_mtime
+        self._agreed = _entries(self._datastore, copy=True)
+
+    def _take_changes(self, mine_first: bool) -> None:
+        """Merge the file into memory if another process has written it; the lock is held.
+
+        Args:
+            mine_first: of what both have changed, memory holds; else the file.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = Path(self._datastore_config_path)
+        if not path.exists() or path.stat().st_mtime == self._config_ts:
+            return
+        theirs = LocalDatastoreModel.model_validate_json(path.read_text())
+        for name in ("name", "description", "images_dir", "labels_dir"):
+            setattr(self._datastore, name, getattr(theirs, name))
+        on_disk = _entries(theirs)
+        mine = _entries(self._datastore)
+        _fill(self._datastore, merged(self._agreed, mine, on_disk, mine_first))
+        self._agreed = _entries(theirs, copy=True)
+        self._config_ts = path.stat().st_mtime
+
+
+def merged(agreed: Entries, mine: Entries, theirs: Entries, mine_first: bool) -> Entries:
+    """Return both sides' changes since they agreed.
+
+    Args:
+        agreed: what both began with.
+        mine: now.
+        theirs: now.
+        mine_first: which side holds where both have changed an entry.
+    """
+    found: Entries = {}
+    for key in {**theirs, **mine}:
+        before, here, there = agreed.get(key), mine.get(key), theirs.get(key)
+        theirs_holds = here == before or (there != before and not mine_first)
+        chosen = there if theirs_holds else here
+        if chosen is not None:
+            found[key] = chosen
+    return found
+
+
+def _entries(model: LocalDatastoreModel, copy: bool = False) -> Entries:
+    found: Entries = {}
+    for image_id, entry in model.objects.items():
+        found[image_id, None] = entry.image
+        found |= {(image_id, tag): label for tag, label in entry.labels.items()}
+    return {key: one.model_copy(deep=True) for key, one in found.items()} if copy else found
+
+
+def _fill(model: LocalDatastoreModel, entries: Entries) -> None:
+    """Put entries into a list; what others hold of it stays the same object."""
+    images = {image_id: image for (image_id, tag), image in entries.items() if tag is None}
+    labels: dict[str, dict[str, DataModel]] = {image_id: {} for image_id in images}
+    for (image_id, tag), label in entries.items():
+        if tag is not None and image_id in images:
+            labels[image_id][tag] = label
+    for image_id in set(model.objects) - set(images):
+        del model.objects[image_id]
+    for image_id, image in images.items():
+        held = model.objects.setdefault(image_id, ImageLabelModel(image=image))
+        held.image = image
+        if held.labels != labels[image_id]:
+            held.labels.clear()
+            held.labels.update(labels[image_id])

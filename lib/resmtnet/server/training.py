@@ -1,0 +1,73 @@
+"""Our routes to start a training: MONAI Label's, behind a check of what is asked.
+
+MONAI Label answers 200 to any request, and the process that it starts fails later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from fastapi import APIRouter, Depends, HTTPException
+from monailabel.config import settings
+from monailabel.endpoints import train
+from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.utils.app import app_instance
+
+from resmtnet.findings import Json
+
+router = APIRouter(
+    prefix="/train",
+    tags=["Train"],
+    dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
+)
+
+
+class Trainer(Protocol):
+    """What the routes need of `resmtnet.monai_label.trainer`."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether a training of these studies runs, in any process."""
+
+    def check(self, request: Mapping[str, Any]) -> object:
+        """Refuse options that are wrong."""
+
+
+def trainers() -> Mapping[str, Trainer]:
+    """The trainers of the app that this process serves."""
+    found: Mapping[str, Trainer] = app_instance()._trainers
+    return found
+
+
+@router.post("/", include_in_schema=False)
+def start_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
+    """Start every trainer; params are by the name of the trainer, as OHIF sends them."""
+    known, given = trainers(), params or {}
+    for name, trainer in known.items():
+        own = given.get(name)
+        if own is not None and not isinstance(own, dict):
+            raise HTTPException(400, f"{name} is {own!r}; an object of options is needed.")
+        trainer.check({**(own or {}), **given})
+    return train.run(params, run_sync)
+
+
+@router.post("/{model}")
+def start(
+    model: str,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+    enqueue: bool = False,
+) -> Any:
+    """Start a trainer; 400 for a wrong option, 404 for no trainer, 429 while a training runs."""
+    known = trainers()
+    if model not in known:
+        allowed = ", ".join(known) or "none: training is switched off"
+        raise HTTPException(404, f"There is no trainer {model!r}; allowed are {allowed}.")
+    asked: Json = params or {}
+    known[model].check(asked)
+    if known[model].runs and not enqueue:
+        raise HTTPException(
+            429, "another training of these studies runs: wait, stop it, or enqueue=true."
+        )
+    return train.run_model(model, params, run_sync, enqueue)
