@@ -48,8 +48,8 @@ CHANGED: dict[str, tuple[Any, RetrainConfig]] = {
     "min_readings": (3, RetrainConfig(least_readings=3)),
     "use_histology": (True, RetrainConfig(evidence=("impression", "histology"))),
     "min_held_out_patients": (4, RetrainConfig(margins=Margins(least_held_out_patients=4))),
-    "auc_margin": (0.02, RetrainConfig(margins=Margins(class_auc=0.02))),
-    "score_margin": (0.02, RetrainConfig(margins=Margins(score_mae=0.02))),
+    "auc_margin": (0.02, RetrainConfig(margins=Margins(class_auc=0.02, class_log_loss=0.06))),
+    "score_margin": (0.06, RetrainConfig(margins=Margins(score_mae=0.06, score_coverage=0.06))),
     "size_margin": (
         0.03,
         RetrainConfig(

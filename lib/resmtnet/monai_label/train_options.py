@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from resmtnet.errors import ConfigError
@@ -19,6 +19,12 @@ PLATFORM_KEYS = frozenset(
 """What MONAI Label and its clients add to a request; it does not concern the training."""
 
 _TRAINING, _GATE = FineTuneConfig(), Margins()
+_MOVES = {
+    "class_auc": ("class_log_loss",),
+    "score_mae": ("score_coverage",),
+    "size_error": ("size_bias", "axis_bias", "size_coverage"),
+}
+"""Margins that a row of the form moves in proportion."""
 
 
 def _choice(*allowed: str) -> Any:
@@ -49,12 +55,12 @@ class TrainOptions:
     min_held_out_patients: int = _number(_GATE.least_held_out_patients, 1, 100_000)
     """Patients with readings that never train; with fewer the evidence is insufficient."""
     auc_margin: float = _number(_GATE.class_auc, 1e-4, 0.05)
-    """What a version may lose of the AUC on the reference set."""
+    """What a version may lose of the AUC on the reference set. Each of the three margins moves
+    others in proportion; a site that wants its readers' habits learnt must allow it here."""
     score_margin: float = _number(_GATE.score_mae, 1e-4, 0.2)
     """The same of the mean absolute error of the malignancy score, levels."""
     size_margin: float = _number(_GATE.size_error, 1e-4, 0.1)
-    """The same of the mean absolute error of a log diameter or axis; what its bias and its
-    interval may lose moves in proportion. A site with a habit of its own must allow it here."""
+    """The same of the mean absolute error of a log diameter or long axis."""
 
     @classmethod
     def form(cls) -> dict[str, Any]:
@@ -89,7 +95,6 @@ class TrainOptions:
 
     def config(self) -> RetrainConfig:
         """The configuration of the training."""
-        looser = self.size_margin / _GATE.size_error
         return RetrainConfig(
             FineTuneConfig(
                 depth=self.depth,  # type: ignore[arg-type]
@@ -97,18 +102,24 @@ class TrainOptions:
                 learning_rate=self.learning_rate,
                 replay_share=self.replay_share,
             ),
-            Margins(
-                class_auc=self.auc_margin,
-                score_mae=self.score_margin,
-                size_error=self.size_margin,
-                size_bias=_GATE.size_bias * looser,
-                axis_bias=_GATE.axis_bias * looser,
-                size_coverage=_GATE.size_coverage * looser,
-                least_held_out_patients=self.min_held_out_patients,
-            ),
+            self._margins(),
             self.min_readings,
             (*BY_IMPRESSION, "histology") if self.use_histology else BY_IMPRESSION,
         )
+
+    def _margins(self) -> Margins:
+        given = {
+            "class_auc": self.auc_margin,
+            "score_mae": self.score_margin,
+            "size_error": self.size_margin,
+        }
+        moved = {
+            name: getattr(_GATE, name) * (value / getattr(_GATE, row))
+            for row, value in given.items()
+            for name in _MOVES[row]
+        }
+        changes: dict[str, Any] = {**given, **moved}
+        return replace(_GATE, least_held_out_patients=self.min_held_out_patients, **changes)
 
 
 def _parsed(name: str, given: object, kind: type, metadata: Mapping[str, Any]) -> Any:
