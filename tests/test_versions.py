@@ -241,7 +241,7 @@ def test_a_damaged_version_gives_way_to_the_shipped_model_with_a_warning(
     assert now.name == "shipped"
     assert now.warning is not None
     assert FILES[0] in now.warning
-    assert "resmtnet model rollback" in now.warning
+    assert "resmtnet model list" in now.warning
     later = versions.publish(writer(versions))
     assert later.parent == "shipped"
     assert versions.rollback().name == "shipped"

@@ -369,8 +369,7 @@ def test_an_upload_that_names_another_file_is_refused(
     secret.write_bytes(bytes(32))
     upload = tmp_path / "up.nrrd"
     upload.write_text(
-        "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 2\nencoding: raw\n"
-        f"data file: {secret}\n\n"
+        f"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 4 2\nencoding: raw\ndata file: {secret}\n\n"
     )
     store = open_store()
     assert status(store.add_image, "new", str(upload), {}) == 400
