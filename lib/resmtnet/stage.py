@@ -1,7 +1,7 @@
 """What enters the heads' hidden layers, by nodule: depth last_stage trains these layers over it.
 
     stage.safetensors   of every nodule of the replay, reference and calibration sets: pooled
-                        features, mean over the views, 8 bits each between the least and the
+                        features, mean over the views, 5 bits each between the least and the
                         greatest that any of these nodules has
 
 A model may lack the file; it answers all the same, and is trained at the other depths.
@@ -10,6 +10,7 @@ A model may lack the file; it answers all the same, and is trained at the other 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,10 +28,11 @@ Inputs = Mapping[str, Array]
 """[members, inputs] by the id of the nodule; see Inference.stage_inputs."""
 
 STAGE = "stage.safetensors"
-SCHEMA = "resmtnet.stage/1"
+SCHEMA = "resmtnet.stage/2"
 LAYER = "heads.<branch>.hidden"
 """The layers that they enter, in every member."""
-STEPS = 255
+BITS = 5
+STEPS = 2**BITS - 1
 
 
 def look_at_stage(
@@ -69,7 +71,7 @@ def stage_files(inputs: Inputs) -> dict[str, Callable[[Path], object]]:
     low, step = table.min(0), np.ptp(table, 0) / STEPS
     of_step = np.where(step > 0, step, 1)  # an input that never varies is low itself
     steps = ((table - low) / of_step).round().astype(np.uint8)
-    arrays = {"inputs": steps, "low": low, "step": step}
+    arrays = {"inputs": _packed(steps), "low": low, "step": step}
     head = {"schema": SCHEMA, "layer": LAYER, "ids": json.dumps(list(inputs))}
     return {STAGE: lambda path: save_file(arrays, path, head)}
 
@@ -97,8 +99,20 @@ def read_stage(folder: Path) -> dict[str, Array]:
         raise ModelError(f"{path}: not a file of stage inputs ({error})") from error
     if head.get("schema") != SCHEMA:
         raise ModelError(f"{path}: schema {head.get('schema')!r}; this version reads {SCHEMA}")
-    table = low + step * steps.astype(np.float32)
-    return dict(zip(json.loads(head["ids"]), table, strict=True))
+    ids = json.loads(head["ids"])
+    table = low + step * _unpacked(steps, (len(ids), *low.shape)).astype(np.float32)
+    return dict(zip(ids, table, strict=True))
+
+
+def _packed(steps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the low bits of all numbers, without gaps."""
+    return np.packbits(np.unpackbits(steps.reshape(-1, 1), axis=1)[:, -BITS:])
+
+
+def _unpacked(packed: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Undo _packed."""
+    bits = np.unpackbits(packed, count=BITS * math.prod(shape)).reshape(-1, BITS)
+    return np.packbits(np.pad(bits, ((0, 0), (8 - BITS, 0))), axis=1).reshape(shape)
 
 
 def rows_of(inputs: Inputs, ids: Sequence[str]) -> Array:

@@ -1,4 +1,4 @@
-"""What enters the hidden layers: looked at, stored in 8 bits, and seen again by new layers."""
+"""What enters the hidden layers: looked at, stored in 5 bits, and seen again by new layers."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def test_ordinary_answers_stay_as_they_are(bright, small_archive):
     assert not any(layer._forward_pre_hooks for layer in hidden)
 
 
-def test_inputs_take_a_byte_each_and_come_back_within_half_a_step(tmp_path):
+def test_inputs_take_five_bits_each_and_come_back_within_half_a_step(tmp_path):
     rng = np.random.default_rng(0)
     table = (rng.gamma(2, 1, (400, 2, 48)) * rng.gamma(1, 9, (1, 2, 48))).astype(np.float32)
     table[:, :, 5] = 3.0  # one that never varies
     inputs = {f"N{n}": row for n, row in enumerate(table)}
     again = written(tmp_path, inputs)
     assert list(again) == list(inputs)
-    half_step = np.ptp(table, 0) / 255 / 2
+    half_step = np.ptp(table, 0) / 31 / 2
     assert (np.abs(rows_of(again, list(inputs)) - table) <= half_step * 1.01 + 1e-5).all()
-    assert (tmp_path / STAGE).stat().st_size < 400 * 2 * 48 + 8000
+    assert (tmp_path / STAGE).stat().st_size < 400 * 2 * 48 * 5 / 8 + 8000
 
 
 def networks_of_bright() -> tuple[ResMTNet, ...]:
@@ -89,7 +89,7 @@ def networks_of_bright() -> tuple[ResMTNet, ...]:
 
 @pytest.mark.parametrize("noise", [0.0, 0.05], ids=["same layers", "new layers"])
 def test_layers_see_what_a_true_second_look_sees(noise, bright, small_archive, tmp_path, world):
-    """The views differ, the layers are not linear and 8 bits are few: it is nearly the same."""
+    """The views differ, the layers are not linear and 5 bits are few: it is nearly the same."""
     nodules = small_archive.nodules
     inputs = written(tmp_path, look_at_stage(bright, small_archive, nodules))
     old = embed(bright, small_archive, nodules).embeddings
