@@ -24,7 +24,7 @@ setup: .venv/.installed ## make .venv and install requirements.txt; nothing wher
 	@touch $@
 
 demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections -> training -> next study; STUDIES=folder [AT=x,y,z] for your own CT
-	$(PY) -m resmtnet.demo $(if $(STUDIES),"--studies=$(STUDIES)") $(if $(AT),"--at=$(AT)")
+	$(PY) -m resmtnet.cli.demo $(if $(STUDIES),"--studies=$(STUDIES)") $(if $(AT),"--at=$(AT)")
 
 test: setup viewers ## all tests; ARGS="-k name" is handed to pytest
 	$(PY) -m pytest $(ARGS)

@@ -29,7 +29,6 @@ from resmtnet.config import (
     TrainingConfig,
     to_dict,
 )
-from resmtnet.cross_validation import fold_groups, group_name
 from resmtnet.data.archive import Archive
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import TrainingSet
@@ -38,7 +37,8 @@ from resmtnet.evaluation import metrics
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
 from resmtnet.network.losses import mean_level
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.training import Trainer
+from resmtnet.training.cross_validation import fold_groups, group_name
+from resmtnet.training.loop import Trainer
 
 FULL = "full"
 BASE = TrainingConfig(

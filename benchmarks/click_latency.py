@@ -30,12 +30,11 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientati
 
 from resmtnet import Characterizer, CTVolume
 from resmtnet.ct.phantom import NoduleSpec, make_phantom, write_dicom_series
+from resmtnet.types import Point
 
 PATCH_MM = 48
 WARM_LIMIT_S = 0.250
 RATIO_ASKED = 15.0
-
-Point = tuple[float, float, float]
 
 
 def ours(series: Path, at: Point, model: Characterizer) -> CTVolume:

@@ -24,14 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from made_inputs import phantom_nodule
 from torch.utils.flop_counter import FlopCounterMode
 
+from made_inputs import phantom_nodule
+from perturbations import Click
 from resmtnet import Characterizer
 from resmtnet.data.archive import Archive
 from resmtnet.data.volumes import nodule_ct
-from resmtnet.model_store import default_model_dir
-from resmtnet.robustness import Click
+from resmtnet.inference.model_folder import default_model_dir
 
 LIMIT_MS = 200.0
 """Most that one nodule may take, median, on 2 cores."""

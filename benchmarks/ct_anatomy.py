@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from resmtnet import CTVolume
-from resmtnet.candidates.grid import SearchGrid
-from resmtnet.candidates.lungs import closed_lungs
 from resmtnet.ct.geometry import Geometry
 from resmtnet.errors import InputError
+from resmtnet.inference.candidates.grid import SearchGrid
+from resmtnet.inference.candidates.lungs import closed_lungs
 
 Mask = NDArray[np.bool_]
 Field = NDArray[np.float32]

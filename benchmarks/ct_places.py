@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from ct_anatomy import Anatomy, Field, Mask, distance_mm
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ct_anatomy import Anatomy, Field, Mask, distance_mm
 from resmtnet import CTVolume
-from resmtnet.candidates import find_candidates
 from resmtnet.ct.geometry import Geometry
-
-Point = tuple[float, float, float]
+from resmtnet.inference.candidates import find_candidates
+from resmtnet.types import Point
 
 APART_MM, AWAY_MM = 6.0, 30.0
 EDGE_MM = 30.0

@@ -16,20 +16,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from resmtnet.config import LossConfig
 from resmtnet.data.targets import targets_of
 from resmtnet.evaluation import metrics
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
-from resmtnet.head_training import train_heads
-from resmtnet.heads import OUTPUTS
-from resmtnet.held import Held
-from resmtnet.model_store import Model, default_model_dir, read_model
+from resmtnet.inference.model_folder import Model, default_model_dir, read_model
 from resmtnet.network.uncertainty import entropy, sigmoid, softmax
-from resmtnet.replay import Replay, read_reference, read_replay
+from resmtnet.retraining.fit_heads import train_heads
+from resmtnet.retraining.linear_heads import OUTPUTS
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.carried_sets import Replay, read_reference, read_replay
+from resmtnet.types import Array
 
-Array = NDArray[np.float64]
 Voices = dict[str, Array]
 """Answers of several networks: "margin" [V, N], "score" [V, N]."""
 
@@ -37,7 +36,7 @@ STEPS, PULL = 60, 1e-4
 PAIR = "all members"
 
 
-def voices_of(held: list[Held]) -> Voices:
+def voices_of(held: list[CachedNodule]) -> Voices:
     """Return what each member says, the mean over its views."""
     names = ("class", "malignancy")
     logits = {n: np.array([h.observation.views[n].mean(1) for h in held]) for n in names}
@@ -52,7 +51,7 @@ def _read(logits: dict[str, Array]) -> Voices:
     }
 
 
-def shared_trunk(model: Model, replay: Replay, held: list[Held], heads: int) -> Voices:
+def shared_trunk(model: Model, replay: Replay, held: list[CachedNodule], heads: int) -> Voices:
     """Return what bootstrapped output layers over the first member's embeddings say."""
     network = model.networks[0]
     patients = np.array([n.patient_id for n in replay.nodules])

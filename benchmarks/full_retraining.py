@@ -28,29 +28,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gate import Pool
 from incremental import PLAIN, draw
-from site_readers import HABITS
-
-from resmtnet.calibration import Calibration
-from resmtnet.comparison import AUC, LOG_LOSS, SCORE_MAE, SIZE_ERROR, Answers, Measure, Nodules
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Crop
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
-from resmtnet.experiment import observe_all
-from resmtnet.finetune import FineTuneConfig, fine_tune
-from resmtnet.heads import Heads
-from resmtnet.held import Held
-from resmtnet.held_store import load_held, save_held
-from resmtnet.inference import Inference
-from resmtnet.model_store import Model, read_model
-from resmtnet.samples import Sample, class_share
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.model_folder import Model, read_model
+from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
+from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.noninferiority import (
+    AUC,
+    LOG_LOSS,
+    SCORE_MAE,
+    SIZE_ERROR,
+    ComparedMeasure,
+    ComparedNodules,
+    Predictions,
+)
+from resmtnet.retraining.samples import Sample, class_share
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.cached_store import load_cached, save_cached
+from resmtnet.training.run import observe_all
+from site_readers import HABITS
 
 NONE, FINE_TUNED, PLAINLY, FULL = "no retraining", "fine-tuned", "without replay", "full"
 MEASURES = (AUC, LOG_LOSS, SCORE_MAE, SIZE_ERROR)
 BOOTSTRAP = BootstrapConfig()
 
-Way = tuple[Callable[[Sequence[Held]], list[Held]], Calibration]
+Way = tuple[Callable[[Sequence[CachedNodule]], list[CachedNodule]], Calibration]
 """What answers nodules of the pool, and its calibration."""
 
 
@@ -100,7 +108,7 @@ def _corrected(source: Archive, nodule: archive.Nodule, sample: Sample) -> Crop:
 def compared(pool: Pool, habit: str, seed: int, full: Path, archived: Archive) -> dict[str, Any]:
     """Return figures, shares and times of one habit."""
     one, base = draw(pool, habit, seed), pool.model
-    ways: dict[str, Way] = {NONE: (Heads.of(base.networks).answer_all, base.calibration)}
+    ways: dict[str, Way] = {NONE: (LinearHeads.of(base.networks).answer_all, base.calibration)}
     seconds: dict[str, float] = {}
     for name, config in ((FINE_TUNED, FineTuneConfig()), (PLAINLY, PLAIN)):
         started = time.process_time()
@@ -117,23 +125,23 @@ def compared(pool: Pool, habit: str, seed: int, full: Path, archived: Archive) -
         "habit": habit,
         "corrected": len(one.train),
         "seconds": seconds,
-        "site": figures(Nodules.of(held, shares), held, ways),
-        "reference": figures(Nodules.of(one.reference), one.reference, ways),
+        "site": figures(ComparedNodules.of(held, shares), held, ways),
+        "reference": figures(ComparedNodules.of(one.reference), one.reference, ways),
     }
 
 
 def own_eyes(
     model: Model, folder: Path, archived: Archive, pool: Pool
-) -> Callable[[Sequence[Held]], list[Held]]:
+) -> Callable[[Sequence[CachedNodule]], list[CachedNodule]]:
     """Return how a model with a trunk of its own sees nodules of the pool; kept in its folder."""
     kept = folder / "held.safetensors"
     if not kept.is_file():
-        inference = Inference(list(model.networks), model.config.patch)
+        inference = Ensemble(list(model.networks), model.config.patch)
         index = [n for n, nodule in enumerate(archived.nodules) if nodule.id in pool.places]
-        save_held(kept, observe_all(inference, archived, index))
-    seen = {held.case.id: held for held in load_held(kept)}
+        save_cached(kept, observe_all(inference, archived, index))
+    seen = {held.case.id: held for held in load_cached(kept)}
 
-    def answer(held: Sequence[Held]) -> list[Held]:
+    def answer(held: Sequence[CachedNodule]) -> list[CachedNodule]:
         ids = [h.case.id.rpartition("/")[2] for h in held]
         return [
             replace(seen[i], case=h.case, truth=h.truth) for i, h in zip(ids, held, strict=True)
@@ -151,9 +159,11 @@ def training_s(folder: Path) -> float:
     return found
 
 
-def figures(nodules: Nodules, held: Sequence[Held], ways: Mapping[str, Way]) -> dict[str, Any]:
+def figures(
+    nodules: ComparedNodules, held: Sequence[CachedNodule], ways: Mapping[str, Way]
+) -> dict[str, Any]:
     """Return each figure of each way, its gain over no retraining, and the share of full's gain."""
-    said = {name: Answers.of(nodules, ask(held), own) for name, (ask, own) in ways.items()}
+    said = {name: Predictions.of(nodules, ask(held), own) for name, (ask, own) in ways.items()}
     found: dict[str, Any] = {"nodules": len(held), "patients": len(set(nodules.patients))}
     for measure in MEASURES:
         truth = measure.truth(nodules)
@@ -175,7 +185,7 @@ def figures(nodules: Nodules, held: Sequence[Held], ways: Mapping[str, Way]) -> 
     return found
 
 
-def _gain(measure: Measure, before: Replicates, after: Replicates) -> Replicates:
+def _gain(measure: ComparedMeasure, before: Replicates, after: Replicates) -> Replicates:
     """Return how much smaller the loss became."""
     value, draws = (
         measure.loss(np.asarray(b)) - measure.loss(np.asarray(a))
@@ -184,7 +194,7 @@ def _gain(measure: Measure, before: Replicates, after: Replicates) -> Replicates
     return Replicates(float(value), draws)
 
 
-def _share(measure: Measure, each: Mapping[str, Replicates], name: str) -> Replicates:
+def _share(measure: ComparedMeasure, each: Mapping[str, Replicates], name: str) -> Replicates:
     own, full = (_gain(measure, each[NONE], each[n]) for n in (name, FULL))
     with np.errstate(divide="ignore", invalid="ignore"):
         return Replicates(float(np.divide(own.value, full.value)), own.draws / full.draws)

@@ -33,17 +33,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from site_readers import RIGHT, SCENARIOS, WRONG, Rule, samples
 
-from resmtnet.comparison import Answers, Nodules, losses
-from resmtnet.finetune import Candidate, FineTuneConfig, fine_tune
-from resmtnet.gate import Margins, Table, Verdict, decide
-from resmtnet.heads import Heads
-from resmtnet.held import Held
-from resmtnet.model_store import Model, read_model
+from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.replay import read_calibration_set, read_reference, read_replay, replay_files
-from resmtnet.samples import Sample, class_share, split_by_patient
+from resmtnet.retraining.finetune import FineTuneConfig, FineTuned, fine_tune
+from resmtnet.retraining.gate import Margins, Table, Verdict, decide
+from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.noninferiority import ComparedNodules, Predictions, losses
+from resmtnet.retraining.samples import Sample, class_share, split_by_patient
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.carried_sets import (
+    read_calibration_set,
+    read_reference,
+    read_replay,
+    replay_files,
+)
+from site_readers import RIGHT, SCENARIOS, WRONG, Rule, samples
 
 REFERENCE_PATIENTS = 150
 FEWER_PATIENTS = 112
@@ -55,7 +60,7 @@ PARTS = 21
 class Pool:
     """All nodules, with the shipped model's answers."""
 
-    held: list[Held]
+    held: list[CachedNodule]
     model: Model
     reference_patients: int = REFERENCE_PATIENTS
 
@@ -64,12 +69,12 @@ class Pool:
         """All that a model never trained on; see the top for refit."""
         reference = read_reference(model.folder)
         if refit:
-            return cls(Heads.of(model.networks).answer_all(reference), model, FEWER_PATIENTS)
+            return cls(LinearHeads.of(model.networks).answer_all(reference), model, FEWER_PATIENTS)
         held = [*reference, *read_calibration_set(model.folder)]
         bare = without_calibration_set(model, folder)
-        return cls(Heads.of(model.networks).answer_all(held), bare)
+        return cls(LinearHeads.of(model.networks).answer_all(held), bare)
 
-    def shipped(self, nodules: Nodules) -> Answers:
+    def shipped(self, nodules: ComparedNodules) -> Predictions:
         """What the shipped version says of some nodules of the pool; asked once."""
         assert not nodules.by_mean.any()
         index = [self.places[case.id.rpartition("/")[2]] for case in nodules.cases]
@@ -80,14 +85,14 @@ class Pool:
         return {one.case.id: n for n, one in enumerate(self.held)}
 
     @cached_property
-    def answers(self) -> Answers:
-        return Answers.of(Nodules.of(self.held), self.held, self.model.calibration)
+    def answers(self) -> Predictions:
+        return Predictions.of(ComparedNodules.of(self.held), self.held, self.model.calibration)
 
     @property
     def patients(self) -> list[str]:
         return sorted({one.case.patient_id for one in self.held})
 
-    def of(self, patients: Sequence[str]) -> list[Held]:
+    def of(self, patients: Sequence[str]) -> list[CachedNodule]:
         chosen = set(patients)
         return [one for one in self.held if one.case.patient_id in chosen]
 
@@ -99,14 +104,18 @@ def without_calibration_set(model: Model, folder: Path) -> Model:
     return replace(model, folder=folder)
 
 
-def table(pool: Pool, nodules: Nodules, held: Sequence[Held], versions: Sequence[Any]) -> Table:
+def table(
+    pool: Pool, nodules: ComparedNodules, held: Sequence[CachedNodule], versions: Sequence[Any]
+) -> Table:
     """Ask candidate, parent and shipped version."""
-    asked: dict[int, Answers] = {id(pool.model): pool.shipped(nodules)}
+    asked: dict[int, Predictions] = {id(pool.model): pool.shipped(nodules)}
     for version in versions:
         if id(version) not in asked:
-            answering = version if isinstance(version, Candidate) else Heads.of(version.networks)
+            answering = (
+                version if isinstance(version, FineTuned) else LinearHeads.of(version.networks)
+            )
             said = answering.answer_all(held)
-            asked[id(version)] = Answers.of(nodules, said, version.calibration)
+            asked[id(version)] = Predictions.of(nodules, said, version.calibration)
     return Table(nodules, *(asked[id(version)] for version in versions))
 
 
@@ -140,10 +149,10 @@ def run(
 
 def judged(
     pool: Pool,
-    candidate: Candidate,
+    candidate: FineTuned,
     parent: Any,
     shipped: Model,
-    reference: Sequence[Held],
+    reference: Sequence[CachedNodule],
     train: Sequence[Sample],
     out: Sequence[Sample],
     margins: Margins,
@@ -153,8 +162,8 @@ def judged(
     held = [s.held for s in site]
     versions = (candidate, parent, shipped)
     return decide(
-        table(pool, Nodules.of(reference), reference, versions),
-        table(pool, Nodules.of(held, shares), held, versions),
+        table(pool, ComparedNodules.of(reference), reference, versions),
+        table(pool, ComparedNodules.of(held, shares), held, versions),
         site,
         len(train),
         margins,
@@ -193,14 +202,14 @@ def chain(pool: Pool, seed: int, anchor: str) -> dict[str, Any]:
             parent = as_model(candidate)
     last: dict[str, Any] = {"seed": seed, "anchor": anchor, "published": published}
     for name, held in {"reference": reference, "neither": neither}.items():
-        nodules = Nodules.of(held)
+        nodules = ComparedNodules.of(held)
         at = table(pool, nodules, held, (parent, parent, shipped))
         lost = losses(nodules, at.candidate, at.shipped, config=Margins().bootstrap)
         last[name] = {loss.measure: round(loss.value, 4) for loss in lost.values()}
     return last
 
 
-def as_model(candidate: Candidate) -> Model:
+def as_model(candidate: FineTuned) -> Model:
     """Return a published candidate as the next parent."""
     networks = []
     for state in candidate.states:

@@ -34,11 +34,12 @@ import numpy as np
 from resmtnet import Characterizer, CTVolume
 from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom, write_nifti
 from resmtnet.findings import ModelInfo
-from resmtnet.model_store import Model, default_model_dir, read_model, write_model
+from resmtnet.inference.model_folder import Model, default_model_dir, read_model, write_model
 from resmtnet.monai_label.client import AppClient
-from resmtnet.readings.places import database_in
+from resmtnet.readings.location import database_in
+from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.server.launch import ServerOptions, free_port, running_server
-from resmtnet.versions import Versions
+from resmtnet.types import Json
 
 AT_LPS_MM = (-75.0, 0.0, 20.0)
 IMAGE = "phantom"
@@ -47,7 +48,6 @@ TOLERANCE = 1e-4
 SHIFT = 0.5
 """Greatest change of a head's bias from one version to the next."""
 
-Json = dict[str, Any]
 Numbers = tuple[float, ...]
 
 
@@ -115,7 +115,9 @@ def changed(model: Model, generator: np.random.Generator) -> list[dict[str, Any]
     return states
 
 
-def change_versions(versions: Versions, model: Model, served: Served, args: Any) -> Iterator[None]:
+def change_versions(
+    versions: ModelRegistry, model: Model, served: Served, args: Any
+) -> Iterator[None]:
     """Publish, or roll back, one version at each step."""
     generator = np.random.default_rng(args.seed)
     steps = np.array(["publish"] * args.publishes + ["rollback"] * args.rollbacks)
@@ -133,7 +135,7 @@ def change_versions(versions: Versions, model: Model, served: Served, args: Any)
         yield
 
 
-def rolled(versions: Versions) -> Callable[[], Any]:
+def rolled(versions: ModelRegistry) -> Callable[[], Any]:
     """Return what rolls back one step; at the shipped model, forward to the newest version."""
     return lambda: versions.rollback(
         None if versions.served().name != "shipped" else versions.list()[-1].name
@@ -211,7 +213,7 @@ def run(scratch: Path, args: Any) -> Json:
     phantom = write_phantom(studies)
     shipped = args.model or default_model_dir()
     model = read_model(shipped)
-    versions = Versions.beside(database_in(studies), shipped)
+    versions = ModelRegistry.beside(database_in(studies), shipped)
     click = [round(float(x)) for x in phantom.geometry.lps_to_ijk(AT_LPS_MM)]
     served = Served(CTVolume.open(studies / f"{IMAGE}.nii.gz"), click)
     served.learn(shipped)

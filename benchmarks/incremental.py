@@ -33,18 +33,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gate import REFERENCE_PATIENTS, Pool, in_short, judged
-from site_readers import HABITS, samples
 
-from resmtnet.calibration import Calibration
-from resmtnet.comparison import MEASURES, Answers, Nodules
-from resmtnet.finetune import Candidate, FineTuneConfig, fine_tune
-from resmtnet.gate import Margins
-from resmtnet.heads import Heads
-from resmtnet.held import Held
-from resmtnet.model_store import read_model
-from resmtnet.samples import Sample, class_share
-from resmtnet.stage import STAGE, Inputs, read_stage
+from gate import REFERENCE_PATIENTS, Pool, in_short, judged
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.model_folder import read_model
+from resmtnet.retraining.finetune import FineTuneConfig, FineTuned, fine_tune
+from resmtnet.retraining.gate import Margins
+from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.noninferiority import MEASURES, ComparedNodules, Predictions
+from resmtnet.retraining.samples import Sample, class_share
+from resmtnet.retraining.stage import STAGE, Inputs, read_stage
+from resmtnet.training.cached_nodule import CachedNodule
+from site_readers import HABITS, samples
 
 COUNTS = (25, 50, 100, 200)
 SUB_SOLID, SUB_SOLID_SHARE, FEWER_PATIENTS = "sub-solid", 0.4, 110
@@ -68,7 +68,7 @@ class Draw:
     train: list[Sample]
     """Corrected nodules in the order in which they come."""
     test: list[Sample]
-    reference: list[Held]
+    reference: list[CachedNodule]
 
 
 def draw(pool: Pool, habit: str, seed: int) -> Draw:
@@ -100,7 +100,7 @@ def enriched(read: Sequence[Sample]) -> list[Sample]:
     return kept
 
 
-def figures(nodules: Nodules, said: Answers) -> dict[str, float]:
+def figures(nodules: ComparedNodules, said: Predictions) -> dict[str, float]:
     found = {}
     for measure in MEASURES:
         truth, answer = measure.truth(nodules), measure.answer(said)
@@ -112,17 +112,17 @@ def figures(nodules: Nodules, said: Answers) -> dict[str, float]:
 
 
 def on(
-    one: Draw, heads: Heads | Candidate, calibration: Calibration
+    one: Draw, heads: LinearHeads | FineTuned, calibration: Calibration
 ) -> dict[str, dict[str, float]]:
     """Figures on the held-out nodules, read by the site's rule, and on the reference set."""
     test = [s.held for s in one.test]
     shares = [class_share(s.said.votes) for s in one.test]
     found = {}
     for name, held, nodules in (
-        ("site", test, Nodules.of(test, shares)),
-        ("reference", one.reference, Nodules.of(one.reference)),
+        ("site", test, ComparedNodules.of(test, shares)),
+        ("reference", one.reference, ComparedNodules.of(one.reference)),
     ):
-        found[name] = figures(nodules, Answers.of(nodules, heads.answer_all(held), calibration))
+        found[name] = figures(nodules, Predictions.of(nodules, heads.answer_all(held), calibration))
     return found
 
 
@@ -135,7 +135,7 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     one, model = draw(pool, habit, seed), pool.model
     base = {"habit": habit, "seed": seed}
-    said = on(one, Heads.of(model.networks), model.calibration)
+    said = on(one, LinearHeads.of(model.networks), model.calibration)
     rows = [{**base, "how": "no retraining", "nodules": 0, **said}]
     entering = {s.said.id: inputs[s.said.nodule] for s in (*one.train, *one.test) if inputs}
     for count in counts:

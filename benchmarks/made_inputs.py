@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from perturbations import Click
 from resmtnet import CTVolume
 from resmtnet.ct.phantom import NoduleSpec, make_phantom
-from resmtnet.robustness import Click
-
-Array = NDArray[np.float64]
+from resmtnet.types import Array
 
 AT_LPS_MM = (-75.0, 0.0, 20.0)
 """In the phantom's right lung."""

@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resmtnet.errors import StoreError
-from resmtnet.findings import Json
-from resmtnet.reading import Answered, Reading
+from resmtnet.readings.record import Answered, Reading
 from resmtnet.readings.store import ReadingStore
+from resmtnet.types import Json
 
 STARTED, REFUSED = "started", "refused"
 LONGEST_S = 0.5

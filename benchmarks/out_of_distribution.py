@@ -30,19 +30,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ct_places import find_places
 from made_inputs import no_nodules, phantom_nodule
-from numpy.typing import NDArray
-
+from perturbations import Click, points_inside
 from resmtnet import Characterizer, CTVolume
 from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.volumes import nodule_ct
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
 from resmtnet.evaluation.metrics import auc
-from resmtnet.findings import Finding, Point
-from resmtnet.robustness import Click, points_inside
-
-Array = NDArray[np.float64]
+from resmtnet.findings import Finding
+from resmtnet.types import Array, Point
 
 SEED = 0
 WARNS_ABOVE = 1.0

@@ -25,7 +25,7 @@ class Kept:
         self.path = path
 
     def readings(self) -> list:  # type: ignore[type-arg]
-        from resmtnet.reading import Reading
+        from resmtnet.readings.record import Reading
 
         return [Reading.from_json(line) for line in json.loads(self.path.read_text())]
 
@@ -33,23 +33,23 @@ class Kept:
 def prepare(folder: Path, model_dir: Path | None, count: int) -> None:
     """Keep readings and observations of reference nodules as a site does; not counted."""
     import numpy as np
-    from site_readers import lidc_readers
 
-    from resmtnet.held_store import save_held
-    from resmtnet.model_store import read_model
-    from resmtnet.replay import read_reference
-    from resmtnet.samples import gather
-    from resmtnet.site import OBSERVATIONS, Site
+    from resmtnet.inference.model_folder import read_model
+    from resmtnet.retraining.nodule_cache import OBSERVATIONS, NoduleCache
+    from resmtnet.retraining.samples import gather
+    from resmtnet.training.cached_store import save_cached
+    from resmtnet.training.carried_sets import read_reference
+    from site_readers import lidc_readers
 
     model = read_model(model_dir)
     held = {one.case.id: one for one in read_reference(model.folder)}
     rng = np.random.default_rng(0)
     said = [reading for one in held.values() for reading in lidc_readers(one.case, rng)][:count]
-    site = Site(folder, model, lambda image: (_ for _ in ()).throw(OSError(image)))
+    site = NoduleCache(folder, model, lambda image: (_ for _ in ()).throw(OSError(image)))
     for one in gather(said):
         path = site._path(OBSERVATIONS, one, ".safetensors", site.heads.trunk)
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_held(path, [held[one.nodule]])
+        save_cached(path, [held[one.nodule]])
     (folder / "readings.json").write_text(json.dumps([one.to_json() for one in said]))
 
 
@@ -73,15 +73,15 @@ def main() -> None:
 
 
 def run(folder: Path, model_dir: Path | None) -> None:
-    from resmtnet.finetune import fine_tune
-    from resmtnet.gate import judge
-    from resmtnet.model_store import read_model
-    from resmtnet.replay import read_reference
-    from resmtnet.samples import gather, split_by_patient
-    from resmtnet.site import Site
+    from resmtnet.inference.model_folder import read_model
+    from resmtnet.retraining.finetune import fine_tune
+    from resmtnet.retraining.gate import judge
+    from resmtnet.retraining.nodule_cache import NoduleCache
+    from resmtnet.retraining.samples import gather, split_by_patient
+    from resmtnet.training.carried_sets import read_reference
 
     model = read_model(model_dir)
-    site = Site(folder, model, lambda image: None, keep_crops=False)  # type: ignore[arg-type,return-value]
+    site = NoduleCache(folder, model, lambda image: None, keep_crops=False)  # type: ignore[arg-type,return-value]
     store = Kept(folder / "readings.json")
     found = site.samples(gather(store.readings()))
     train, out = split_by_patient(found.samples)

@@ -27,16 +27,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_inputs import phantom_nodule
 from numpy.typing import NDArray
 
+import perturbations as changes
+from made_inputs import phantom_nodule
+from perturbations import Change, Click
 from resmtnet import Characterizer, CTVolume
-from resmtnet import robustness as changes
 from resmtnet.ct.geometry import Geometry
 from resmtnet.data.archive import Archive
 from resmtnet.data.volumes import nodule_ct
 from resmtnet.findings import Finding
-from resmtnet.robustness import Change, Click
 
 SEED = 0
 ASKED = 0.10

@@ -16,9 +16,9 @@ import numpy as np
 
 from resmtnet.characteristics import LIDC_RATINGS
 from resmtnet.evaluation.records import Case
-from resmtnet.held import Held
-from resmtnet.reading import RATINGS, Reading
-from resmtnet.samples import Sample, gather, sample_of
+from resmtnet.readings.record import RATINGS, Reading
+from resmtnet.retraining.samples import Sample, gather, sample_of
+from resmtnet.training.cached_nodule import CachedNodule
 
 Generator = np.random.Generator
 Rule = Callable[[Case, Generator], list[Reading]]
@@ -158,7 +158,7 @@ HABITS: Mapping[str, Rule] = {
 }
 
 
-def samples(held: Sequence[Held], rule: Rule, rng: Generator) -> list[Sample]:
+def samples(held: Sequence[CachedNodule], rule: Rule, rng: Generator) -> list[Sample]:
     """What the site's readers say of nodules, with what was seen of them."""
     by_id = {one.case.id: one for one in held}
     said = itertools.chain.from_iterable(rule(one.case, rng) for one in held)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+import made_findings
 from resmtnet.characteristics import LIDC_RATINGS
 from resmtnet.config import NetworkConfig, PatchConfig
+from resmtnet.ct import Geometry
 from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Nodule
-from resmtnet.held import Held, observe
-from resmtnet.inference import Inference, Sampler
+from resmtnet.findings import Finding
+from resmtnet.inference.ensemble import Ensemble, Sampler
 from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.training.cached_nodule import CachedNodule, observe
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +63,7 @@ def phantom() -> Phantom:
     return make_phantom(seed=3, shape_kji=(64, 80, 80), nodules=[nodule], centre_lps_mm=centre)
 
 
-def ball(n: int) -> tuple[Nodule, np.ndarray, np.ndarray]:
+def nodule_ball(n: int) -> tuple[Nodule, np.ndarray, np.ndarray]:
     """A ball in noise, cut at its own ends and read by three readers."""
     radius, rng = 3.0 + n % 4, np.random.default_rng(n)
     spacing = (2.0, 0.8, 0.8)
@@ -93,11 +98,11 @@ def ball(n: int) -> tuple[Nodule, np.ndarray, np.ndarray]:
 def small_archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
     """24 balls of twelve patients in five folds; the last four are of split val."""
     path = tmp_path_factory.mktemp("archive") / "balls"
-    archive.write(path, (ball(n) for n in range(24)), {"data": "synthetic balls"})
+    archive.write(path, (nodule_ball(n) for n in range(24)), {"data": "synthetic balls"})
     return Archive.open(path)
 
 
-class BrightMasks(Inference):
+class BrightMasks(Ensemble):
     """Members whose mask is what is dense, so that tests need no trained decoder."""
 
     def mask_probability(
@@ -110,7 +115,7 @@ class BrightMasks(Inference):
 
 
 @pytest.fixture(scope="session")
-def bright() -> Inference:
+def bright() -> Ensemble:
     """Two random members that draw whatever is dense."""
     torch.manual_seed(0)
     networks = [ResMTNet(NetworkConfig(widths=(4, 4, 4), hidden=8)).eval() for _ in range(2)]
@@ -120,7 +125,31 @@ def bright() -> Inference:
 
 
 @pytest.fixture(scope="session")
-def held(bright: Inference, small_archive: Archive) -> list[Held]:
+def held(bright: Ensemble, small_archive: Archive) -> list[CachedNodule]:
     """The balls of split train, observed once."""
     nodules = [nodule for nodule in small_archive.nodules if nodule.split == "train"]
     return [observe(bright, small_archive, nodule) for nodule in nodules]
+
+
+@pytest.fixture
+def grid() -> Geometry:
+    """A small grid whose axes are not the patient's."""
+    return made_findings.small_grid()
+
+
+@pytest.fixture
+def ball() -> Callable[..., Any]:
+    """Makes the mask of a ball on a grid, and says at which voxel it starts."""
+    return made_findings.ball
+
+
+@pytest.fixture
+def make_finding() -> Callable[..., Finding]:
+    """Makes the finding of a round nodule."""
+    return made_findings.make_finding
+
+
+@pytest.fixture
+def read_array() -> Callable[..., Any]:
+    """Reads voxels [k, j, i] and the image, as ITK does."""
+    return made_findings.read_array

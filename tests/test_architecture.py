@@ -15,68 +15,27 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCE = CHECKOUT / "lib" / "resmtnet"
 
-LAYERS = (
-    {
-        *("errors", "characteristics", "findings", "reading", "standing", "guidelines"),
-        *("config", "folders", "patients"),
-    },
-    {"ct"},
-    {"network", "data", "readings", "dicom", "evaluation", "candidates"},
-    {
-        "model_store",
-        "calibration",
-        "evaluator",
-        "experiment",
-        "cross_validation",
-        "distributed",
-        "objective",
-        "conformal",
-        "estimators",
-        "familiarity",
-        "gallery",
-        "held",
-        "held_store",
-        "replay",
-        "reference",
-        "robustness",
-        "scene",
-        "fitting",
-        "interpret",
-        "masking",
-        "mask_level",
-        "inference",
-        "characterizer",
-        "display",
-        "training",
-        "site",
-        "finetune",
-        "retraining",
-        "finetune_full",
-        "finetune_last_stage",
-        "sight",
-        "stage",
-        "consistency",
-        "comparison",
-        "heads",
-        "head_training",
-        "recalibration",
-        "samples",
-        "gate",
-        "versions",
-        "version_files",
-        "agreement",
-        "active",
-        "simulation",
-    },
-    {"monai_label", "server", "cohort"},
-    {"cli", "demo"},
-)
-"""First part of a module's name after `resmtnet.`, by layer, the lowest first."""
+ROW = re.compile(r"^\| (\d+) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+NAME = re.compile(r"`(\w+)/?`")
 
-LAYERS_WITH_INNER_IMPORTS = (0, 3)
-"""Here a module may import a sibling of its own layer; elsewhere only its own folder."""
 
-TORCH_FREE = ("dicom", "readings", "evaluation", "candidates")
+def wings_told(page: str) -> dict[str, tuple[int, str]]:
+    """Level and purpose of each wing, from the table of a page; loose modules stand in one row."""
+    text = (CHECKOUT / page).read_text("utf-8")
+    return {
+        name: (int(level), told)
+        for level, names, told in ROW.findall(text)
+        for name in NAME.findall(names)
+    }
+
+
+WINGS = wings_told("CONTRIBUTING.md")
+"""THE table of wings: a module imports only from a lower level, or from its own wing."""
+
+LOOSE = 0
+"""Level of the modules that lie in no wing; they may import one another."""
+
+TORCH_FREE = ("evaluation", "readings", "guidelines")
 
 ONLY_MONAI_LABEL = {"monai_label", "server"}
 
@@ -122,14 +81,14 @@ def part(name: str) -> str:
     return name.split(".")[1]
 
 
-def layer(name: str) -> int:
-    return next(n for n, names in enumerate(LAYERS) if part(name) in names)
+def level(name: str) -> int:
+    return WINGS[part(name)][0]
 
 
 def may_import(name: str, other: str) -> bool:
-    if part(name) == part(other) or layer(other) < layer(name):
+    if part(name) == part(other) or level(other) < level(name):
         return True
-    return layer(name) == layer(other) and layer(name) in LAYERS_WITH_INNER_IMPORTS
+    return level(name) == level(other) == LOOSE
 
 
 def closure(name: str) -> set[str]:
@@ -153,14 +112,23 @@ def package_modules() -> list[str]:
     return [name for name in modules() if name != "resmtnet"]
 
 
-def test_every_module_has_a_layer() -> None:
-    known = set().union(*LAYERS)
-    assert [name for name in package_modules() if part(name) not in known] == []
+def test_every_module_lies_in_a_wing_of_the_table_and_every_wing_is_there() -> None:
+    assert {part(name) for name in package_modules()} == set(WINGS)
 
 
-def test_modules_import_only_from_lower_layers_or_their_own_folder() -> None:
+def test_readme_tells_of_each_wing_what_contributing_tells() -> None:
+    text = (CHECKOUT / "README.md").read_text("utf-8")
+    told = dict(re.findall(r"^\| `lib/resmtnet/(\w+)/` \| (.+?) \|$", text, re.MULTILINE))
+    assert told == {name: words for name, (number, words) in WINGS.items() if number != LOOSE}
+
+
+def test_there_are_at_most_ten_levels() -> None:
+    assert len({number for number, _ in WINGS.values()}) <= 10
+
+
+def test_modules_import_only_from_lower_levels_or_their_own_wing() -> None:
     wrong = [
-        f"{name} (layer {layer(name)}) imports {other} (layer {layer(other)})"
+        f"{name} (level {level(name)}) imports {other} (level {level(other)})"
         for name in package_modules()
         for other in sorted(own_imports(name))
         if not may_import(name, other)

@@ -13,12 +13,12 @@ from monailabel.interfaces.tasks.train import TrainTask
 from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
 from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
-from resmtnet.monai_label.replies import as_refusals
+from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import checked
-from resmtnet.monai_label.served import served_model
+from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
-from resmtnet.monai_label.submissions import Submissions
 from resmtnet.monai_label.trainer import make_trainers
 
 

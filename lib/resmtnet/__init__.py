@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resmtnet.characterizer import Characterizer
     from resmtnet.ct import CTVolume
+    from resmtnet.inference.characterizer import Characterizer
 
 __all__ = ["CTVolume", "Characterizer", "__version__"]
 
 __version__ = "0.1.0"
 
-_HOMES = {"CTVolume": "resmtnet.ct", "Characterizer": "resmtnet.characterizer"}
+_HOMES = {"CTVolume": "resmtnet.ct", "Characterizer": "resmtnet.inference.characterizer"}
 """Modules of the public classes, imported when a class is first asked for."""
 
 

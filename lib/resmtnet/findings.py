@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.characteristics import LABEL_NAMES
+from resmtnet.types import Json, Point
 
 SCHEMA = "resmtnet.findings/1"
 LABEL_BASIS = "reader_rating"
 
-Point = tuple[float, float, float]
 Interval = tuple[float, float]
-Json = dict[str, Any]
 
 SIZE_NAMES = (
     "long_axis_mm",

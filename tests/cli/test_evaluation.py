@@ -9,7 +9,7 @@ import pytest
 from resmtnet import cli
 from resmtnet.evaluation.records import Case, Prediction, write_predictions
 from resmtnet.evaluation.summary import SCHEMA
-from resmtnet.model_store import default_model_dir
+from resmtnet.inference.model_folder import default_model_dir
 
 
 def predictions(path: Path, first: int) -> Path:

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from resmtnet import cli
-from resmtnet.calibration import Calibration
 from resmtnet.config import NetworkConfig, TrainingConfig
 from resmtnet.findings import ModelInfo
-from resmtnet.model_store import WEIGHTS, write_model
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.model_folder import WEIGHTS, write_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.readings.places import database_in
-from resmtnet.version_files import Version
-from resmtnet.versions import Versions
+from resmtnet.readings.location import database_in
+from resmtnet.retraining.registry import ModelRegistry
+from resmtnet.retraining.registry_files import Version
 
 CONFIG = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8))
 REASON = "score MAE 0.61, before 0.70"
@@ -31,14 +31,14 @@ def write(folder: Path, version: str) -> ModelInfo:
 
 
 @pytest.fixture
-def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Versions:
+def versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
     write(tmp_path / "shipped", "2")
     monkeypatch.setenv("RESMTNET_MODEL_DIR", str(tmp_path / "shipped"))
-    return Versions.beside(database_in(tmp_path / "studies"), tmp_path / "shipped")
+    return ModelRegistry.beside(database_in(tmp_path / "studies"), tmp_path / "shipped")
 
 
 @pytest.fixture
-def published(versions: Versions) -> list[Version]:
+def published(versions: ModelRegistry) -> list[Version]:
     return [
         versions.publish(
             lambda folder: write(folder, versions.next_version()),
@@ -84,7 +84,7 @@ def test_versions_are_listed_as_json(
 
 def test_rollback_serves_the_version_before_and_the_one_that_is_named(
     tmp_path: Path,
-    versions: Versions,
+    versions: ModelRegistry,
     published: list[Version],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_damaged_version_is_found_and_told(
 
 def test_a_newer_shipped_model_is_told_and_served_if_it_is_chosen(
     tmp_path: Path,
-    versions: Versions,
+    versions: ModelRegistry,
     published: list[Version],
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from resmtnet import cli
-from resmtnet.reading import Reading
-from resmtnet.readings.places import database_in
+from resmtnet.readings.location import database_in
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 
 

@@ -12,7 +12,7 @@ from resmtnet.data.crops import load_block
 from resmtnet.data.dataset import NO_AUGMENT, Rows, TrainingSet
 from resmtnet.data.targets import targets_of
 from resmtnet.data.volumes import nodule_ct
-from resmtnet.inference import Inference
+from resmtnet.inference.ensemble import Ensemble
 from resmtnet.network.resmtnet import ResMTNet
 
 CONFIG = TrainingConfig(batch_size=8, context_variants=1, slices=5, patch=PatchConfig(size_px=24))
@@ -181,7 +181,7 @@ def test_training_patch_equals_inference_patch(small_archive):
     block = load_block(small_archive, 1, 0)
     trained = batch(TrainingSet(block, small_archive.nodules, [3], config)).slices[0]
     ct, centre = nodule_ct(small_archive, nodule, seed=7919 * 3)
-    inference = Inference([ResMTNet(NetworkConfig(widths=(4, 4, 4)))], config.patch)
+    inference = Ensemble([ResMTNet(NetworkConfig(widths=(4, 4, 4)))], config.patch)
     seen = inference.sampler(ct, centre).slices(config.patch.offsets_mm)
     torch.testing.assert_close(seen, trained, atol=0.01, rtol=0)
 

@@ -16,84 +16,28 @@ import torch
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from resmtnet.calibration import Calibration
+from made_findings import ORIGIN_LPS_MM, SIZE_IJK, SPACING_MM, make_finding
 from resmtnet.characteristics import SIZES
 from resmtnet.config import NetworkConfig, TrainingConfig
-from resmtnet.conformal import Bands, LogInterval
-from resmtnet.ct import CTVolume, Geometry
+from resmtnet.ct import CTVolume
 from resmtnet.data.archive import Archive
 from resmtnet.findings import (
     Finding,
-    Malignancy,
     ModelInfo,
-    Size,
-    Uncertainty,
     findings_document,
 )
-from resmtnet.held import Held
-from resmtnet.inference import Inference
-from resmtnet.interpret import MEASURED
-from resmtnet.model_store import FILES, MANIFEST, SCHEMA, write_model
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.conformal import Bands, LogInterval
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.model_folder import FILES, MANIFEST, SCHEMA, write_model
+from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
-from resmtnet.monai_label.served import ServedModel
+from resmtnet.monai_label.served_model import ServedModel
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.replay import embed, reference_files, replay_files
-from resmtnet.versions import Versions
-
-SIZE_IJK = (24, 20, 12)
-SPACING_MM = (0.8, 0.9, 2.0)
-ORIGIN_LPS_MM = (-30.0, 12.5, -100.0)
-CLASSES = (("malignant", 0.83), ("benign", 0.1), ("indeterminate", 0.48))
-
-
-@pytest.fixture
-def grid() -> Geometry:
-    """A small grid whose axes are not the patient's."""
-    angle = 0.2
-    turned = np.array(
-        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
-    )
-    return Geometry(SIZE_IJK, SPACING_MM, ORIGIN_LPS_MM, turned)
-
-
-def _ball(grid: Geometry, centre_ijk: Sequence[float], radius_mm: float) -> tuple[Any, Any]:
-    """A ball on the voxels of a grid: mask [k, j, i] and the voxel at which it starts."""
-    spacing = np.asarray(grid.spacing_mm)
-    start = np.floor(np.asarray(centre_ijk) - radius_mm / spacing).astype(int)
-    stop = np.ceil(np.asarray(centre_ijk) + radius_mm / spacing).astype(int) + 1
-    index = np.stack(
-        np.meshgrid(*[np.arange(*ends) for ends in zip(start, stop, strict=True)], indexing="ij"),
-        axis=-1,
-    )
-    inside = np.linalg.norm((index - centre_ijk) * spacing, axis=-1) <= radius_mm
-    return inside.transpose(2, 1, 0).astype(np.uint8), tuple(int(n) for n in start)
-
-
-def _make_finding(
-    grid: Geometry, centre_ijk: Sequence[float], n: int = 0, radius_mm: float = 4.0, **changes: Any
-) -> Finding:
-    """The n-th nodule, a ball."""
-    name, probability = CLASSES[n % 3]
-    mask, start = _ball(grid, centre_ijk, radius_mm)
-    centre = tuple(float(x) for x in grid.ijk_to_lps(centre_ijk))
-    values: dict[str, Any] = {
-        "id": f"N{n + 1}",
-        "source": "point",
-        "centre_lps_mm": centre,
-        "centre_ijk": tuple(float(x) for x in centre_ijk),
-        "class_name": name,
-        "probability_malignant": probability,
-        "malignancy": Malignancy(4.1, (3.3, 4.8), (0.0, 0.1, 0.1, 0.3, 0.5)),
-        "size": Size(long_axis_mm=8.4, mean_diameter_mm=8.2, equivalent_diameter_mm=8.0),
-        "characteristics": {},
-        "uncertainty": Uncertainty(0.3, 0.1, 0.5),
-        "guidelines": {"context": None},
-        "centroid_lps_mm": centre,
-        "mask": mask,
-        "start_ijk": start,
-    }
-    return Finding(**values | changes)
+from resmtnet.retraining.registry import ModelRegistry
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.carried_sets import embed, reference_files, replay_files
 
 
 class FakeModel:
@@ -112,7 +56,7 @@ class FakeModel:
         self.calls.append({"ct": ct, "centres_mm": list(centres_mm), "context": context})
         without = {} if self.masks else {"mask": None, "start_ijk": None, "centroid_lps_mm": None}
         return [
-            _make_finding(ct.geometry, ct.geometry.lps_to_ijk(centre), n, **without)
+            make_finding(ct.geometry, ct.geometry.lps_to_ijk(centre), n, **without)
             for n, centre in enumerate(centres_mm)
         ]
 
@@ -121,7 +65,7 @@ class FakeModel:
     ) -> list[Finding]:
         self.calls.append({"ct": ct, "context": context, "max_candidates": max_candidates})
         centre = (np.asarray(ct.geometry.size_ijk) - 1) / 2
-        return [_make_finding(ct.geometry, centre, source="candidate", candidate_score=0.7)]
+        return [make_finding(ct.geometry, centre, source="candidate", candidate_score=0.7)]
 
     def document(self, ct: CTVolume, findings: list[Finding], timing_ms: Any = None) -> Any:
         return findings_document(
@@ -145,7 +89,7 @@ def fake() -> FakeModel:
 @pytest.fixture
 def served(fake: FakeModel, tmp_path: Path) -> ServedModel:
     """Serves the stand-in, whatever folder is to be read."""
-    return ServedModel(Versions(tmp_path / "versions", tmp_path), lambda folder: fake)
+    return ServedModel(ModelRegistry(tmp_path / "versions", tmp_path), lambda folder: fake)
 
 
 @pytest.fixture
@@ -228,30 +172,9 @@ def _slice_file(hu: np.ndarray, k: int, uid: str, study: str, modality: str) -> 
     return ds
 
 
-def _read_array(path: Path | str) -> tuple[np.ndarray, Any]:
-    """Voxels [k, j, i] and the image, as ITK reads a file."""
-    image = itk.imread(str(path))
-    return itk.array_from_image(image), image
-
-
-@pytest.fixture
-def ball() -> Callable[..., Any]:
-    return _ball
-
-
-@pytest.fixture
-def make_finding() -> Callable[..., Finding]:
-    return _make_finding
-
-
 @pytest.fixture
 def voxels() -> np.ndarray:
     return _voxels()
-
-
-@pytest.fixture
-def read_array() -> Callable[..., Any]:
-    return _read_array
 
 
 def _write_files(folder: Path, version: str) -> ModelInfo:
@@ -274,8 +197,8 @@ def write_files() -> Callable[..., ModelInfo]:
 
 @pytest.fixture(scope="session")
 def small_model(
-    bright: Inference,
-    held: list[Held],
+    bright: Ensemble,
+    held: list[CachedNodule],
     small_archive: Archive,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:

@@ -10,11 +10,11 @@ import pydicom
 import pytest
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.series_index import SeriesIndex
 from resmtnet.monai_label import datastore as module
 from resmtnet.monai_label import downloads
 from resmtnet.monai_label.datastore import StudiesDatastore, VolumePaths
-from resmtnet.monai_label.replies import Refusal
-from resmtnet.monai_label.series_index import SeriesIndex
+from resmtnet.monai_label.refusals import Refusal
 
 
 @pytest.fixture

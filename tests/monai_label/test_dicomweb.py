@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resmtnet.active.study_scores import StudyScores
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import series_uid, write_dicom_series
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
-from resmtnet.monai_label.patients import pseudonym
-from resmtnet.monai_label.study_scores import StudyScores
+from resmtnet.readings.patients import pseudonym
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

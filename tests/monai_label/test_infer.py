@@ -11,8 +11,8 @@ import torch
 
 from resmtnet.errors import ModelError
 from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
-from resmtnet.monai_label.replies import Refusal
-from resmtnet.monai_label.served import ServedModel
+from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.served_model import ServedModel
 from resmtnet.monai_label.settings import MODELS, AppSettings
 
 POINT = [8, 8, 5]

@@ -16,11 +16,12 @@ import pydicom
 import pytest
 from monailabel.client.client import MONAILabelClient
 
+from resmtnet.cli.demo.patients import DemoStudy, write_patients
+from resmtnet.cli.demo.reader import AXES, correction
 from resmtnet.ct import CTVolume
-from resmtnet.demo.patients import Case, write_patients
-from resmtnet.demo.reader import AXES, correction
-from resmtnet.samples import is_held_out
+from resmtnet.retraining.samples import is_held_out
 from resmtnet.server.launch import ServerOptions, free_port, running_server
+from resmtnet.types import Json
 
 pytestmark = [
     pytest.mark.server,
@@ -29,7 +30,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-Json = dict[str, Any]
 
 UNREAD = 2
 """Of the patients; nobody corrects anything in their studies."""
@@ -56,7 +56,7 @@ def ask(client: Any, path: str, document: object = None, **query: str) -> Any:
         return json.loads(reply.read())
 
 
-def infer(client: Any, case: Case, model: str = "resmtnet_click") -> tuple[Path, Json]:
+def infer(client: Any, case: DemoStudy, model: str = "resmtnet_click") -> tuple[Path, Json]:
     file, document = client.infer(model, case.image_id, {"foreground": case.points_ijk})
     assert len(document["nodules"]) == len(case.points_lps_mm)
     return Path(file), document
@@ -67,7 +67,7 @@ def infer(client: Any, case: Case, model: str = "resmtnet_click") -> tuple[Path,
 Sent = tuple[list[Json], list[str]]
 
 
-def by_mask(client: Any, case: Case) -> Sent:
+def by_mask(client: Any, case: DemoStudy) -> Sent:
     """What Slicer submits after segments were renamed; the outlines are as the app drew them."""
     mask, document = infer(client, case)
     names = list(NAMES)
@@ -78,7 +78,7 @@ def by_mask(client: Any, case: Case) -> Sent:
     return document["nodules"], saved(client, case, mask, {"label_info": info})
 
 
-def by_markups(client: Any, case: Case) -> Sent:
+def by_markups(client: Any, case: DemoStudy) -> Sent:
     """Slicer Markups: points renamed, lines drawn longer."""
     file, document = infer(client, case, "resmtnet_findings")
     markups = json.loads(file.read_text())
@@ -97,7 +97,7 @@ def by_markups(client: Any, case: Case) -> Sent:
     return document["nodules"], saved(client, case, file, {})
 
 
-def by_label(client: Any, case: Case) -> Sent:
+def by_label(client: Any, case: DemoStudy) -> Sent:
     """One JSON label with a reading of each nodule."""
     file, document = infer(client, case)
     readings = [
@@ -109,7 +109,7 @@ def by_label(client: Any, case: Case) -> Sent:
     return document["nodules"], saved(client, case, label, {})
 
 
-def by_post(client: Any, case: Case) -> Sent:
+def by_post(client: Any, case: DemoStudy) -> Sent:
     """A reading of each nodule to POST /resmtnet/readings."""
     _, document = infer(client, case)
     understood = []
@@ -121,13 +121,13 @@ def by_post(client: Any, case: Case) -> Sent:
     return document["nodules"], understood
 
 
-def saved(client: Any, case: Case, file: Path, params: Json) -> list[str]:
+def saved(client: Any, case: DemoStudy, file: Path, params: Json) -> list[str]:
     reply = client.save_label(case.image_id, str(file), params=params)
     assert reply["not_understood"] == []
     return list(reply["understood"])
 
 
-WAYS: tuple[tuple[Callable[[Any, Case], Sent], str, tuple[str, ...]], ...] = (
+WAYS: tuple[tuple[Callable[[Any, DemoStudy], Sent], str, tuple[str, ...]], ...] = (
     (by_mask, "mask", ()),
     (by_markups, "markups", (AXIS,)),
     (by_label, "label", AXES),
@@ -136,7 +136,7 @@ WAYS: tuple[tuple[Callable[[Any, Case], Sent], str, tuple[str, ...]], ...] = (
 """Each with the source of its readings, and the sizes that it says."""
 
 
-def correct(client: Any, case: Case, way: int) -> list[Json]:
+def correct(client: Any, case: DemoStudy, way: int) -> list[Json]:
     """Correct a study, check what is said of it and what is kept; return the model's answers."""
     send, source, sizes = WAYS[way]
     before, understood = send(client, case)
@@ -183,9 +183,9 @@ class Story:
     """What happened on one server, from the first answers to those of the new version."""
 
     client: Any
-    cases: list[Case]
+    cases: list[DemoStudy]
     """Those that were read."""
-    unread: list[Case]
+    unread: list[DemoStudy]
     before: list[list[Json]]
     """The answers, nodule by nodule and case by case."""
     stats: Json
@@ -219,17 +219,17 @@ def real_folder(
 
 
 @pytest.fixture(scope="module")
-def real(real_folder: Path | None) -> Case | None:
+def real(real_folder: Path | None) -> DemoStudy | None:
     """Its nodule."""
     if real_folder is None:
         return None
     ct = CTVolume.open(real_folder)
-    return Case(ct.image_id, ct, (REAL_NODULE,))
+    return DemoStudy(ct.image_id, ct, (REAL_NODULE,))
 
 
 @pytest.fixture(scope="module")
 def story(
-    real: Case | None, real_folder: Path | None, tmp_path_factory: pytest.TempPathFactory
+    real: DemoStudy | None, real_folder: Path | None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("loop")
     patients = write_patients(folder / "studies")
@@ -244,7 +244,9 @@ def story(
             yield told(client, patients[:-UNREAD], patients[-UNREAD:], real)
 
 
-def told(client: Any, read: list[Case], unread: list[Case], real: Case | None) -> Story:
+def told(
+    client: Any, read: list[DemoStudy], unread: list[DemoStudy], real: DemoStudy | None
+) -> Story:
     """Correct every study, each by the next way in, the real one by all; train; ask again."""
     before = []
     for n, case in enumerate(read):
@@ -283,7 +285,7 @@ def test_the_corrected_nodules_are_answered_closer_to_the_corrections(story: Sto
 
 @pytest.mark.real_data
 def test_the_nodule_of_the_real_ct_is_answered_closer_to_its_corrections(
-    story: Story, real: Case | None
+    story: Story, real: DemoStudy | None
 ) -> None:
     if real is None:
         pytest.skip("no LIDC-IDRI data: set RESMTNET_DATA to its folder")

@@ -5,7 +5,7 @@ import pytest
 
 from resmtnet.ct import Geometry
 from resmtnet.errors import InputError, PointError
-from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request import InferRequest, centres_lps, check_request
 from resmtnet.monai_label.settings import AppSettings
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resmtnet.candidates import Candidate
+from resmtnet.active.background_scoring import BackgroundScoring
+from resmtnet.active.choice import ScoredImage, diverse, informative, leading, worth
+from resmtnet.active.leases import Offers
+from resmtnet.active.study_scores import ScoredStudy, StudyScores
 from resmtnet.ct import CTVolume
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import series_uid, write_dicom_series, write_nifti
 from resmtnet.findings import Finding, ModelInfo
-from resmtnet.monai_label.background import BackgroundScoring
-from resmtnet.monai_label.choice import Known, diverse, informative, leading, worth
+from resmtnet.inference.candidates import Candidate
 from resmtnet.monai_label.datastore import StudiesDatastore
-from resmtnet.monai_label.offers import Offers
-from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.strategy import strategies_over
-from resmtnet.monai_label.study_scores import ScoredStudy, StudyScores
-from resmtnet.patients import pseudonym
+from resmtnet.readings.patients import pseudonym
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 
 INFORMATIVE, DIVERSE, RANDOM = "resmtnet_informative", "resmtnet_diverse", "random"
@@ -163,46 +163,46 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def first(free: Sequence[Known], done: Sequence[Known] = ()) -> str:
+def first(free: Sequence[ScoredImage], done: Sequence[ScoredImage] = ()) -> str:
     return informative(free, done, rng()).order[0]
 
 
 def test_what_is_unlike_the_read_ones_is_wanted_next() -> None:
     free = [
-        Known(f"{x:g}", scored({"probability_malignant": 0.5}, embedding=(x, 1.0)))
+        ScoredImage(f"{x:g}", scored({"probability_malignant": 0.5}, embedding=(x, 1.0)))
         for x in (1.0, 4.0, 9.0)
     ]
-    done = [Known("read", scored({}, embedding=(1.0, 1.0)))] * 3
+    done = [ScoredImage("read", scored({}, embedding=(1.0, 1.0)))] * 3
     chosen = informative(free, done, rng())
     assert chosen.order == ("9", "4", "1")
-    assert first(free, [Known("read", scored({}, embedding=(9.0, 1.0)))] * 3) == "1"
+    assert first(free, [ScoredImage("read", scored({}, embedding=(9.0, 1.0)))] * 3) == "1"
     assert (chosen.score or 0) > 0
     assert "nats" in chosen.why
 
 
 def test_an_undecided_class_is_wanted_more() -> None:
     clear, open_ = scored({}), scored({"probability_malignant": 0.5})
-    assert first([Known("clear", clear), Known("open", open_)]) == "open"
-    assert first([Known("open", open_), Known("clear", clear)]) == "open"
+    assert first([ScoredImage("clear", clear), ScoredImage("open", open_)]) == "open"
+    assert first([ScoredImage("open", open_), ScoredImage("clear", clear)]) == "open"
 
 
 def test_what_looks_like_no_nodule_is_wanted_less() -> None:
     undecided = {"probability_malignant": 0.5}
     free = [
-        Known("vessel", scored(undecided | {"candidate_score": 0.1})),
-        Known("unlike all", scored(undecided | {"out_of_distribution": 4.0})),
-        Known("nodule", scored(undecided)),
+        ScoredImage("vessel", scored(undecided | {"candidate_score": 0.1})),
+        ScoredImage("unlike all", scored(undecided | {"out_of_distribution": 4.0})),
+        ScoredImage("nodule", scored(undecided)),
     ]
     assert first(free) == "nodule"
 
 
 def test_another_study_of_a_patient_who_was_read_is_wanted_less() -> None:
     same, other, read = (scored({}, embedding=(x, 0.0)) for x in (8.0, 7.0, 1.0))
-    free = [Known("same", same, "ann"), Known("other", other, "bob")]
-    assert first(free, [Known("read", read, "ann")] * 3) == "other"
-    assert first(free, [Known("read", read, "eve")] * 3) == "same"
-    unknown = [Known(known.image, known.study) for known in free]
-    assert first(unknown, [Known("read", read)] * 3) == "same"
+    free = [ScoredImage("same", same, "ann"), ScoredImage("other", other, "bob")]
+    assert first(free, [ScoredImage("read", read, "ann")] * 3) == "other"
+    assert first(free, [ScoredImage("read", read, "eve")] * 3) == "same"
+    unknown = [ScoredImage(known.image, known.study) for known in free]
+    assert first(unknown, [ScoredImage("read", read)] * 3) == "same"
 
 
 def test_what_the_model_doubts_leads_its_study() -> None:
@@ -216,8 +216,8 @@ def test_what_the_model_doubts_leads_its_study() -> None:
 
 
 def test_a_study_without_candidates_is_wanted_last_but_can_be_chosen() -> None:
-    nothing = Known("nothing", scored())
-    full = [Known(f"full {n}", scored({"probability_malignant": 0.4})) for n in range(3)]
+    nothing = ScoredImage("nothing", scored())
+    full = [ScoredImage(f"full {n}", scored({"probability_malignant": 0.4})) for n in range(3)]
     chosen = informative([nothing, *full], [], rng(1))
     assert sorted(chosen.order) == ["full 0", "full 1", "full 2", "nothing"]
     assert chosen.order[-1] == "nothing"
@@ -231,27 +231,27 @@ def test_the_leading_candidate_speaks_for_its_study() -> None:
     study = scored({}, {"probability_malignant": 0.5}, {"candidate_score": 0.2})
     assert leading(study) == 1
     assert worth(study).argmax() == 1
-    (first, *_) = informative([Known("a", study)], [], rng()).nodules
+    (first, *_) = informative([ScoredImage("a", study)], [], rng()).nodules
     assert first["centre_lps_mm"] == [3.0, 4.0, 5.0]
 
 
 def test_an_unmeasured_size_is_no_number_in_the_reply() -> None:
     study = scored({"diameter_mm": np.nan, "diameter_width": np.nan})
-    chosen = informative([Known("a", study)], [], rng())
+    chosen = informative([ScoredImage("a", study)], [], rng())
     assert chosen.nodules[0]["equivalent_diameter_mm"] is None
     assert "nan" not in chosen.why.replace("malignant", "")
 
 
 def test_diverse_wants_what_is_least_like_the_read_ones() -> None:
-    free = [Known(str(x), scored({}, embedding=(x, 0.0))) for x in (1.0, 5.0, 9.0)]
-    done = [Known("read", scored({}, embedding=(0.0, 0.0)))]
+    free = [ScoredImage(str(x), scored({}, embedding=(x, 0.0))) for x in (1.0, 5.0, 9.0)]
+    done = [ScoredImage("read", scored({}, embedding=(0.0, 0.0)))]
     assert diverse(free, done, rng()).order == ("9.0", "5.0", "1.0")
-    done.append(Known("read too", scored({}, embedding=(8.0, 0.0))))
+    done.append(ScoredImage("read too", scored({}, embedding=(8.0, 0.0))))
     assert diverse(free, done, rng()).order[0] == "5.0"
 
 
 def test_diverse_can_do_without_embeddings() -> None:
-    chosen = diverse([Known("empty", scored())], [], rng())
+    chosen = diverse([ScoredImage("empty", scored())], [], rng())
     assert chosen.order == ("empty",)
 
 
@@ -283,7 +283,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[CTVolume]:
         x, y, z = ct.geometry.ijk_to_lps((np.asarray(ct.geometry.size_ijk) - 1) / 2)
         return [Candidate((float(x), float(y), float(z)), 0.7, 8.0)]
 
-    monkeypatch.setattr("resmtnet.candidates.find_candidates", find_candidates)
+    monkeypatch.setattr("resmtnet.inference.candidates.find_candidates", find_candidates)
     return searched
 
 
@@ -565,7 +565,7 @@ def test_a_study_read_before_it_was_scored_counts_after_it(
     strategy: Any = site.strategies[INFORMATIVE]
     choose = strategy._choose
 
-    def noted(free: Sequence[Known], read: Sequence[Known], generator: Any) -> Any:
+    def noted(free: Sequence[ScoredImage], read: Sequence[ScoredImage], generator: Any) -> Any:
         done.append([known.image for known in read])
         return choose(free, read, generator)
 
@@ -619,7 +619,9 @@ def test_a_candidate_outside_the_ct_is_left_out(
     write_image: Callable[[Path], Path],
 ) -> None:
     outside = Candidate((9000.0, 0.0, 0.0), 0.9, 8.0)
-    monkeypatch.setattr("resmtnet.candidates.find_candidates", lambda ct, maximum: [outside])
+    monkeypatch.setattr(
+        "resmtnet.inference.candidates.find_candidates", lambda ct, maximum: [outside]
+    )
     ct = CTVolume.open(write_image(tmp_path / "a.nii.gz"))
     assert len(StudyScores(tmp_path / "scores").score("a", ct, model)) == 0
 

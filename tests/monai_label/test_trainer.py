@@ -12,26 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resmtnet import retraining
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import write_nifti
 from resmtnet.monai_label import trainer as trainers
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.replies import Refusal
-from resmtnet.monai_label.served import served_model
+from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import AppSettings
-from resmtnet.monai_label.submissions import Submissions
-from resmtnet.monai_label.train_report import TrainReport
 from resmtnet.monai_label.trainer import ResMTNetTrainer, make_trainers, train_when_due
-from resmtnet.patients import pseudonym
-from resmtnet.reading import Reading
-from resmtnet.readings.places import database_in
+from resmtnet.monai_label.training_status import TrainReport
+from resmtnet.readings.location import database_in
+from resmtnet.readings.patients import pseudonym
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
-from resmtnet.replay import read_reference, read_replay
-from resmtnet.samples import is_held_out
+from resmtnet.retraining import retrain as retraining
+from resmtnet.retraining.registry import ModelRegistry
+from resmtnet.retraining.registry_files import check_model
+from resmtnet.retraining.samples import is_held_out
 from resmtnet.server.launch import ServerOptions, free_port, running_server
-from resmtnet.version_files import check_model
-from resmtnet.versions import Versions
+from resmtnet.training.carried_sets import read_reference, read_replay
 
 IMAGE = "phantom"
 EAGER = {"min_readings": 5, "min_held_out_patients": 1, "epochs": 3}
@@ -368,8 +368,8 @@ def client(site: tuple[str, Path], tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def versions(site: tuple[str, Path], small_model: Path) -> Versions:
-    return Versions.beside(database_in(site[1]), small_model)
+def versions(site: tuple[str, Path], small_model: Path) -> ModelRegistry:
+    return ModelRegistry.beside(database_in(site[1]), small_model)
 
 
 def ended(client: Any, timeout_s: float = 300.0) -> dict[str, Any]:
@@ -437,7 +437,9 @@ def test_the_viewers_find_the_trainer_and_its_form(client: Any) -> None:
 
 
 @on_a_server
-def test_too_few_readings_keep_the_served_model_and_say_so(client: Any, versions: Versions) -> None:
+def test_too_few_readings_keep_the_served_model_and_say_so(
+    client: Any, versions: ModelRegistry
+) -> None:
     assert client.train_start("resmtnet", {})["status"]
     assert ended(client)["status"] == "DONE"
     told = stats(client)
@@ -466,7 +468,7 @@ def test_what_cannot_run_is_refused_at_once_and_changes_nothing(
 
 @on_a_server
 def test_a_stopped_training_publishes_nothing_and_the_next_one_is_served(
-    client: Any, site: tuple[str, Path], versions: Versions, phantom: Phantom
+    client: Any, site: tuple[str, Path], versions: ModelRegistry, phantom: Phantom
 ) -> None:
     with ReadingStore.open(database_in(site[1])) as store:
         read(store, points_lps_mm(phantom, 6))

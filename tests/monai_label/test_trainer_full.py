@@ -10,28 +10,28 @@ from typing import Any
 
 import pytest
 
-from resmtnet import retraining
 from resmtnet.config import AugmentConfig, NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import write_nifti
 from resmtnet.data import archive as archives
 from resmtnet.data.archive import Archive, Crop
-from resmtnet.experiment import run_experiment
-from resmtnet.gate import Verdict
-from resmtnet.heads import HEADS, Heads, trunk_sha256
-from resmtnet.model_store import Model, read_model
+from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.replies import Refusal
-from resmtnet.monai_label.served import served_model
+from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.monai_label.trainer import ResMTNetTrainer
-from resmtnet.reading import Reading
-from resmtnet.readings.places import database_in
+from resmtnet.readings.location import database_in
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
-from resmtnet.replay import read_reference, read_replay
-from resmtnet.samples import is_held_out
-from resmtnet.stage import STAGE, read_stage
-from resmtnet.versions import Versions
+from resmtnet.retraining import retrain as retraining
+from resmtnet.retraining.gate import Verdict
+from resmtnet.retraining.linear_heads import HEADS, LinearHeads, trunk_sha256
+from resmtnet.retraining.registry import ModelRegistry
+from resmtnet.retraining.samples import is_held_out
+from resmtnet.retraining.stage import STAGE, read_stage
+from resmtnet.training.carried_sets import read_reference, read_replay
+from resmtnet.training.run import run_experiment
 
 EAGER = {"min_readings": 5, "min_held_out_patients": 1, "epochs": 1}
 """Options with which six readings are enough."""
@@ -125,12 +125,12 @@ def test_depth_full_trains_on_the_archive_and_is_served(
 ) -> None:
     told, served = trained(archive.path, depth="full", learning_rate=1e-4)
     assert (told["verdict"], told["published"]) == ("published", "2+site.1"), told["reason"]
-    (version,) = Versions.beside(database_in(studies), model).list()[1:]
+    (version,) = ModelRegistry.beside(database_in(studies), model).list()[1:]
     assert version.details["config"]["archive"] == str(archive.path)
     before = read_model(model)
     assert body(served) != body(before)
     assert read_replay(served.folder).nodules == read_replay(model).nodules
-    heads = Heads.of(served.networks)
+    heads = LinearHeads.of(served.networks)
     for one in read_reference(served.folder)[:5]:
         again = heads.answer(one).observation.outputs["class"]
         assert again == pytest.approx(one.observation.outputs["class"], abs=0.01)
@@ -147,7 +147,7 @@ def test_depth_last_stage_needs_no_archive_and_is_served(
     assert (told["verdict"], told["published"]) == ("published", "2+site.1"), told["reason"]
     before = read_model(model)
     assert body(served) == body(before)
-    assert Heads.of(served.networks).trunk != Heads.of(before.networks).trunk
+    assert LinearHeads.of(served.networks).trunk != LinearHeads.of(before.networks).trunk
     assert (served.folder / STAGE).read_bytes() == (model / STAGE).read_bytes()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resmtnet.reading import Reading
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 
 

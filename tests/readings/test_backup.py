@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resmtnet.errors import StoreError
-from resmtnet.reading import Reading
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 
 Made = Callable[..., Reading]

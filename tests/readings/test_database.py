@@ -12,9 +12,9 @@ import pytest
 from filelock import FileLock
 
 from resmtnet.errors import StoreError
-from resmtnet.reading import Reading
 from resmtnet.readings import database, migrations
-from resmtnet.readings.places import network_file_system
+from resmtnet.readings.location import network_file_system
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 
 Made = Callable[..., Reading]

@@ -7,8 +7,8 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from resmtnet.reading import Answered, Reading
 from resmtnet.readings.export import COLUMNS, write_csv
+from resmtnet.readings.record import Answered, Reading
 from resmtnet.readings.store import ReadingStore
 
 Made = Callable[..., Reading]

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Connection
 
 from resmtnet.errors import ReadingError, StoreError
-from resmtnet.reading import Answered, MaskReference, Reading
-from resmtnet.readings.placing import Nodules
+from resmtnet.readings.matching import NoduleIndex
+from resmtnet.readings.record import Answered, MaskReference, Reading
 from resmtnet.readings.store import ReadingStore
 
 Made = Callable[..., Reading]
@@ -202,7 +202,7 @@ def test_the_nodules_of_an_image_are_read_once_for_all_that_is_sent_together(
 ) -> None:
     made_for: list[str] = []
 
-    class Counted(Nodules):
+    class Counted(NoduleIndex):
         def __init__(self, connection: Connection, image: str) -> None:
             made_for.append(image)
             super().__init__(connection, image)

@@ -21,7 +21,7 @@ import pytest
 
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import series_uid, write_dicom_series, write_nifti
-from resmtnet.monai_label.patients import pseudonym
+from resmtnet.readings.patients import pseudonym
 from resmtnet.server.launch import PLAIN_APP, ServerOptions, free_port, running_server
 
 pytestmark = [

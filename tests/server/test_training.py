@@ -10,8 +10,8 @@ import httpx
 import pytest
 from monailabel.endpoints import train
 
-from resmtnet.monai_label.replies import as_refusals
-from resmtnet.monai_label.train_options import TrainOptions
+from resmtnet.monai_label.refusals import as_refusals
+from resmtnet.monai_label.trainer_form import TrainOptions
 from resmtnet.server import training
 from resmtnet.server.app import make_app
 

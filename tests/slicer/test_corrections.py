@@ -15,13 +15,13 @@ import pytest
 from resmtnet.ct import CTVolume, Geometry
 from resmtnet.ct.measure import measure
 from resmtnet.findings import Finding, Malignancy, Size, Uncertainty
-from resmtnet.monai_label.answers import AnswerLog, GivenAnswer
-from resmtnet.monai_label.markups import write_markups
-from resmtnet.monai_label.writers import write_ct, write_mask
-from resmtnet.readings.draft import Understood
-from resmtnet.readings.from_markups import from_markups
-from resmtnet.readings.from_mask import from_mask
-from resmtnet.readings.from_mask_file import read_label_map
+from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
+from resmtnet.readings.formats.class_mask import write_ct, write_mask
+from resmtnet.readings.formats.draft import Understood
+from resmtnet.readings.formats.from_markups import from_markups
+from resmtnet.readings.formats.from_mask import from_mask
+from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.markups_write import write_markups
 
 CLASSES = (("malignant", 0.83), ("indeterminate", 0.5))
 

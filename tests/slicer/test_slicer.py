@@ -14,8 +14,8 @@ import pytest
 
 from resmtnet.ct import Geometry
 from resmtnet.findings import Finding, Malignancy, Size, Uncertainty
-from resmtnet.monai_label.markups import write_markups
-from resmtnet.monai_label.writers import write_mask
+from resmtnet.readings.formats.class_mask import write_mask
+from resmtnet.readings.formats.markups_write import write_markups
 
 SEGMENTS = ["benign", "malignant", "indeterminate"]
 RAS = np.array([-1.0, -1.0, 1.0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from resmtnet.types import Array
 
 COMPONENTS = 64
 """Principal components that are kept."""

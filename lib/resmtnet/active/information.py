@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from resmtnet.active.scores import expected_information
 from resmtnet.active.selection import diverse
-
-Array = NDArray[np.float64]
+from resmtnet.types import Array
 
 QUANTITIES = 3
 """Score, log size and texture: regressed over the features, beside the class."""

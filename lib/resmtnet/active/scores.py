@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resmtnet.errors import InputError
 from resmtnet.network.uncertainty import entropy
-
-Array = NDArray[np.float64]
+from resmtnet.types import Array
 
 
 def class_entropy(probabilities: Array) -> Array:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.errors import InputError
+from resmtnet.types import Array
 
-Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 

@@ -44,10 +44,10 @@ def simulate_active_learning(
     as_json: JsonOption = False,
 ) -> None:
     """Reveal the labels of an archive one by one, as each strategy asks; write curves."""
-    from resmtnet.simulation.experiment import run
-    from resmtnet.simulation.report import goal_text
-    from resmtnet.simulation.rounds import BUDGETS, Game
-    from resmtnet.simulation.strategies import STRATEGIES
+    from resmtnet.active.simulation.experiment import run
+    from resmtnet.active.simulation.report import goal_text
+    from resmtnet.active.simulation.rounds import BUDGETS, Game
+    from resmtnet.active.simulation.strategies import STRATEGIES
 
     names = _parts(strategies) if strategies else list(STRATEGIES)
     game = Game(_numbers(budgets) if budgets else BUDGETS)

@@ -72,12 +72,12 @@ def evaluate(
     elif split is not None:
         raise InputError("--split chooses nodules of an archive: give it with --data")
     elif reference:
-        from resmtnet.model_store import default_model_dir
-        from resmtnet.reference import evaluate_reference
+        from resmtnet.inference.model_folder import default_model_dir
+        from resmtnet.training.evaluate import evaluate_reference
 
         document = evaluate_reference(model or default_model_dir(), out)
     else:
-        from resmtnet.evaluator import evaluate_predictions
+        from resmtnet.training.evaluate import evaluate_predictions
 
         document = evaluate_predictions(predictions or (), out)
     if card:
@@ -103,11 +103,11 @@ def _ask(
     saliency: int,
     device: str | None,
 ) -> dict[str, Any]:
-    from resmtnet.characterizer import Characterizer
     from resmtnet.data.archive import Archive
     from resmtnet.evaluation.baselines import Baselines
-    from resmtnet.evaluator import evaluate as evaluate_model
-    from resmtnet.gallery import Pictures
+    from resmtnet.inference.characterizer import Characterizer
+    from resmtnet.training.evaluate import evaluate as evaluate_model
+    from resmtnet.training.report_pictures import Pictures
 
     archive = Archive.open(data)
     characterizer = Characterizer.load(model, device)
@@ -132,7 +132,7 @@ def _card_sources(
     This run's own document, which will be written to `own`, stands last, as None.
     """
     from resmtnet.evaluation.summary import SCHEMA
-    from resmtnet.model_store import default_model_dir, verify
+    from resmtnet.inference.model_folder import default_model_dir, verify
 
     documents: dict[str, Any] = {}
     for path in quoted:

@@ -23,10 +23,10 @@ from resmtnet.errors import InputError
 if TYPE_CHECKING:
     from resmtnet.cli.output import Tell
     from resmtnet.config import TrainingConfig
-    from resmtnet.experiment import Listener
     from resmtnet.findings import ModelInfo
-    from resmtnet.version_files import Version
-    from resmtnet.versions import Versions
+    from resmtnet.retraining.registry import ModelRegistry
+    from resmtnet.retraining.registry_files import Version
+    from resmtnet.training.run import Listener
 
 DataOption = Annotated[
     Path, typer.Option("--data", help="Archive, made by `resmtnet prepare stacks` or `cubes`.")
@@ -79,11 +79,11 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train Res-MTNet on an archive, calibrate it, and write OUT/model; also under torchrun."""
-    from resmtnet.characterizer import choose_device
-    from resmtnet.cross_validation import cross_validate as answer_out_of_fold
-    from resmtnet.cross_validation import load_answers
     from resmtnet.data.archive import Archive
-    from resmtnet.experiment import run_experiment
+    from resmtnet.inference.characterizer import choose_device
+    from resmtnet.training.cross_validation import cross_validate as answer_out_of_fold
+    from resmtnet.training.cross_validation import load_answers
+    from resmtnet.training.run import run_experiment
 
     if cross_validate and fold is not None:
         raise InputError("--fold and --cross-validate exclude each other: leave one out")
@@ -122,10 +122,10 @@ def train(
 
 
 def _listener(tell: Tell) -> Listener:
-    from resmtnet.experiment import Listener
-    from resmtnet.training import Progress
+    from resmtnet.training.loop import TrainingProgress
+    from resmtnet.training.run import Listener
 
-    def on_step(name: str, step: Progress) -> None:
+    def on_step(name: str, step: TrainingProgress) -> None:
         done = step.epoch * step.steps + step.step + 1
         note = f"epoch {step.epoch + 1}/{step.epochs} loss {step.loss:.3f}"
         tell(f"training {name}", done, step.epochs * step.steps, note)
@@ -177,7 +177,7 @@ def verify(
             raise InputError("give either a model, or --studies or --readings for all versions")
         _verify_all(_versions(studies, database, None), as_json)
         return
-    from resmtnet.model_store import default_model_dir, read_model
+    from resmtnet.inference.model_folder import default_model_dir, read_model
 
     path = folder or default_model_dir()
     info = read_model(path).info
@@ -188,9 +188,9 @@ def verify(
         typer.echo(f"{path}: {info.name} {info.version} is intact (sha256 {info.sha256})")
 
 
-def _verify_all(versions: Versions, as_json: bool) -> None:
+def _verify_all(versions: ModelRegistry, as_json: bool) -> None:
     from resmtnet.errors import ModelError
-    from resmtnet.model_store import read_model
+    from resmtnet.inference.model_folder import read_model
 
     damage: dict[str, str | None] = {}
     for version in versions.list():
@@ -248,16 +248,18 @@ def rollback(
         typer.echo(f"{version.name} ({_version_string(version)}) is served")
 
 
-def _versions(studies: Path | None, database: Path | None, model: Path | None) -> Versions:
-    from resmtnet.model_store import default_model_dir
-    from resmtnet.readings.places import database_in
-    from resmtnet.versions import Versions
+def _versions(studies: Path | None, database: Path | None, model: Path | None) -> ModelRegistry:
+    from resmtnet.inference.model_folder import default_model_dir
+    from resmtnet.readings.location import database_in
+    from resmtnet.retraining.registry import ModelRegistry
 
     if (studies is None) == (database is None):
         raise InputError("give either --studies, the folder, or --readings, the database itself")
     if studies is not None and not studies.is_dir():
         raise InputError(f"--studies {studies}: there is no such folder")
-    return Versions.beside(database or database_in(studies or Path()), model or default_model_dir())
+    return ModelRegistry.beside(
+        database or database_in(studies or Path()), model or default_model_dir()
+    )
 
 
 def _lines(versions: Sequence[Version]) -> list[str]:

@@ -12,13 +12,12 @@ import typer
 
 from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, print_warnings
 from resmtnet.errors import PointError
+from resmtnet.types import Point
 
 if TYPE_CHECKING:
-    from resmtnet.characterizer import Characterizer
     from resmtnet.ct import CTVolume
     from resmtnet.findings import Finding
-
-Point = tuple[float, float, float]
+    from resmtnet.inference.characterizer import Characterizer
 
 
 class Frame(str, Enum):
@@ -165,7 +164,7 @@ def _answer(
 def _print_table(document: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from resmtnet.display import findings_table, warning_lines
+    from resmtnet.cli.display import findings_table, warning_lines
 
     Console().print(findings_table(document))
     typer.echo("Estimates of what readers would say; no diagnosis, not a medical device.")

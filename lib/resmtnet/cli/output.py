@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from resmtnet.types import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Json = dict[str, Any]
 Tell = Callable[[str, int, int | None, str], None]
 """Called with what is being done, how much of it, of how much (None: unknown), and a note."""
 

@@ -107,8 +107,8 @@ def agreement(
     as_json: JsonOption = False,
 ) -> None:
     """Write agreement.json and agreement.html: how far readers and model agree, over time."""
-    from resmtnet.agreement.document import agreement as summarise
-    from resmtnet.agreement.page import write_agreement
+    from resmtnet.evaluation.agreement.document import agreement as summarise
+    from resmtnet.evaluation.agreement.page import write_agreement
 
     with _store(studies, database) as store:
         readings = store.readings(every=True)
@@ -125,7 +125,7 @@ def agreement(
 
 def _store(studies: Path | None, database: Path | None) -> ReadingStore:
     """Open the readings that are named; none are made."""
-    from resmtnet.readings.places import database_in
+    from resmtnet.readings.location import database_in
     from resmtnet.readings.store import ReadingStore
 
     if (studies is None) == (database is None):

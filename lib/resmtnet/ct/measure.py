@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.geometry import Geometry
-
-Point = tuple[float, float, float]
+from resmtnet.types import Point
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from resmtnet.data.nodule import COLUMNS, MISSING, Nodule, from_row, to_row
 from resmtnet.errors import ArchiveError
-from resmtnet.folders import check_place, published
+from resmtnet.files import check_place, published
 
 __all__ = ["FILES", "HEAD", "MISSING", "READABLE", "SCHEMA", "Archive", "Crop", "Nodule", "write"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,8 @@ from torch import Tensor
 from resmtnet.ct.patch import axial_affine
 from resmtnet.data.archive import HEAD, Archive, Nodule
 from resmtnet.data.continuation import continue_ends
-from resmtnet.folders import published
+from resmtnet.files import published
+from resmtnet.types import Progress
 
 BEYOND_MM = 14.0
 """Height synthesised beyond the ends of a stack without context: what the sampling can reach."""
@@ -32,11 +32,9 @@ FORM = 1
 CHUNK = 64
 """Nodules that are continued before the progress is told."""
 
-Tell = Callable[[int, int], None]
-
 
 @dataclass(frozen=True, eq=False)
-class Crop:
+class SampledCrop:
     """Voxels of one nodule ready for sampling."""
 
     hu: NDArray[np.int16]
@@ -47,7 +45,7 @@ class Crop:
     """Slices that were synthesised below the stored ones."""
 
 
-def load_crop(archive: Archive, nodule: Nodule, generator: torch.Generator) -> Crop:
+def load_crop(archive: Archive, nodule: Nodule, generator: torch.Generator) -> SampledCrop:
     """Load one crop, continued where it has no context.
 
     Args:
@@ -61,7 +59,7 @@ def load_crop(archive: Archive, nodule: Nodule, generator: torch.Generator) -> C
         hu, mask, below = continue_ends(hu, mask, nodule.spacing_kji_mm, BEYOND_MM, generator)
         centre[0] += below
     affine = axial_affine(nodule.spacing_kji_mm, centre)
-    return Crop(np.ascontiguousarray(hu), np.ascontiguousarray(mask), affine, below)
+    return SampledCrop(np.ascontiguousarray(hu), np.ascontiguousarray(mask), affine, below)
 
 
 class CropBlock(NamedTuple):
@@ -86,7 +84,7 @@ class CropBlock(NamedTuple):
 
 
 def load_block(
-    archive: Archive, variants: int, seed: int, tell: Tell = lambda done, of: None
+    archive: Archive, variants: int, seed: int, tell: Progress = lambda done, of: None
 ) -> CropBlock:
     """Return the block of a whole archive, made once and then kept beside it.
 
@@ -131,7 +129,9 @@ def _is_kept(folder: Path, head: dict[str, Any]) -> bool:
         return False
 
 
-def _made(archive: Archive, variants: int, seed: int, tell: Tell, folder: Path | None) -> CropBlock:
+def _made(
+    archive: Archive, variants: int, seed: int, tell: Progress, folder: Path | None
+) -> CropBlock:
     nodules = archive.nodules
     height = [_height(nodule) for nodule in nodules for _ in range(variants)]
     edge = max(max(nodule.shape_kji[1:]) for nodule in nodules)
@@ -180,17 +180,17 @@ def _height(nodule: Nodule) -> int:
     return nodule.shape_kji[0] + added
 
 
-def _continued(archive: Archive, part: range, variants: int, seed: int) -> list[Crop]:
+def _continued(archive: Archive, part: range, variants: int, seed: int) -> list[SampledCrop]:
     """Continue crops on all cores; the seed of each depends on its place alone."""
     from joblib import Parallel, delayed
 
-    crops: list[Crop] = Parallel(n_jobs=-1 if len(part) >= CHUNK else 1)(
+    crops: list[SampledCrop] = Parallel(n_jobs=-1 if len(part) >= CHUNK else 1)(
         delayed(_one)(archive, n, seed + 7919 * n + v) for n in part for v in range(variants)
     )
     return crops
 
 
-def _one(archive: Archive, n: int, seed: int) -> Crop:
+def _one(archive: Archive, n: int, seed: int) -> SampledCrop:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     crop = load_crop(archive, archive.nodules[n], torch.Generator().manual_seed(seed))

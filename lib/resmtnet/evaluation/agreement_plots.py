@@ -18,9 +18,9 @@ from resmtnet.evaluation.canvas import (
     png,
     square,
 )
-from resmtnet.evaluation.metric import Array
 from resmtnet.evaluation.readers import OfReaders, one_against_mean
 from resmtnet.evaluation.records import Answered, Case, Prediction
+from resmtnet.types import Array
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from scipy.special import expit
 
 from resmtnet.errors import InputError, ModelError
 from resmtnet.evaluation.records import Case
-
-Array = NDArray[np.float64]
+from resmtnet.types import Array
 
 SIZES: Mapping[str, Callable[[Case], float]] = {
     "equivalent_diameter_mm": lambda case: case.equivalent_diameter_mm,

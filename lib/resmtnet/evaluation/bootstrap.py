@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.errors import InputError
-from resmtnet.evaluation.metric import Array, Metric, Statistic
+from resmtnet.evaluation.metric import Metric, Statistic
+from resmtnet.types import Array
 
 LEAST_PATIENTS = 5
 """Fewer give no interval."""

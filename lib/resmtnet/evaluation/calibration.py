@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from resmtnet.evaluation.metric import Array
 from resmtnet.evaluation.metrics import checked_pair
+from resmtnet.types import Array
 
 BINS = 10
 """Equal-mass bins of the calibration errors; fewer where a bin would hold less than BIN_CASES."""

@@ -28,7 +28,7 @@ from resmtnet.evaluation.text import (
     preamble,
     subject,
 )
-from resmtnet.findings import Json
+from resmtnet.types import Json
 
 IN_CARD = ("class", "uncertainty", "score", "size", "mask", "texture", "intervals", "input")
 """Groups of figures that the card shows; the strata stay in the documents."""

@@ -6,10 +6,11 @@ from functools import partial
 
 from resmtnet.evaluation import calibration, metrics
 from resmtnet.evaluation.figure import BY_SIZE, Figure, OfBaseline, given
-from resmtnet.evaluation.metric import Array, mean_of
+from resmtnet.evaluation.metric import mean_of
 from resmtnet.evaluation.populations import CLASS_BANDS, MEDIAN_3, PROTOCOL
 from resmtnet.evaluation.readers import one_against_median_class
 from resmtnet.evaluation.uncertainty import accuracy_gain, error_detection_auc, with_entropy
+from resmtnet.types import Array
 
 share = mean_of(lambda _, answer: answer)
 """The mean of the answers."""

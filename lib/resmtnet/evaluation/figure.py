@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from resmtnet.evaluation.baselines import BaselineAnswers
-from resmtnet.evaluation.metric import Array, Statistic
+from resmtnet.evaluation.metric import Statistic
 from resmtnet.evaluation.populations import ALL, Population, Stratum
 from resmtnet.evaluation.readers import OfReaders
 from resmtnet.evaluation.records import Case, Prediction
+from resmtnet.types import Array
 
 Value = float | tuple[float, float] | None
 OfBaseline = Callable[[BaselineAnswers], Array]
@@ -80,7 +81,7 @@ class Figure:
 def stratified(name: str, stratum: Stratum) -> str:
     """Return the name of a figure on a stratum: its slug goes before the unit.
 
-    >>> from resmtnet.evaluation.populations import SIZE_BANDS
+    >>> from resmtnet.evaluation.populations import (SIZE_BANDS)
     >>> stratified("diameter_mae_mm", SIZE_BANDS[1]), stratified("auc", SIZE_BANDS[1])
     ('diameter_mae_6_10_mm', 'auc_6_10_mm')
     """

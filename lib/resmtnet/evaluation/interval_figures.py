@@ -9,8 +9,8 @@ import numpy as np
 
 from resmtnet.evaluation import metrics
 from resmtnet.evaluation.figure import Figure
-from resmtnet.evaluation.metric import Array
 from resmtnet.evaluation.populations import RATED, SIZE_BANDS, TEXTURES
+from resmtnet.types import Array
 
 NOMINAL = 0.9
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from resmtnet.evaluation.text import estimate_text, subject
-from resmtnet.findings import Json
+from resmtnet.types import Json
 
 
 def limits(documents: Mapping[str, Json]) -> list[str]:

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from resmtnet.errors import InputError
-from resmtnet.evaluation.metric import Array, mean_of, with_draws
+from resmtnet.evaluation.metric import mean_of, with_draws
+from resmtnet.types import Array
 
 Integers = NDArray[np.intp]
 

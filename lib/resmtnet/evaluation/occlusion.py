@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.volume import CTVolume
-from resmtnet.findings import Point
+from resmtnet.types import Point
 
 BLOCK_MM = 8.0
 """Edge of the square that is covered, through all slices."""

@@ -24,11 +24,10 @@ from resmtnet.evaluation.canvas import (
 from resmtnet.evaluation.class_figures import AUC
 from resmtnet.evaluation.evidence import Evidence
 from resmtnet.evaluation.figure import COMPARED, stratified
-from resmtnet.evaluation.metric import Array
 from resmtnet.evaluation.populations import CLASS_BANDS
 from resmtnet.evaluation.text import estimate_text
 from resmtnet.evaluation.uncertainty import risk_coverage, with_entropy
-from resmtnet.findings import Json
+from resmtnet.types import Array, Json
 
 BAND_DRAWS = 500
 """Draws for the band around a ROC; enough for a picture."""

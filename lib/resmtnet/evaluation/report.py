@@ -14,7 +14,7 @@ from resmtnet.evaluation.figures import GROUPS, TITLES
 from resmtnet.evaluation.page import page, picture, table
 from resmtnet.evaluation.pictures import SlicePicture, draw
 from resmtnet.evaluation.text import group_table, preamble, subject
-from resmtnet.findings import Json
+from resmtnet.types import Json
 
 READING = (
     "How to read the tables: a figure is followed by its interval in brackets. “Model - it” is "

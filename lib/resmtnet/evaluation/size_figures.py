@@ -10,10 +10,10 @@ from resmtnet.evaluation import metrics
 from resmtnet.evaluation.baselines import BaselineAnswers
 from resmtnet.evaluation.class_figures import share
 from resmtnet.evaluation.figure import Figure, OfBaseline
-from resmtnet.evaluation.metric import Array
 from resmtnet.evaluation.populations import SIZE_BANDS, SUB_SOLID, THREE_READERS
 from resmtnet.evaluation.readers import dice_row, one_against_mean, size_bin_rows
 from resmtnet.evaluation.records import Case, Prediction, size_bin
+from resmtnet.types import Array
 
 
 def _constant(name: str) -> dict[str, OfBaseline]:

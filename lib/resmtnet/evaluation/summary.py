@@ -41,10 +41,10 @@ from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
 from resmtnet.evaluation.evidence import Evidence
 from resmtnet.evaluation.figure import Figure, Value
 from resmtnet.evaluation.figures import FIGURES
-from resmtnet.evaluation.metric import Array
 from resmtnet.evaluation.records import Case
 from resmtnet.evaluation.worst import worst_cases
-from resmtnet.findings import LABEL_BASIS, Json, ModelInfo, finite
+from resmtnet.findings import LABEL_BASIS, ModelInfo, finite
+from resmtnet.types import Array, Json
 
 SCHEMA = "resmtnet.metrics/2"
 BINOMIAL = 0.95

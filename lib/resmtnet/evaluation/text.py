@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from resmtnet.evaluation.evidence import CROSS_FITTED
 from resmtnet.evaluation.figure import COMPARED
-from resmtnet.findings import Json
+from resmtnet.types import Json
 
 ORACLE = "Size only is given the readers' own size, which no user has"
 ONE_READER = (

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
-from resmtnet.evaluation.metric import Array, with_draws
+from resmtnet.evaluation.metric import with_draws
 from resmtnet.evaluation.metrics import auc, checked_pair
+from resmtnet.types import Array
 
 DROPPED = 0.2
 """Share of the most uncertain nodules that accuracy_gain leaves out."""

@@ -7,7 +7,8 @@ from itertools import zip_longest
 
 from resmtnet.evaluation.populations import ALL, PROTOCOL, RATED, Population
 from resmtnet.evaluation.records import Answered, Case, Prediction
-from resmtnet.findings import Json, finite
+from resmtnet.findings import finite
+from resmtnet.types import Json
 
 WORST = 20
 """Nodules in each list."""

@@ -8,13 +8,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from monailabel.client.client import MONAILabelClient, MONAILabelClientException
 
 from resmtnet.errors import ResMTNetError
-
-Json = dict[str, Any]
+from resmtnet.types import Json
 
 TRAINER = "resmtnet"
 _UNDER_WAY = ("SUBMITTED", "RUNNING")

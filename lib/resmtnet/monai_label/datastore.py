@@ -14,11 +14,11 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct.image_file import check_whole
+from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.downloads import converted
-from resmtnet.monai_label.replies import Refusal, as_refusals
-from resmtnet.monai_label.series_index import SeriesIndex, split_series
+from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.shared_list import SharedListDatastore
-from resmtnet.readings.places import DATABASE
+from resmtnet.readings.location import DATABASE
 
 VOLUME_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.mhd"]
 SERIES_EXTENSION = ".dicom-series"

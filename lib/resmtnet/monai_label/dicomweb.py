@@ -25,12 +25,12 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError
 from resmtnet.monai_label.datastore import checked_tag
-from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.shared_list import SharedListDatastore
-from resmtnet.monai_label.writers import write_ct
-from resmtnet.readings.from_mask import possible_names
-from resmtnet.readings.from_mask_file import read_label_map
-from resmtnet.readings.pieces import values_of
+from resmtnet.readings.formats.class_mask import write_ct
+from resmtnet.readings.formats.from_mask import possible_names
+from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.regions import values_of
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.cache import cache_folder
 from resmtnet.ct.image_file import is_detached
 from resmtnet.errors import InputError
-from resmtnet.monai_label.replies import Refusal
-from resmtnet.monai_label.writers import write_ct
+from resmtnet.monai_label.refusals import Refusal
+from resmtnet.readings.formats.class_mask import write_ct
 
 _DOWNLOADS_BYTES = 8 * 2**30
 

@@ -10,8 +10,8 @@ from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError, ReadingError
-from resmtnet.findings import Point
 from resmtnet.monai_label.datastore import VolumePaths
+from resmtnet.types import Point
 
 
 def volume_of(datastore: Datastore, image: str) -> Path:

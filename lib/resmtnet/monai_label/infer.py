@@ -26,25 +26,25 @@ from resmtnet.ct.measure import measure
 from resmtnet.errors import PointError
 from resmtnet.findings import Finding
 from resmtnet.guidelines import CONTEXTS
-from resmtnet.monai_label.markups import write_markups
-from resmtnet.monai_label.replies import as_refusals
+from resmtnet.inference.protocol import NoduleModel
+from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import InferRequest, centres_lps, is_upload
-from resmtnet.monai_label.served import Answering, Model, ServedModel
+from resmtnet.monai_label.served_model import ServedModel, ServedVersion
 from resmtnet.monai_label.settings import AppSettings
-from resmtnet.monai_label.writers import mask_extension, write_mask
-from resmtnet.readings.from_mask_file import read_label_map
-from resmtnet.versions import Versions
+from resmtnet.readings.formats.class_mask import mask_extension, write_mask
+from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.markups_write import write_markups
+from resmtnet.retraining.registry import ModelRegistry
+from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
 
-Json = dict[str, Any]
-
 
 @dataclass
-class Answer:
+class InferResult:
     """What one version of the model says of one request."""
 
-    by: Answering
+    by: ServedVersion
     ct: CTVolume
     findings: list[Finding]
     timing_ms: dict[str, float] = field(default_factory=dict)
@@ -73,28 +73,28 @@ class SharedCharacterizer:
         """
         self._models = models
         self.settings = settings
-        self.on_answer: Callable[[Mapping[str, Any], Answer, Json], object] = lambda *_: None
+        self.on_answer: Callable[[Mapping[str, Any], InferResult, Json], object] = lambda *_: None
         """Called with each request, its answer and the document that is sent."""
         self._opened: OrderedDict[tuple[str, int, int], CTVolume] = OrderedDict()
         self._lock = Lock()
         _leave_cores_free()
 
     @property
-    def versions(self) -> Versions:
+    def versions(self) -> ModelRegistry:
         """The versions that can be served."""
         return self._models.versions
 
     @property
-    def now(self) -> Answering:
+    def now(self) -> ServedVersion:
         """The version that answers a request which begins now; hold it to stay with it."""
         return self._models.now()
 
     @property
-    def model(self) -> Model:
+    def model(self) -> NoduleModel:
         """The model that answers a request which begins now."""
         return self.now.model
 
-    def answer(self, request: InferRequest) -> Answer:
+    def answer(self, request: InferRequest) -> InferResult:
         """Characterizes the points of a request, or the candidates of the whole CT.
 
         One version answers all of it, whatever is published meanwhile.
@@ -115,7 +115,7 @@ class SharedCharacterizer:
             )
         done = time.perf_counter()
         timing_ms = {"open": 1e3 * (opened - start), "characterize": 1e3 * (done - opened)}
-        return Answer(by, ct, findings, timing_ms)
+        return InferResult(by, ct, findings, timing_ms)
 
     def open(self, path: Path) -> CTVolume:
         """A CT, kept open for the next click until others were used since, or its file changed.
@@ -237,7 +237,7 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
                 "foreground is a list of [i, j, k] voxel indices."
             )
 
-    def write(self, answer: Answer, request: InferRequest) -> Path:
+    def write(self, answer: InferResult, request: InferRequest) -> Path:
         """The file of the answer."""
         extension = mask_extension(request.result_extension)
         return write_mask(answer.findings, answer.ct.geometry, extension)
@@ -249,7 +249,7 @@ class MarkupsTask(ResMTNetTask):
     def check(self, request: InferRequest) -> None:
         """Any request is answered, and always with .json: Slicer asks for .nrrd of every model."""
 
-    def write(self, answer: Answer, request: InferRequest) -> Path:
+    def write(self, answer: InferResult, request: InferRequest) -> Path:
         """The markups file."""
         return write_markups(answer.findings, answer.ct.geometry)
 

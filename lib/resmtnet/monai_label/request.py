@@ -14,10 +14,9 @@ from typing import Any
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import Geometry
 from resmtnet.errors import InputError, PointError
-from resmtnet.monai_label.replies import Refusal
+from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.settings import MOST_CANDIDATES, AppSettings, parse_context, parse_count
-
-Point = tuple[float, float, float]
+from resmtnet.types import Point
 
 MOST_POINTS = 200
 

@@ -11,7 +11,7 @@ from typing import Any
 from resmtnet import __version__
 from resmtnet.errors import ConfigError
 from resmtnet.guidelines import CONTEXTS
-from resmtnet.readings.places import database_in
+from resmtnet.readings.location import database_in
 
 logger = logging.getLogger(__name__)
 

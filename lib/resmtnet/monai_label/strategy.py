@@ -15,24 +15,24 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from resmtnet.active.background_scoring import BackgroundScoring
+from resmtnet.active.choice import Chosen, ScoredImage, diverse, informative
+from resmtnet.active.leases import LEASE_S, Offer, Offers
+from resmtnet.active.study_scores import StudyScores
 from resmtnet.errors import InputError
-from resmtnet.findings import Json
-from resmtnet.monai_label.background import BackgroundScoring
-from resmtnet.monai_label.choice import Chosen, Known, diverse, informative
+from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.offers import LEASE_S, Offer, Offers
-from resmtnet.monai_label.replies import as_refusals
-from resmtnet.monai_label.served import Model
-from resmtnet.monai_label.study_scores import StudyScores
-from resmtnet.monai_label.submissions import Submissions
+from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.refusals import as_refusals
+from resmtnet.types import Json
 
 SCORES, OFFERS = "scores", "offers.sqlite"
 """Beside the readings database; both may be deleted at any time."""
 ANY = "any study that nobody has read, all equally likely"
 UNSCORED = "not scored yet: chosen by chance, because an answer at once is worth more"
 
-Choose = Callable[[Sequence[Known], Sequence[Known], np.random.Generator], Chosen]
+Choose = Callable[[Sequence[ScoredImage], Sequence[ScoredImage], np.random.Generator], Chosen]
 """Of scored studies that may be offered, and of those read or on offer: one of the former."""
 
 
@@ -61,13 +61,17 @@ class Worklist:
             order = self.generator.permutation(len(images))
         return [images[n] for n in order]
 
-    def known(self, images: Sequence[str]) -> list[Known]:
+    def known(self, images: Sequence[str]) -> list[ScoredImage]:
         """Those that are scored by the served version."""
         found = [(image, self.scoring.get(image)) for image in images]
         patient = self.scoring.scores.patient
-        return [Known(image, study, patient(image)) for image, study in found if study is not None]
+        return [
+            ScoredImage(image, study, patient(image)) for image, study in found if study is not None
+        ]
 
-    def choose(self, choose: Choose, free: Sequence[Known], done: Sequence[Known]) -> Chosen:
+    def choose(
+        self, choose: Choose, free: Sequence[ScoredImage], done: Sequence[ScoredImage]
+    ) -> Chosen:
         """Run a choice with the worklist's own chance."""
         with self._lock:
             return choose(free, done, self.generator)
@@ -195,7 +199,7 @@ def make_strategies(
 def strategies_over(
     database: Path,
     read: Callable[[], set[str]],
-    model: Callable[[], Model],
+    model: Callable[[], NoduleModel],
     datastore: Callable[[], Datastore],
     *,
     lease_s: float = LEASE_S,

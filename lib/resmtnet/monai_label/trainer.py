@@ -13,21 +13,21 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.task import AsyncTask
 
-from resmtnet.characterizer import choose_device
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError
+from resmtnet.inference.characterizer import choose_device
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.replies import Refusal, as_refusals
-from resmtnet.monai_label.submissions import Submissions
-from resmtnet.monai_label.train_options import TrainOptions
-from resmtnet.monai_label.train_report import KEPT, PUBLISHED, TrainReport, due
+from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.refusals import Refusal, as_refusals
+from resmtnet.monai_label.trainer_form import TrainOptions
+from resmtnet.monai_label.training_status import KEPT, PUBLISHED, TrainReport, due
 from resmtnet.readings.store import ReadingStore
-from resmtnet.retraining import Retrained, Stage, reference_auc, retrain
+from resmtnet.retraining.retrain import Retrained, Stage, reference_auc, retrain
+from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
 
-Json = dict[str, Any]
 
 NAME = "resmtnet"
 

@@ -18,8 +18,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from resmtnet.errors import StoreError
+from resmtnet.readings.location import network_file_system
 from resmtnet.readings.migrations import APPLICATION_ID, MIGRATIONS
-from resmtnet.readings.places import network_file_system
 
 BUSY_S = 30.0
 """How long a writer waits for the others before it gives up."""

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TextIO
 
 from resmtnet.findings import SIZE_NAMES
-from resmtnet.reading import RATINGS
+from resmtnet.readings.record import RATINGS
 from resmtnet.readings.store import Kept
 
 Cell = str | int | float | bool | None

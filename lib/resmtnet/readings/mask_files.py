@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from resmtnet.errors import ReadingError
-from resmtnet.reading import MaskReference
 from resmtnet.readings.database import sync_folder
+from resmtnet.readings.record import MaskReference
 
 
 def keep(folder: Path, file: Path) -> MaskReference:

@@ -11,14 +11,14 @@ from types import TracebackType
 from sqlalchemy import Connection, func, insert, select
 
 from resmtnet.errors import ReadingError
-from resmtnet.reading import MaskReference, Reading
 from resmtnet.readings import mask_files
 from resmtnet.readings.backup import back_up
 from resmtnet.readings.database import Database, masks_folder, told
-from resmtnet.readings.documents import parsed, written
+from resmtnet.readings.matching import NoduleIndex, nearest_first, radius_mm
 from resmtnet.readings.migrations import READINGS
-from resmtnet.readings.placing import Nodules, nearest_first, radius_mm
-from resmtnet.standing import chains, standing
+from resmtnet.readings.record import MaskReference, Reading
+from resmtnet.readings.serialise import from_text, to_text
+from resmtnet.readings.supersede import by_reader, effective
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,16 @@ class ReadingStore:
                 added[n] = error
         sound = {n: reading for n, reading in enumerate(readings) if n not in added}
         with self._database.writing() as connection:
-            images = {name: Nodules(connection, name) for name in {r.image for r in sound.values()}}
+            images = {
+                name: NoduleIndex(connection, name) for name in {r.image for r in sound.values()}
+            }
             for n in nearest_first(sound, images):
                 added[n] = _add(connection, sound[n], images[sound[n].image], new_nodule)
         return [added[n] for n in range(len(readings))]
 
     def _check(self, reading: Reading) -> None:
         """Refuse what cannot be kept, whatever else is in the database."""
-        written(reading)
+        to_text(reading)
         if reading.mask is not None:
             mask_files.check(self.masks, reading.mask)
 
@@ -115,7 +117,7 @@ class ReadingStore:
         query = select(READINGS.c.document).where(READINGS.c.id == reading_id)
         with self._database.reading() as connection:
             document = connection.execute(query).scalar()
-        return None if document is None else parsed(document)
+        return None if document is None else from_text(document)
 
     def readings(
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
@@ -144,8 +146,8 @@ class ReadingStore:
             query = query.where(READINGS.c.nodule == nodule)
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
-        readings = [parsed(row.document) for row in rows]
-        said = {chain[-1].id: standing(chain) for chain in chains(readings)}
+        readings = [from_text(row.document) for row in rows]
+        said = {chain[-1].id: effective(chain) for chain in by_reader(readings)}
         return [
             Kept(
                 reading if every else said[reading.id],
@@ -212,7 +214,7 @@ class ReadingStore:
 
 
 def _add(
-    connection: Connection, reading: Reading, nodules: Nodules, new_nodule: bool
+    connection: Connection, reading: Reading, nodules: NoduleIndex, new_nodule: bool
 ) -> Reading | ReadingError:
     """Add one reading in a transaction that is under way, or tell why it is not added.
 
@@ -226,11 +228,11 @@ def _add(
     document = connection.execute(known).scalar()
     try:
         if document is not None:
-            return _same(parsed(document), reading)
+            return _same(from_text(document), reading)
         reading = nodules.place(reading, new_nodule=new_nodule)
     except ReadingError as error:
         return error
-    document = written(reading)
+    document = to_text(reading)
     row = {
         "id": reading.id,
         "image": reading.image,
@@ -242,7 +244,7 @@ def _add(
         "document": document,
     }
     connection.execute(insert(READINGS).values(row))
-    return parsed(document)
+    return from_text(document)
 
 
 def _same(known: Reading, again: Reading) -> Reading:

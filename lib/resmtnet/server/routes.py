@@ -15,10 +15,10 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
 from resmtnet.errors import InputError, ModelError, ReadingError, StoreError
-from resmtnet.findings import Json
-from resmtnet.reading import Reading
+from resmtnet.readings.record import Reading
+from resmtnet.readings.reply import summary
 from resmtnet.readings.store import ReadingStore
-from resmtnet.readings.to_text import summary
+from resmtnet.types import Json
 
 LARGEST_BYTES = 1_000_000
 """Of one reading."""
@@ -29,8 +29,8 @@ _MAY_READ = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 _MAY_WRITE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 
 
-class Submissions(Protocol):
-    """What the routes need of `resmtnet.monai_label.submissions`."""
+class ReadingsInbox(Protocol):
+    """What the routes need of `resmtnet.monai_label.labels`."""
 
     @property
     def store(self) -> ReadingStore:
@@ -40,9 +40,9 @@ class Submissions(Protocol):
         """Keep one document."""
 
 
-def submissions() -> Submissions:
+def submissions() -> ReadingsInbox:
     """The readings of the app that this process serves."""
-    found: Submissions = app_instance().submissions
+    found: ReadingsInbox = app_instance().submissions
     return found
 
 

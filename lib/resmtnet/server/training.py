@@ -14,7 +14,7 @@ from monailabel.endpoints import train
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
-from resmtnet.findings import Json
+from resmtnet.types import Json
 
 router = APIRouter(
     prefix="/train",
@@ -23,7 +23,7 @@ router = APIRouter(
 )
 
 
-class Trainer(Protocol):
+class SiteTrainer(Protocol):
     """What the routes need of `resmtnet.monai_label.trainer`."""
 
     @property
@@ -34,9 +34,9 @@ class Trainer(Protocol):
         """Refuse options that are wrong."""
 
 
-def trainers() -> Mapping[str, Trainer]:
+def trainers() -> Mapping[str, SiteTrainer]:
     """The trainers of the app that this process serves."""
-    found: Mapping[str, Trainer] = app_instance()._trainers
+    found: Mapping[str, SiteTrainer] = app_instance()._trainers
     return found
 
 

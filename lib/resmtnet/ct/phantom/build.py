@@ -18,10 +18,10 @@ from resmtnet.ct.phantom.nodule import (
     NoduleShape,
     NoduleSpec,
     PhantomNodule,
-    Point,
 )
 from resmtnet.ct.phantom.vessels import Tube, add_tubes, bronchi, grow_vessels, large_airways
 from resmtnet.errors import InputError
+from resmtnet.types import Point
 
 DEFAULT_NODULES = (
     NoduleSpec(18.0, "solid", spiculation=0.9, lobulation=0.4),

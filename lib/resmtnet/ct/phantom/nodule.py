@@ -11,8 +11,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from resmtnet.ct.phantom.chest import Array
 from resmtnet.errors import InputError
-
-Point = tuple[float, float, float]
+from resmtnet.types import Point
 
 TEXTURES = ("non-solid", "part-solid", "solid")
 SOLID_HU, GROUND_GLASS_HU, HALO_HU = 30.0, -620.0, -600.0

@@ -1,6 +1,0 @@
-"""Nodule candidates of a whole CT: a torch-free first stage for a classifier and a reader."""
-
-from resmtnet.candidates.blobs import Candidate
-from resmtnet.candidates.find import find_candidates
-
-__all__ = ["Candidate", "find_candidates"]

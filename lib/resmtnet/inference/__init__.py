@@ -1,0 +1,1 @@
+"""A CT and a point -> a Finding: ensemble, mask, post-processing, calibration, candidates."""

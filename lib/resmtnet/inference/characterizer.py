@@ -1,0 +1,231 @@
+"""Characterizer: the one path from a CT and points to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from resmtnet.ct.volume import CTVolume
+from resmtnet.errors import ConfigError, PointError
+from resmtnet.findings import Finding, ModelInfo, findings_document
+from resmtnet.guidelines import CONTEXTS, assess
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.model_folder import Model, read_model
+from resmtnet.inference.point import PointPrediction, predict_points
+from resmtnet.inference.postprocessing import NO_GUIDELINES, Answer, answer, mask_level
+from resmtnet.types import Point
+
+THICK_MM, VERY_THICK_MM = 1.5, 3.0
+NOT_NEGATIVE = "no candidate was found: this is not a negative read of the CT"
+
+
+class Characterizer:
+    """Answers for points of a CT; safe to share between threads."""
+
+    def __init__(self, model: Model, device: str = "cpu") -> None:
+        self.model = model
+        self.inference = Ensemble(model.networks, model.config.patch, device)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str | None = None) -> Characterizer:
+        """Load a model.
+
+        Args:
+            path: a model folder; None: RESMTNET_MODEL_DIR, else the shipped one.
+            device: "cpu" or "cuda"; None: a GPU if there is one.
+
+        Raises:
+            ModelError: the model is missing, damaged or of another version.
+            ConfigError: the device does not exist.
+        """
+        device = choose_device(device)
+        return cls(read_model(path, device), device)
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name, version and checksum of the weights."""
+        return self.model.info
+
+    def __call__(
+        self, ct: CTVolume, centres_mm: Sequence[ArrayLike], *, context: str | None = None
+    ) -> list[Finding]:
+        """Characterise the nodules at points.
+
+        Args:
+            ct: the CT.
+            centres_mm: points (x, y, z), LPS mm.
+            context: "screening_baseline", "screening_followup" or "incidental" for a guideline
+                category; None for none.
+
+        Returns:
+            One finding per point, in their order.
+
+        Raises:
+            PointError: a point is not finite or lies outside the CT.
+            ConfigError: an unknown context.
+        """
+        check_context(context)
+        points = [check_point(ct, centre) for centre in centres_mm]
+        return self._characterise(ct, points, context, [None] * len(points))
+
+    def find(
+        self, ct: CTVolume, *, max_candidates: int = 10, context: str | None = None
+    ) -> list[Finding]:
+        """Search the whole CT; what is found is unconfirmed and gets no guideline category.
+
+        Args:
+            ct: the CT.
+            max_candidates: greatest number of findings.
+            context: accepted as in a call, and noted in the findings' assumptions.
+        """
+        from resmtnet.inference.candidates import (
+            find_candidates,  # scipy costs 0.5 s that a click has not
+        )
+
+        check_context(context)
+        candidates = find_candidates(ct, maximum=max_candidates)
+        points = [candidate.centre_lps_mm for candidate in candidates]
+        return self._characterise(ct, points, context, [c.score for c in candidates])
+
+    def document(
+        self,
+        ct: CTVolume,
+        findings: Sequence[Finding],
+        timing_ms: Mapping[str, float] | None = None,
+    ) -> dict[str, Any]:
+        """Return the findings as a document of schema resmtnet.findings/1."""
+        warnings = list(ct.warnings)
+        spacing_mm = ct.geometry.spacing_mm[ct.geometry.slice_axis]
+        if spacing_mm > VERY_THICK_MM:
+            warnings.append(
+                f"slices are {spacing_mm:.2f} mm apart: sizes and texture are unreliable"
+            )
+        elif spacing_mm > THICK_MM:
+            warnings.append(f"slices are {spacing_mm:.2f} mm apart: more than 1.5 mm is coarse")
+        if not findings:
+            warnings.append(NOT_NEGATIVE)
+        return findings_document(
+            findings,
+            model=self.info,
+            image_id=ct.image_id,
+            shape_ijk=ct.geometry.size_ijk,
+            spacing_ijk_mm=ct.geometry.spacing_mm,
+            warnings=warnings,
+            timing_ms=timing_ms,
+        )
+
+    def warm_up(self) -> None:
+        """Answer once for an empty volume, so that the first user does not wait for lazy set-up."""
+        ct = CTVolume.from_array(np.full((64, 64, 64), -800, np.int16), (1, 1, 1))
+        self(ct, [(32, 32, 32)])
+
+    def _characterise(
+        self,
+        ct: CTVolume,
+        points: Sequence[Point],
+        context: str | None,
+        scores: Sequence[float | None],
+    ) -> list[Finding]:
+        return [
+            self._finding(f"N{n}", scene, context, score)
+            for n, (scene, score) in enumerate(
+                zip(predict_points(self.inference, ct, points), scores, strict=True), start=1
+            )
+        ]
+
+    def _finding(
+        self, identifier: str, scene: PointPrediction, context: str | None, score: float | None
+    ) -> Finding:
+        calibration, sampler = self.model.calibration, scene.sampler
+        level = mask_level(scene.observation, scene.diameter_mm, calibration)
+        masked = scene.mask(level)
+        said = answer(scene.seen(masked), calibration)
+        centre, mask = sampler.centre_lps_mm, masked.voxels
+        i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(centre))
+        return said.finding(
+            identifier,
+            source="point" if score is None else "candidate",
+            centre_lps_mm=centre,
+            centre_ijk=(i, j, k),
+            guidelines=_guidelines(context, score, said),
+            candidate_score=score,
+            mask=mask.mask if mask else None,
+            start_ijk=mask.start_ijk if mask else None,
+        )
+
+
+def choose_device(device: str | None) -> str:
+    """Return the device asked for, or a GPU if there is one.
+
+    Raises:
+        ConfigError: the device does not exist on this machine.
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in device and not index.isdigit()):
+        raise ConfigError(f"device {device!r}: allowed are cpu, cuda, cuda:0, ...")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= count:
+        raise ConfigError(f"device {device!r}: this PyTorch finds {count} CUDA devices; use cpu")
+    return device
+
+
+def check_context(context: str | None) -> None:
+    """Refuse an unknown guideline context.
+
+    Raises:
+        ConfigError: listing those allowed.
+    """
+    if context is not None and context not in CONTEXTS:
+        raise ConfigError(f"context {context!r}: allowed are {', '.join(CONTEXTS)}")
+
+
+def check_point(ct: CTVolume, centre_mm: ArrayLike) -> Point:
+    """Return a point (x, y, z), LPS mm, that lies in the CT.
+
+    Raises:
+        PointError: not three finite numbers, or outside.
+    """
+    try:
+        centre = np.asarray(centre_mm, float)
+    except (TypeError, ValueError) as error:
+        raise PointError(
+            f"point {centre_mm!r}: three numbers x, y, z (LPS mm) are needed"
+        ) from error
+    if centre.shape != (3,) or not np.isfinite(centre).all():
+        raise PointError(f"point {centre_mm!r}: three finite numbers x, y, z (LPS mm) are needed")
+    if not ct.geometry.contains(centre):
+        corners = ct.geometry.ijk_to_lps([(0, 0, 0), [n - 1 for n in ct.geometry.size_ijk]])
+        low, high = corners.min(0).round(1).tolist(), corners.max(0).round(1).tolist()
+        raise PointError(
+            f"point {centre.round(1).tolist()} (LPS mm) is outside the CT, "
+            f"which spans {low} to {high}"
+        )
+    x, y, z = (float(v) for v in centre)
+    return x, y, z
+
+
+def _guidelines(context: str | None, score: float | None, said: Answer) -> dict[str, Any]:
+    if context is None:
+        return NO_GUIDELINES
+    if score is not None or said.doubtful:
+        note = (
+            "an unconfirmed candidate gets no category"
+            if score is not None
+            else "no category: the finding is unlike the training data, or not measured whole"
+        )
+        return {**NO_GUIDELINES, "context": context, "assumptions": [note]}
+    return assess(
+        context,
+        said.characteristics["texture"].probabilities,
+        said.size.mean_diameter_mm,
+        said.size.interval_90.get("mean_diameter_mm"),
+        said.size.solid_component_mm,
+    ).to_json()

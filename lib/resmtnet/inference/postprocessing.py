@@ -1,0 +1,264 @@
+"""From what was seen at a point to calibrated answers: pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.characteristics import CLASS, SIZES, TASKS, TEXTURE, TEXTURE_CLASS
+from resmtnet.ct.measure import Measurement
+from resmtnet.findings import Characteristic, Finding, Interval, Malignancy, Size, Uncertainty
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.ensemble import RawOutputs
+from resmtnet.inference.mask_threshold import settle, usual_level
+from resmtnet.inference.point import RawPrediction
+from resmtnet.network.uncertainty import entropy, mutual_information, softmax
+from resmtnet.types import Array, Point
+
+DISAGREEMENT = 0.3
+"""Relative difference of measured and regressed diameter that is told to the reader."""
+MEASURED = (
+    "long_axis_mm",
+    "short_axis_mm",
+    "mean_diameter_mm",
+    "equivalent_diameter_mm",
+    "volume_mm3",
+)
+"""Sizes that a mask has."""
+LEAST_DEVIATION = 0.05
+"""Of a score's distribution, so that no interval is empty."""
+NO_GUIDELINES: dict[str, Any] = {
+    "lung_rads": None,
+    "fleischner": None,
+    "context": None,
+    "assumptions": [],
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said of one point, whoever asked; the fields are those of a Finding."""
+
+    class_name: str
+    probability_malignant: float
+    malignancy: Malignancy
+    size: Size
+    characteristics: Mapping[str, Characteristic]
+    uncertainty: Uncertainty
+    centroid_lps_mm: Point | None
+    warnings: tuple[str, ...]
+    embedding: NDArray[np.float32]
+    doubtful: bool
+    """Unlike the training nodules, without a mask, or not seen whole: no category."""
+
+    def finding(self, identifier: str, **place: Any) -> Finding:
+        """Return the finding of this answer.
+
+        Args:
+            identifier: id of the finding.
+            place: the remaining fields of a Finding; by default a point at the origin, without
+                guideline category.
+        """
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del said["doubtful"]
+        nowhere = {
+            "source": "point",
+            "centre_lps_mm": (0.0, 0.0, 0.0),
+            "centre_ijk": (0.0, 0.0, 0.0),
+            "guidelines": NO_GUIDELINES,
+        }
+        return Finding(id=identifier, **{**nowhere, **said, **place})
+
+
+def answer(seen: RawPrediction, calibration: Calibration) -> Answer:
+    """Return everything that is said of a point."""
+    observation, measured = seen.observation, seen.measured
+    found_size, size_warnings = (
+        (Size(), (seen.no_nodule,))
+        if measured is None and seen.no_nodule
+        else size(observation, measured, calibration)
+    )
+    doubts = uncertainty(seen, calibration)
+    outside = doubts.out_of_distribution > 1
+    warnings = [*seen.notes, *size_warnings]
+    if seen.cut:
+        warnings.append("the nodule is larger than the patch: it is measured only in part")
+    if outside:
+        warnings.append("unlike the nodules that the model was trained on: do not rely on it")
+    probability = float(calibration.probability_malignant(observation.outputs))
+    unsure = outside or measured is None
+    return Answer(
+        class_name(probability, calibration, doubtful=unsure),
+        probability,
+        malignancy(seen, calibration),
+        found_size,
+        characteristics(observation, calibration),
+        doubts,
+        measured.centroid_lps_mm if measured else None,
+        tuple(warnings),
+        observation.embedding,
+        unsure or seen.cut,
+    )
+
+
+def class_name(probability_malignant: float, calibration: Calibration, *, doubtful: bool) -> str:
+    """Name the class, or "indeterminate" where neither class reaches the threshold.
+
+    Args:
+        probability_malignant: calibrated.
+        calibration: holds the threshold.
+        doubtful: the input is out of distribution, or shows no nodule.
+    """
+    if (
+        doubtful
+        or max(probability_malignant, 1 - probability_malignant) < calibration.decision_threshold
+    ):
+        return "indeterminate"
+    return "malignant" if probability_malignant >= 0.5 else "benign"
+
+
+def malignancy(seen: RawPrediction, calibration: Calibration) -> Malignancy:
+    """Return the readers' rating: its distribution, mean and 90% interval."""
+    shares = calibration.malignancy(seen.observation.outputs)
+    score, deviation = score_and_deviation(shares)
+    widths = calibration.score_widths
+    half = widths.at(diameter_of(seen)) * deviation if widths else 4.0
+    low, high = max(1.0, score - half), min(5.0, score + half)
+    return Malignancy(score, (low, high), tuple(float(p) for p in shares))
+
+
+def score_and_deviation(shares: Array) -> tuple[float, float]:
+    """Return mean and standard deviation of ratings 1..n with the given shares.
+
+    >>> score_and_deviation(np.array([0.5, 0.0, 0.5]))
+    (2.0, 1.0)
+    """
+    levels = np.arange(1, len(shares) + 1)
+    mean = float(shares @ levels)
+    variance = float(shares @ (levels - mean) ** 2)
+    return mean, max(LEAST_DEVIATION, variance**0.5)
+
+
+def uncertainty(seen: RawPrediction, calibration: Calibration) -> Uncertainty:
+    """Return entropy and disagreement of the class, and how unlike the training nodules it is.
+
+    The entropy is that of the answer. Members disagree, each averaged over its views; a single
+    member's views stand in for members.
+    """
+    views = seen.observation.views
+    members = len(views[CLASS.name])
+    voices = {k: v.mean(1) if members > 1 else v[0] for k, v in views.items()}
+    each = calibration.probability_malignant(voices)
+    all_of_them = float(calibration.probability_malignant(seen.observation.outputs))
+    return Uncertainty(
+        entropy=float(entropy(np.array([1 - all_of_them, all_of_them]))),
+        mutual_information=mutual_information(np.stack([1 - each, each], 1)),
+        out_of_distribution=calibration.familiarity.score(seen.observation, seen.mask_mean),
+    )
+
+
+def characteristics(observation: RawOutputs, calibration: Calibration) -> dict[str, Characteristic]:
+    """Return the further ratings; texture carries the three classes and the mean rating."""
+    found: dict[str, Characteristic] = {}
+    for task in TASKS:
+        if task.kind == "size" or task.name in (CLASS.name, TEXTURE_CLASS.name, "malignancy"):
+            continue
+        shares = softmax(observation.outputs[task.name])
+        rating = score_and_deviation(shares)[0] if task.kind == "ordinal" else None
+        levels, named = task.levels, int(shares.argmax())
+        if task is TEXTURE:
+            shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
+            levels, named = TEXTURE_CLASS.levels, calibration.texture.named(shares)
+        probabilities = {name: float(p) for name, p in zip(levels, shares, strict=True)}
+        found[task.name] = Characteristic(levels[named], rating, probabilities)
+    return found
+
+
+def size(
+    observation: RawOutputs, measured: Measurement | None, calibration: Calibration
+) -> tuple[Size, tuple[str, ...]]:
+    """Return the size and what a reader must know of it.
+
+    The mask is measured; without one the regressed diameters stand in, and a warning says so.
+    """
+    regressed = {task.name: float(np.exp(observation.outputs[task.name][0])) for task in SIZES}
+    if measured is None:
+        values, intervals = regressed, calibration.regressed_intervals
+        warnings: tuple[str, ...] = (
+            "no mask was found at this point: the diameters are regressed, not measured",
+        )
+    else:
+        values, intervals = sizes_of(measured, calibration.size_scales), calibration.size_intervals
+        warnings = _disagreement(regressed, values)
+    sigma, subsolid = sigma_of(observation), subsolid_of(observation, calibration)
+    at_mm = values["equivalent_diameter_mm"]
+    interval_90 = {
+        name: _interval(values[name], interval.half_width(sigma, subsolid, at_mm))
+        for name, interval in intervals.items()
+    }
+    return Size(**values, interval_90=interval_90), warnings
+
+
+def sizes_of(measured: Measurement, scales: Mapping[str, float]) -> dict[str, float]:
+    """Return the sizes of a mask by name, its axes corrected."""
+    values = {name: float(getattr(measured, name)) for name in MEASURED}
+    values |= {name: factor * values[name] for name, factor in scales.items()}
+    long_mm, short_mm = values["long_axis_mm"], values["short_axis_mm"]
+    values["short_axis_mm"] = min(short_mm, long_mm)
+    values["mean_diameter_mm"] = (long_mm + values["short_axis_mm"]) / 2
+    return values
+
+
+def sigma_of(observation: RawOutputs) -> float:
+    """Return the predicted standard deviation of the log diameter."""
+    return float(np.exp(np.clip(observation.outputs["equivalent_diameter_mm"][1], -5, 2)))
+
+
+def subsolid_of(observation: RawOutputs, calibration: Calibration) -> float:
+    """Return the calibrated probability that a nodule is not solid."""
+    shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
+    return 1 - float(shares[TEXTURE_CLASS.levels.index("solid")])
+
+
+def regressed_diameter_of(observation: RawOutputs) -> float:
+    """Return the regressed equivalent diameter, mm."""
+    return float(np.exp(observation.outputs["equivalent_diameter_mm"][0]))
+
+
+def diameter_of(seen: RawPrediction) -> float:
+    """Return the equivalent diameter that is told, mm: measured, else regressed."""
+    if seen.measured is not None:
+        return seen.measured.equivalent_diameter_mm
+    return regressed_diameter_of(seen.observation)
+
+
+def mask_level(
+    observation: RawOutputs,
+    diameter_mm: Callable[[float], float | None],
+    calibration: Calibration,
+) -> float:
+    """Return the probability at which the mask of a nodule is cut; see mask_level.settle."""
+    regressed_mm = regressed_diameter_of(observation)
+    solid_level = calibration.mask_thresholds.at(regressed_mm)
+    usual = usual_level(solid_level, subsolid_of(observation, calibration))
+    return settle(diameter_mm, usual, regressed_mm, sigma_of(observation))
+
+
+def _interval(value: float, half_width_log: float) -> Interval:
+    return float(value * np.exp(-half_width_log)), float(value * np.exp(half_width_log))
+
+
+def _disagreement(regressed: dict[str, float], measured: dict[str, float]) -> tuple[str, ...]:
+    name = "equivalent_diameter_mm"
+    low, high = sorted((regressed[name], measured[name]))
+    if high <= (1 + DISAGREEMENT) * low:
+        return ()
+    return (
+        f"the mask measures {measured[name]:.1f} mm, the regression says {regressed[name]:.1f} mm "
+        "(equivalent diameter): check the mask",
+    )

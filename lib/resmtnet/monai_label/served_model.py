@@ -1,0 +1,92 @@
+"""The model that answers now: it follows the version that is served, without a restart."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+
+from resmtnet.inference.characterizer import Characterizer
+from resmtnet.inference.model_folder import default_model_dir
+from resmtnet.inference.protocol import NoduleModel
+from resmtnet.monai_label.settings import AppSettings
+from resmtnet.retraining.registry import ModelRegistry, Stamp
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """One version, as long as somebody uses it."""
+
+    model: NoduleModel
+    name: str
+    """Of the version, as `resmtnet model list` shows it."""
+    folder: Path
+    warnings: tuple[str, ...]
+    """What to tell of it, such as that it stands in for a damaged version."""
+    stamp: Stamp | None
+
+
+class ServedModel:
+    """The served model, loaded anew by the first request after another version was chosen.
+
+    Requests that run keep the model that they began with: whoever asks `now` holds one version.
+    """
+
+    def __init__(self, versions: ModelRegistry, load: Callable[[Path], NoduleModel]) -> None:
+        """Load the model that is served now.
+
+        Args:
+            versions: say which that is.
+            load: reads a model folder and checks it.
+
+        Raises:
+            ModelError: neither the served nor the shipped model can be read.
+        """
+        self.versions = versions
+        self._load = load
+        self._lock = Lock()
+        self._now = self._read()
+
+    def now(self) -> ServedVersion:
+        """Return the version to answer with; costs one stat where nothing has changed."""
+        if self.versions.stamp() != self._now.stamp:
+            with self._lock:
+                if self.versions.stamp() != self._now.stamp:
+                    self._follow()
+        return self._now
+
+    def model(self) -> NoduleModel:
+        """Return the model to answer with."""
+        return self.now().model
+
+    def _follow(self) -> None:
+        start, before = time.perf_counter(), self._now
+        try:
+            self._now = self._read()
+        except Exception as error:  # the model in memory still answers
+            logger.exception("No other version can be loaded; %s goes on", before.name)
+            note = f"{before.name} goes on, because what is served now cannot be read: {error}"
+            self._now = replace(before, warnings=(note,), stamp=self.versions.stamp())
+            return
+        took_s = time.perf_counter() - start
+        logger.info("%s answers instead of %s (%.2f s)", self._now.name, before.name, took_s)
+
+    def _read(self) -> ServedVersion:
+        stamp = self.versions.stamp()  # of before the reading: a later choice is seen next time
+        model, served = self.versions.load(self._load)
+        if served.warning:
+            logger.warning("%s", served.warning)
+        warnings = (served.warning,) if served.warning else ()
+        return ServedVersion(model, served.name, served.folder, warnings, stamp)
+
+
+def served_model(app_dir: str | Path, studies: str, settings: AppSettings) -> ServedModel:
+    """The model that a server of these studies answers with."""
+    shipped = settings.model_dir or default_model_dir()
+    versions = ModelRegistry.beside(settings.database(app_dir, studies), shipped)
+    return ServedModel(versions, lambda folder: Characterizer.load(folder, settings.device))

@@ -1,0 +1,1 @@
+"""What viewers send and get, both ways: masks, markups, label text."""

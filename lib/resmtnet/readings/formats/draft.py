@@ -1,0 +1,183 @@
+"""What a file of a viewer was understood to say, before it is known who said it of which image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.ct.geometry import Geometry
+from resmtnet.readings.record import Answered, Reading
+from resmtnet.types import Json, Point
+
+NEAR_MM = 6.0
+"""What is marked belongs to the nearest nodule within this distance, or within its radius."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweredNodule:
+    """A nodule that a model had answered for the image."""
+
+    finding: Json
+    """The entry of "nodules" in resmtnet.findings/1."""
+    model_version: str
+    model_sha256: str
+    mask: NDArray[np.uint8] | None = None
+    """[k, j, i], as it was drawn: without the voxels that another class took."""
+    grid: Geometry | None = None
+    """Of the mask's voxels."""
+    seen: bool | None = None
+    """Whether the reader was given this answer; None = not known."""
+    answer: int = 0
+    """Which answer it is of; 0 is the latest."""
+    expected: bool = False
+    """It is of the last answer that the reader was given: if it is missing, it was removed."""
+
+    @property
+    def id(self) -> str:
+        """Its name in the answer, such as N1."""
+        return str(self.finding["id"])
+
+    @property
+    def class_name(self) -> str:
+        """The class that the model gave it."""
+        return str(self.finding["class"]["name"])
+
+    @property
+    def centre_lps_mm(self) -> Point:
+        """Where its point is drawn: the centroid of the mask, else the point asked for."""
+        x, y, z = self.finding.get("centroid_lps_mm") or self.finding["centre_lps_mm"]
+        return float(x), float(y), float(z)
+
+    @property
+    def radius_mm(self) -> float:
+        """Half of its long axis, or of its equivalent diameter; 0 where neither is known."""
+        size = self.finding["size"]
+        return float(size.get("long_axis_mm") or size.get("equivalent_diameter_mm") or 0.0) / 2
+
+    @property
+    def answered(self) -> Answered:
+        """What a reading of it answers."""
+        return Answered(self.model_version, self.model_sha256, self.finding, self.seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A reading without its image and reader; see `Reading` for the fields they share."""
+
+    name: str
+    """What the nodule is called in the reply: N1, or the name that the reader gave it."""
+    centre_lps_mm: Point
+    class_name: str | None = None
+    malignancy: int | None = None
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    characteristics: Mapping[str, int] = field(default_factory=dict)
+    evidence: str = "impression"
+    comment: str = ""
+    acceptance: str = "single"
+    known: AnsweredNodule | None = None
+    mask: NDArray[np.uint8] | None = None
+    """[k, j, i] of this nodule alone, where the reader drew or changed it."""
+    grid: Geometry | None = None
+    """Of the mask's voxels."""
+    unchanged: bool = False
+    """The reader left everything as the model had answered it."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether a reader said anything of the nodule beyond its place."""
+        said = (self.class_name, self.malignancy, self.sizes, self.characteristics, self.comment)
+        return any(said)
+
+    def reading(self, image: str, reader: str, source: str, **others: Any) -> Reading:
+        """The reading.
+
+        Args:
+            image: id of the image.
+            reader: who said it.
+            source: the way in.
+            others: further fields of it, such as mask and study_patient.
+        """
+        return Reading(
+            image=image,
+            reader=reader,
+            source=source,
+            centre_lps_mm=self.centre_lps_mm,
+            class_name=self.class_name,
+            malignancy=self.malignancy,
+            sizes={name: round(value, 3) for name, value in self.sizes.items()},
+            characteristics=dict(self.characteristics),
+            evidence=self.evidence,
+            comment=self.comment,
+            acceptance=self.acceptance,
+            answered=None if self.known is None else self.known.answered,
+            **others,
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A part of a file of which no reading was made."""
+
+    what: str
+    """The nodule, segment, markup or field."""
+    why: str
+    """What is wrong with it, and what to do."""
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a whole file says."""
+
+    drafts: tuple[Draft, ...] = ()
+    not_understood: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def accepted(drafts: Sequence[Draft]) -> tuple[Draft, ...]:
+    """Mark what was left as it was as accepted in bulk, where that is more than one nodule.
+
+    A reader who corrects one of ten nodules has not looked at each of the other nine; one who
+    submits a single nodule as it is has confirmed it.
+    """
+    unchanged = sum(draft.unchanged for draft in drafts)
+    return tuple(
+        replace(draft, acceptance="bulk") if draft.unchanged and unchanged > 1 else draft
+        for draft in drafts
+    )
+
+
+def removed(known: AnsweredNodule) -> Problem:
+    """What is said of a nodule that is missing from what a reader sends."""
+    return Problem(
+        known.id,
+        "is missing; nothing is recorded of it. If it is no nodule, send it with the name "
+        f"'{known.id} not a nodule'.",
+    )
+
+
+def nearest(
+    place: Point, name: str | None, known: Sequence[AnsweredNodule], reach_mm: float = NEAR_MM
+) -> AnsweredNodule | None:
+    """The nodule at a place; None where there is none.
+
+    Of several the one of that name, then one that the reader was given, the latest, the nearest.
+
+    Args:
+        place: LPS mm.
+        name: such as N1, or None.
+        known: to choose from.
+        reach_mm: how far its point may lie; within its radius it may always.
+    """
+    near = []
+    for nodule in known:
+        points = [nodule.centre_lps_mm, nodule.finding["centre_lps_mm"]]
+        distance = min(math.dist(place, point) for point in points)
+        if distance <= max(reach_mm, nodule.radius_mm):
+            order = (nodule.id != name, nodule.seen is not True, nodule.answer, distance)
+            near.append((order, nodule))
+    return min(near, key=lambda pair: pair[0])[1] if near else None

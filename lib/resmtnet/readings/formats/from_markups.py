@@ -1,0 +1,275 @@
+"""Slicer Markups that a reader sends: points with words, lines as axes, boxes as extents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.readings.formats.draft import (
+    NEAR_MM,
+    AnsweredNodule,
+    Draft,
+    Problem,
+    Understood,
+    accepted,
+    nearest,
+    removed,
+)
+from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
+from resmtnet.readings.formats.markups_json import BOX, LINE, POINTS, Node, parse_markups
+from resmtnet.types import Point
+
+_UNMOVED_MM = 0.05
+"""Slicer writes places with fewer digits than it holds."""
+_PERPENDICULAR = 0.35
+"""Largest cosine between long and short axis."""
+
+
+def from_markups(
+    document: Mapping[str, Any], known: Sequence[AnsweredNodule] = (), drawn: Sequence[Node] = ()
+) -> Understood:
+    """Read a Markups document.
+
+    Args:
+        document: as Slicer saves it, or the plugin with *Submit*.
+        known: what models had answered for the image, the latest first.
+        drawn: the lines and boxes that the app had drawn; the reader's are others.
+
+    Raises:
+        ReadingError: it is no Markups document.
+    """
+    nodes, problems = parse_markups(document)
+    read = _MarkupsReader(known, drawn, problems)
+    for kind in (POINTS, LINE, BOX):
+        for node in nodes:
+            if node.kind == kind:
+                read.node(node)
+    return read.understood()
+
+
+@dataclass(eq=False)
+class _Nodule:
+    """What the markups of one nodule say together."""
+
+    name: str
+    centre_lps_mm: Point
+    known: AnsweredNodule | None = None
+    said: LabelText = field(default_factory=LabelText)
+    pointed: bool = False
+    """It has a point."""
+    axes: list[Node] = field(default_factory=list)
+    box: Node | None = None
+    changed: bool = False
+    """Something was moved or drawn."""
+
+    @property
+    def reach_mm(self) -> float:
+        longest = max((line.length_mm for line in self.axes), default=0.0)
+        return max(NEAR_MM, longest / 2, self.known.radius_mm if self.known else 0.0)
+
+
+class _MarkupsReader:
+    """Gathers markups by nodule."""
+
+    def __init__(
+        self, known: Sequence[AnsweredNodule], drawn: Sequence[Node], problems: list[Problem]
+    ) -> None:
+        self._known = known
+        self._drawn = drawn
+        self._problems = problems
+        self._warnings: list[str] = []
+        self._nodules: list[_Nodule] = []
+
+    def node(self, node: Node) -> None:
+        """Take one markup."""
+        if node.kind == POINTS:
+            for point in node.points:
+                self._point(point.lps_mm, point.label, point.description)
+            return
+        reach_mm = node.length_mm / 2 if node.kind == LINE else node.in_plane_mm[0] / 2
+        nodule = self._nodule(node.middle_lps_mm, parse(node.name).nodule, reach_mm)
+        if not any(other.kind == node.kind and _same_place(node, other) for other in self._drawn):
+            self._draws(nodule, node)
+        # Other names of lines and boxes are not the reader's words: "N1 extent", "Line_2".
+        for text in (node.name, *(point.label for point in node.points)):
+            words = parse(text)
+            if words.class_name or words.problems:
+                nodule.said = _joined(nodule.said, words)
+
+    def _point(self, place: Point, label: str, description: str) -> None:
+        said = parse(label)
+        nodule = self._nodule(place, said.nodule, new=True)
+        nodule.pointed = True
+        told = parse(description)
+        model = _model_diameter_mm(nodule.known)
+        told_mm = told.sizes.get(DIAMETER)
+        sizes = {name: mm for name, mm in told.sizes.items() if name != DIAMETER}
+        if told_mm is not None and nodule.known is None:
+            self._warnings.append(
+                f"{nodule.name}: {DIAMETER} is taken for the model's; a reader's is "
+                "mean_diameter_mm or a line"
+            )
+        elif told_mm is not None and (model is None or abs(told_mm - model) > _UNMOVED_MM + 1e-9):
+            sizes["mean_diameter_mm"] = told_mm
+        nodule.said = _joined(nodule.said, _joined(said, replace(told, sizes=sizes)))
+        if nodule.known and math.dist(place, nodule.known.centre_lps_mm) > _UNMOVED_MM:
+            nodule.changed = True
+
+    def _draws(self, nodule: _Nodule, node: Node) -> None:
+        """Take a line or a box that is the reader's own."""
+        nodule.changed = True
+        if node.kind == BOX:
+            nodule.box = node
+        elif len(nodule.axes) < 2:
+            nodule.axes.append(node)
+        else:
+            self._problems.append(Problem(node.name, "is a third line through one nodule"))
+
+    def _nodule(
+        self, place: Point, name: str | None, reach_mm: float = 0.0, new: bool = False
+    ) -> _Nodule:
+        """The nodule that a markup is of; a new one where none is near.
+
+        Args:
+            place: LPS mm.
+            name: that the markup bears.
+            reach_mm: how far it may lie from the nodule's centre.
+            new: of each nodule at most one.
+        """
+        near = [
+            (math.dist(place, nodule.centre_lps_mm), n)
+            for n, nodule in enumerate(self._nodules)
+            if math.dist(place, nodule.centre_lps_mm) <= max(nodule.reach_mm, reach_mm)
+            and not (new and nodule.pointed)
+            and name in (None, nodule.name)
+        ]
+        if near:
+            return self._nodules[min(near)[1]]
+        taken = {id(nodule.known) for nodule in self._nodules if nodule.known}
+        free = [k for k in self._known if id(k) not in taken]
+        known = nearest(place, name, free, max(NEAR_MM, reach_mm))
+        if name and known and known.id != name:
+            self._warnings.append(f"{name} lies at {known.id}: read as {known.id}")
+        elif name and known is None and self._known:
+            self._warnings.append(f"{name} lies at no nodule that was answered: read as a new one")
+        nodule = _Nodule(known.id if known else name or "a new nodule", place, known)
+        self._nodules.append(nodule)
+        return nodule
+
+    def understood(self) -> Understood:
+        """The drafts of all nodules, and what is missing."""
+        drafts = []
+        for nodule in self._nodules:
+            place = ", ".join(f"{mm:.1f}" for mm in nodule.centre_lps_mm)
+            what = f"{nodule.name} at LPS ({place}) mm"
+            self._problems += [Problem(what, problem) for problem in nodule.said.problems]
+            draft = self._draft(nodule)
+            if draft.says_something:
+                drafts.append(draft)
+            elif not nodule.said.problems:
+                why = "says nothing: name it benign, malignant, indeterminate or not a nodule"
+                self._problems.append(Problem(what, why))
+        found = [nodule.known for nodule in self._nodules if nodule.known]
+        if any(known.expected for known in found):
+            self._problems += [
+                removed(known)
+                for known in self._known
+                if known.expected and not any(_one_place(known, other) for other in found)
+            ]
+        return Understood(accepted(drafts), tuple(self._problems), tuple(self._warnings))
+
+    def _draft(self, nodule: _Nodule) -> Draft:
+        said, known = nodule.said, nodule.known
+        sizes = dict(said.sizes)
+        if DIAMETER in sizes:
+            sizes["mean_diameter_mm"] = sizes.pop(DIAMETER)
+        if said.class_name == "not_a_nodule":
+            sizes = {}
+        else:
+            sizes = _drawn_sizes(nodule, self._warnings) | sizes
+        only_class = known is not None and said == LabelText(said.nodule, known.class_name)
+        return Draft(
+            name=nodule.name,
+            centre_lps_mm=nodule.centre_lps_mm,
+            class_name=said.class_name,
+            malignancy=said.malignancy,
+            sizes=sizes,
+            characteristics=said.characteristics,
+            evidence=said.evidence or "impression",
+            comment=said.comment,
+            known=known,
+            unchanged=only_class and not nodule.changed,
+        )
+
+
+def _drawn_sizes(nodule: _Nodule, warnings: list[str]) -> dict[str, float]:
+    """Axes by the lines; a box alone gives the mean of its axial sides."""
+    lines = sorted(nodule.axes, key=lambda line: -line.length_mm)
+    if not lines:
+        if nodule.box is None:
+            return {}
+        warnings.append(
+            f"{nodule.name}: a box gives the mean diameter of its axial sides; a line gives the "
+            "long axis"
+        )
+        return {"mean_diameter_mm": sum(nodule.box.in_plane_mm) / 2}
+    sizes = {"long_axis_mm": lines[0].length_mm}
+    if len(lines) == 2:
+        if abs(np.dot(*(_unit(line) for line in lines))) <= _PERPENDICULAR:
+            sizes["short_axis_mm"] = lines[1].length_mm
+            sizes["mean_diameter_mm"] = sum(line.length_mm for line in lines) / 2
+        else:
+            warnings.append(
+                f"{nodule.name}: the shorter line is not across the longer one: left out"
+            )
+    return sizes
+
+
+def _joined(one: LabelText, other: LabelText) -> LabelText:
+    """What two texts say; where both speak of the same thing, the first holds."""
+    return LabelText(
+        one.nodule or other.nodule,
+        one.class_name or other.class_name,
+        one.malignancy or other.malignancy,
+        {**other.sizes, **one.sizes},
+        {**other.characteristics, **one.characteristics},
+        one.evidence or other.evidence,
+        "; ".join(dict.fromkeys(text for text in (one.comment, other.comment) if text)),
+        one.problems + other.problems,
+    )
+
+
+def _one_place(one: AnsweredNodule, other: AnsweredNodule) -> bool:
+    distance = math.dist(one.centre_lps_mm, other.centre_lps_mm)
+    return one is other or distance <= max(NEAR_MM, other.radius_mm)
+
+
+def _model_diameter_mm(known: AnsweredNodule | None) -> float | None:
+    """The diameter that the model wrote into the description."""
+    if known is None:
+        return None
+    size = known.finding["size"]
+    diameter = size.get("mean_diameter_mm") or size.get("equivalent_diameter_mm")
+    return None if diameter is None else round(float(diameter), 1)
+
+
+def _same_place(one: Node, other: Node) -> bool:
+    """Whether two lines, or two boxes, are alike."""
+    if one.kind == LINE:
+        ends, others = ([point.lps_mm for point in node.points] for node in (one, other))
+        return any(
+            all(math.dist(a, b) <= _UNMOVED_MM for a, b in zip(ends, order, strict=True))
+            for order in (others, others[::-1])
+        )
+    sides, others_sides = (np.abs(n.box_axes) @ np.asarray(n.box_size_mm) for n in (one, other))
+    unmoved = math.dist(one.middle_lps_mm, other.middle_lps_mm) <= _UNMOVED_MM
+    return bool(unmoved and np.abs(sides - others_sides).max() <= 2 * _UNMOVED_MM)
+
+
+def _unit(line: Node) -> NDArray[np.float64]:
+    return np.subtract(line.points[1].lps_mm, line.points[0].lps_mm) / line.length_mm

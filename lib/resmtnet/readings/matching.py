@@ -1,0 +1,172 @@
+"""Which nodule a reading is of: the nearest one of its image, or a new one."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from heapq import heapify, heappop, heapreplace
+from statistics import median_low
+
+from sqlalchemy import Connection, func, insert, select
+
+from resmtnet.errors import ReadingError
+from resmtnet.readings.migrations import NODULES, READINGS
+from resmtnet.readings.record import Reading
+from resmtnet.readings.serialise import from_text
+from resmtnet.readings.supersede import by_reader, effective
+from resmtnet.types import Point
+
+SAME_NODULE_MM = 6.0
+"""A point within this distance of a nodule's centre, or within its radius as read, is of it."""
+FARTHEST_MM = 20.0
+"""No nodule reaches further, whatever size was read: half of 500 mm holds a whole lung."""
+_DIAMETERS = ("long_axis_mm", "mean_diameter_mm", "equivalent_diameter_mm")
+
+
+class NoduleIndex:
+    """The nodules of one image within a transaction, those that it adds included."""
+
+    def __init__(self, connection: Connection, image: str) -> None:
+        """Read where they lie.
+
+        Args:
+            connection: of a transaction that may write.
+            image: of which they are.
+        """
+        self._connection, self._image = connection, image
+        rows = connection.execute(select(NODULES).where(NODULES.c.image == image))
+        self._centres: dict[str, Point] = {
+            row.id: (row.x_lps_mm, row.y_lps_mm, row.z_lps_mm) for row in rows
+        }
+        largest = (
+            select(READINGS.c.nodule, func.max(READINGS.c.radius_mm))
+            .where(READINGS.c.image == image)
+            .group_by(READINGS.c.nodule)
+        )
+        rows = connection.execute(largest)
+        self._largest_mm: dict[str, float] = {row[0]: row[1] for row in rows}
+        self._reaches_mm: dict[str, float] = {}
+        self._taken: set[tuple[str, str, str]] = set()
+
+    def distance_mm(self, reading: Reading) -> float:
+        """How far a reading lies from the nodule that it would be of.
+
+        Returns:
+            Infinity where it would be of a new one, less than 0 where it names its nodule.
+        """
+        if reading.nodule is not None:
+            return -1.0
+        return min(self._near(reading), default=(math.inf, ""))[0]
+
+    def place(self, reading: Reading, *, new_nodule: bool) -> Reading:
+        """Return a reading with its nodule and centre, adding the nodule where it is a new one.
+
+        Unless it names one it is of none that was taken here by its reader on its evidence.
+
+        Args:
+            reading: with a nodule, or a centre, or both.
+            new_nodule: without a nodule it is of one of its own, however near another one is.
+
+        Raises:
+            ReadingError: its nodule is not one of its image, or lies elsewhere.
+        """
+        if reading.nodule is not None:
+            placed = self._at_named(reading, reading.nodule)
+        else:
+            near = [] if new_nodule else self._near(reading)
+            placed = replace(reading, nodule=min(near)[1] if near else self._added(reading))
+        name = str(placed.nodule)
+        self._taken.add((name, reading.reader, reading.evidence))
+        self._largest_mm[name] = max(self._largest_mm.get(name, 0.0), radius_mm(reading))
+        self._reaches_mm.pop(name, None)
+        return placed
+
+    def _at_named(self, reading: Reading, name: str) -> Reading:
+        if name not in self._centres:
+            raise ReadingError(
+                "nodule",
+                f"is {name!r}; image {self._image!r} has "
+                f"{', '.join(sorted(self._centres)) or 'none yet'}: leave it out for a new one",
+            )
+        centre = reading.centre_lps_mm or self._centres[name]
+        away_mm, reach_mm = math.dist(centre, self._centres[name]), self._reach_mm(name)
+        if away_mm > reach_mm:
+            raise ReadingError(
+                "centre_lps_mm",
+                f"is {away_mm:.1f} mm from nodule {name!r}, which reaches {reach_mm:.1f} mm: leave "
+                "the centre out, or leave the nodule out for a new one",
+            )
+        return replace(reading, centre_lps_mm=centre)
+
+    def _near(self, reading: Reading) -> list[tuple[float, str]]:
+        """Distance (mm) and name of the nodules that a reading may be of."""
+        centre, who = reading.centre_lps_mm, (reading.reader, reading.evidence)
+        if centre is None:
+            return []
+        away = ((math.dist(there, centre), name) for name, there in self._centres.items())
+        return [
+            (mm, name)
+            for mm, name in away
+            if mm <= FARTHEST_MM and (name, *who) not in self._taken and mm <= self._reach_mm(name)
+        ]
+
+    def _reach_mm(self, name: str) -> float:
+        """How far from a nodule's centre a point is still of it: by the sizes that stand."""
+        if self._largest_mm.get(name, 0.0) <= SAME_NODULE_MM:
+            return SAME_NODULE_MM
+        if name not in self._reaches_mm:
+            query = select(READINGS.c.document).where(READINGS.c.nodule == name)
+            rows = self._connection.execute(query.order_by(READINGS.c.sequence)).scalars()
+            said = [effective(chain) for chain in by_reader(map(from_text, rows))]
+            radii = [radius_mm(reading) for reading in said if not reading.excluded]
+            read_mm = median_low([mm for mm in radii if mm] or [0.0])
+            self._reaches_mm[name] = min(max(SAME_NODULE_MM, read_mm), FARTHEST_MM)
+        return self._reaches_mm[name]
+
+    def _added(self, reading: Reading) -> str:
+        if reading.centre_lps_mm is None:
+            raise ReadingError("centre_lps_mm", "is missing; give it, or the id of a known nodule")
+        name = uuid.uuid4().hex[:12]
+        x, y, z = self._centres[name] = reading.centre_lps_mm
+        row = {"id": name, "image": self._image, "x_lps_mm": x, "y_lps_mm": y, "z_lps_mm": z}
+        self._connection.execute(insert(NODULES).values(row))
+        return name
+
+
+def nearest_first(
+    readings: Mapping[int, Reading], images: Mapping[str, NoduleIndex]
+) -> Iterator[int]:
+    """Yield the numbers of readings in the order in which they are to be placed.
+
+    Those that name a nodule come first, then what lies nearest to one that is still free for it:
+    of two parts of a nodule the one that lies nearer to its centre is of it.
+
+    Args:
+        readings: of one submission, by number; each is placed before the next one is asked for.
+        images: the nodules of each image.
+    """
+
+    def distance_mm(n: int) -> float:
+        return images[readings[n].image].distance_mm(readings[n])
+
+    waiting = [(distance_mm(n), n) for n in readings]
+    heapify(waiting)
+    while waiting:
+        before_mm, n = waiting[0]
+        now_mm = distance_mm(n)
+        if now_mm > before_mm:  # its nodule was taken
+            heapreplace(waiting, (now_mm, n))
+        else:
+            heappop(waiting)
+            yield n
+
+
+def radius_mm(reading: Reading) -> float:
+    """Return half of the greatest diameter that was read, 0 without one.
+
+    >>> radius_mm(Reading("ct", "ann", (0, 0, 0), sizes={"long_axis_mm": 12, "volume_mm3": 700}))
+    6.0
+    """
+    return max(reading.sizes.get(name, 0.0) / 2 for name in _DIAMETERS)

@@ -1,0 +1,43 @@
+"""How a candidate sees the nodules that its parent has seen: with the same trunk, or another."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.model_folder import Model
+from resmtnet.retraining.stage import STAGE
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.carried_sets import REPLAY, Write, read_calibration_set
+
+CARRIED = (f"{REPLAY}.csv", f"{REPLAY}.safetensors", STAGE)
+"""Files that hold as long as the trunk does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A trunk, as far as fine-tuning goes on from it."""
+
+    look: Callable[[Sequence[CachedNodule]], list[CachedNodule]]
+    """Gives nodules as it sees them; the answers are still those of the parent."""
+    calibration: Calibration
+    """From which that of the candidate is made."""
+    kept: Sequence[CachedNodule]
+    """The calibration set as it sees it, by which the calibration moves; empty: it stays."""
+    files: Mapping[str, Write]
+    """Replay set and stage inputs by name, for the next fine-tuning."""
+
+
+def sight_of_parent(parent: Model) -> Backbone:
+    """Return how new output layers over the parent's trunk see."""
+    kept = read_calibration_set(parent.folder)
+    return Backbone(list, parent.calibration, kept, carried(parent.folder, *CARRIED))
+
+
+def carried(folder: Path, *names: str) -> dict[str, Write]:
+    """Return writers that copy those files that a folder has."""
+    return {n: partial(shutil.copyfile, folder / n) for n in names if (folder / n).is_file()}

@@ -1,0 +1,251 @@
+"""Trains the output layers over stored embeddings: a few thousand weights, all data at each step.
+
+With the embeddings fixed the loss is nearly convex, so L-BFGS finds its minimum in a few dozen
+steps, and alike on every run. The pull towards the anchor keeps what the data do not speak of.
+Where what enters the hidden layers is stored too, these train with them. Of that the mean over
+the views is stored, while an embedding is the mean of what each view gives: what the old layers
+lack there, new ones are taken to lack too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resmtnet.config import LossConfig
+from resmtnet.data.targets import targets_of
+from resmtnet.network.losses import joint_loss
+from resmtnet.network.resmtnet import Output, ResMTNet
+from resmtnet.retraining.linear_heads import HIDDEN, OUTPUTS, weights_of
+from resmtnet.training.carried_sets import read_replay
+from resmtnet.types import Array
+
+Targets = Mapping[str, Tensor]
+Layers = Mapping[str, Tensor]
+WEIGHT = "_weight"
+LEAST_GAIN = 1e-5
+"""Of the loss in one step, as a share of it; with less the training ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Embeddings and targets of the site's nodules and of those replayed, in one table."""
+
+    embeddings: Tensor
+    """[N, members, D]"""
+    targets: Targets
+    """Of all; the weights are shares of the loss."""
+    inputs: Tensor | None = None
+    """[N, members, inputs] of the hidden layers, where these are to be trained."""
+
+    @classmethod
+    def mixed(
+        cls, site: tuple[Tensor, Targets], replay: tuple[Tensor, Targets], replay_share: float
+    ) -> Data:
+        """Join both: the loss is their weighted mean, whatever their numbers.
+
+        Args:
+            site: embeddings [n, members, D] and targets.
+            replay: the same of the replayed nodules.
+            replay_share: their weight, 0..1.
+        """
+        shares = (1 - replay_share) / len(site[0]), replay_share / len(replay[0])
+        targets = {
+            name: torch.cat(
+                [
+                    part[1][name] * (share if name.endswith(WEIGHT) else 1.0)
+                    for part, share in zip((site, replay), shares, strict=True)
+                ]
+            )
+            for name in site[1]
+        }
+        return cls(torch.cat([site[0], replay[0]]).float(), targets)
+
+
+class Stopped(Exception):  # noqa: N818  # not an error: somebody asked for it
+    """The training was asked to stop."""
+
+
+def train_heads(
+    network: ResMTNet,
+    anchor: ResMTNet,
+    embeddings: Tensor,
+    targets: Targets,
+    weights: LossConfig,
+    *,
+    pull: float,
+    steps: int,
+    each_step: Callable[[float], None] = lambda loss: None,
+    inputs: Tensor | None = None,
+    hidden_pull: float = 0.0,
+) -> dict[str, Tensor]:
+    """Return the layers of least loss for one member: those of the outputs, and the hidden ones.
+
+    Args:
+        network: starts from its layers.
+        anchor: held close to its layers.
+        embeddings: [N, D] of this member.
+        targets: see Data.
+        weights: of the terms of the joint loss.
+        pull: weight of the squared distance to the anchor.
+        steps: at most.
+        each_step: called with the loss; may raise Stopped.
+        inputs: [N, inputs] of the hidden layers; without them these stay.
+        hidden_pull: as `pull`, of the hidden layers.
+    """
+    state = weights_of(network)
+    kinds = {OUTPUTS: pull} if inputs is None else {OUTPUTS: pull, HIDDEN: hidden_pull}
+
+    rest = embeddings if inputs is None else embeddings - hidden(inputs, state, network.names)
+
+    def loss_of(layers: Layers) -> Tensor:
+        seen = rest if inputs is None else rest + hidden(inputs, layers, network.names)
+        output = Output(_answers(network, layers, seen), seen)
+        return torch.stack(list(joint_loss(output, targets, weights, 1).values())).sum()
+
+    pulls = {name: pull for kind, pull in kinds.items() for name in state if kind in name}
+    return _least(loss_of, state, weights_of(anchor), pulls, steps, each_step)
+
+
+def _least(
+    loss_of: Callable[[Layers], Tensor],
+    start: Layers,
+    home: Layers,
+    pulls: Mapping[str, float],
+    steps: int,
+    each_step: Callable[[float], None],
+) -> dict[str, Tensor]:
+    """Return the layers, of the names in `pulls`, of least loss and distance from home."""
+    from scipy.optimize import minimize
+
+    names, like = list(pulls), [start[name] for name in pulls]
+    strength = torch.cat([torch.full((start[n].numel(),), pull) for n, pull in pulls.items()])
+    begin, anchor = _flat(start, names), _flat(home, names)
+    last = [0.0]
+
+    def loss_and_slope(values: Array) -> tuple[float, Array]:
+        flat = torch.tensor(values, dtype=torch.float32, requires_grad=True)
+        loss = loss_of(dict(zip(names, _parts(flat, like), strict=True)))
+        loss = loss + (strength * (flat - anchor).square()).sum()
+        (slope,) = torch.autograd.grad(loss, flat)
+        last[0] = float(loss.detach())
+        return last[0], slope.double().numpy()
+
+    found = minimize(
+        loss_and_slope,
+        begin.double().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        callback=lambda values: each_step(last[0]),
+        options={"maxiter": steps, "ftol": LEAST_GAIN},
+    )
+    parts = _parts(torch.tensor(found.x, dtype=torch.float32), like)
+    return dict(zip(names, parts, strict=True))
+
+
+def train_members(
+    pairs: Sequence[tuple[ResMTNet, ResMTNet]],
+    data: Data,
+    weights: LossConfig,
+    *,
+    pull: float,
+    steps: int,
+    tell: Callable[[int, int, float], None],
+    stop: Callable[[], bool],
+    hidden_pull: float = 0.0,
+) -> list[dict[str, Tensor]]:
+    """Return the weights of every member with trained layers; see train_heads.
+
+    Args:
+        pairs: every member and its anchor.
+        data: of all members.
+        weights: of the terms of the joint loss.
+        pull: weight of the squared distance to the anchor.
+        steps: at most, for each member.
+        tell: called after each step with the steps done, those in all, and the loss.
+        stop: asked after each step.
+        hidden_pull: as `pull`, of the hidden layers.
+
+    Raises:
+        Stopped: it was asked to.
+    """
+    states, total = [], steps * len(pairs)
+    for number, (network, anchor) in enumerate(pairs):
+        count = itertools.count(number * steps)
+
+        def each_step(loss: float, count: Iterator[int] = count) -> None:
+            if stop():
+                raise Stopped
+            tell(next(count), total, loss)
+
+        trained = train_heads(
+            network,
+            anchor,
+            data.embeddings[:, number],
+            data.targets,
+            weights,
+            pull=pull,
+            steps=steps,
+            each_step=each_step,
+            inputs=None if data.inputs is None else data.inputs[:, number],
+            hidden_pull=hidden_pull,
+        )
+        states.append({**weights_of(network), **trained})
+    return states
+
+
+@lru_cache(maxsize=2)
+def replayed(folder: Path, sha256: str, subsolid_factor: float) -> tuple[Tensor, Targets]:
+    """Return embeddings [N, members, D] and targets of the nodules that a model replays.
+
+    Args:
+        folder: of the model.
+        sha256: of the model; what was read once is kept by it.
+        subsolid_factor: see targets_of.
+    """
+    replay = read_replay(folder)
+    return torch.from_numpy(replay.embeddings), targets_of(replay.nodules, subsolid_factor)
+
+
+def hidden(inputs: Tensor, layers: Layers, branches: Sequence[str]) -> Tensor:
+    """Return what hidden layers make of inputs, [N, D]; see Head.embed.
+
+    Args:
+        inputs: [N, inputs] of all branches, one after the other.
+        layers: by name.
+        branches: as ResMTNet.names.
+    """
+    parts = []
+    for part, branch in zip(inputs.chunk(len(branches), 1), branches, strict=True):
+        weight, bias = (layers[f"heads.{branch}{HIDDEN}{kind}"] for kind in ("weight", "bias"))
+        parts.append(F.relu(F.linear(part, weight, bias)))
+    return torch.cat(parts, 1)
+
+
+def _answers(
+    network: ResMTNet, layers: Mapping[str, Tensor], embeddings: Tensor
+) -> dict[str, Tensor]:
+    """Return what layers say, [N, outputs] by task; see Head.forward."""
+    tasks = {}
+    parts = embeddings.chunk(len(network.names), 1)
+    for part, branch in zip(parts, network.names, strict=True):
+        for task in network.heads[branch].outputs:  # type: ignore[union-attr]
+            name = f"heads.{branch}{OUTPUTS}{task}"
+            tasks[task] = part @ layers[f"{name}.weight"].T + layers[f"{name}.bias"]
+    return tasks
+
+
+def _flat(state: Mapping[str, Tensor], names: list[str]) -> Tensor:
+    return torch.cat([state[name].flatten() for name in names])
+
+
+def _parts(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
+    pieces = torch.split(flat, [part.numel() for part in like])
+    return [piece.view_as(part) for piece, part in zip(pieces, like, strict=True)]

@@ -1,0 +1,278 @@
+"""The readings of a site as samples: each nodule is looked at once, and its crop kept.
+
+    <folder>/observations/<key>.safetensors   what the trunk saw of a nodule, at every mask level
+    <folder>/crops/<key>.npz                  voxels around it, for trainings on images
+    <folder>/stage/<key>.npy                  what enters the hidden layers there, for trainings
+                                              of the last stage
+
+The key is of image and centre, of observations also the trunk, of stage inputs what lies before the
+hidden layers: new output layers answer what was seen before, only a new trunk looks again. A file
+that is missing or broken is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resmtnet.ct.volume import CTVolume
+from resmtnet.data import archive
+from resmtnet.data.archive import Archive, Crop
+from resmtnet.data.nodule import Nodule
+from resmtnet.data.upright import upright_crop
+from resmtnet.errors import InputError
+from resmtnet.evaluation.records import Case
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.mask_threshold import LEVELS
+from resmtnet.inference.model_folder import Model
+from resmtnet.inference.point import predict_points
+from resmtnet.retraining.linear_heads import HEADS, LinearHeads, trunk_sha256
+from resmtnet.retraining.samples import Consensus, Sample, sample_of
+from resmtnet.training.cached_nodule import CachedNodule, MeasuredMask
+from resmtnet.training.cached_store import load_cached, save_cached
+from resmtnet.types import Point
+
+CROP_MM = 72.0
+"""Edge of a kept crop: the patch of the mask, turned and shifted."""
+OBSERVATIONS, CROPS, STAGE = "observations", "crops", "stage"
+BROKEN = (
+    *(InputError, OSError, EOFError, ValueError, LookupError, TypeError),
+    *(BadZipFile, zlib.error, NotImplementedError),
+)
+"""What reading a damaged file may raise."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A site's samples."""
+
+    samples: tuple[Sample, ...]
+    skipped: tuple[str, ...] = ()
+    """Nodules that could not be looked at, each with the reason."""
+
+
+class NoduleCache:
+    """Looks at a site's nodules, each once; safe to be used by several processes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Model,
+        open_ct: Callable[[str], CTVolume],
+        *,
+        device: str = "cpu",
+        keep_crops: bool = True,
+        keep_inputs: bool = False,
+    ) -> None:
+        """See the attributes.
+
+        Args:
+            folder: of the cache; beside the readings database.
+            model: whose trunk looks.
+            open_ct: gives the CT of an image id; may raise a ResMTNetError or OSError.
+            device: of the networks.
+            keep_crops: also keep the voxels around each nodule.
+            keep_inputs: also keep what enters the last stage there.
+        """
+        self.folder, self.model, self.open_ct = folder, model, open_ct
+        self.keep_crops, self.keep_inputs = keep_crops, keep_inputs
+        self.heads = LinearHeads.of(model.networks)
+        self._body = trunk_sha256([n.state_dict() for n in model.networks], HEADS)
+        self._device = device
+        self._inference: Ensemble | None = None
+        self._opened: tuple[str, CTVolume] | None = None
+
+    def samples(
+        self,
+        said: Sequence[Consensus],
+        tell: Callable[[int, int], None] = lambda done, of: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Collected:
+        """Return what the site's readers say, with what the model's trunk sees there.
+
+        Args:
+            said: of samples.gather.
+            tell: called with nodules done and nodules in all.
+            stop: asked before each nodule; True ends with the samples found so far.
+        """
+        found: list[Sample] = []
+        skipped: list[str] = []
+        for done, one in enumerate(said, start=1):
+            if stop():
+                break
+            try:
+                found.append(self.sample(one))
+            except (InputError, OSError) as error:
+                skipped.append(f"{one.id}: {error}")
+            tell(done, len(said))
+        return Collected(tuple(found), tuple(skipped))
+
+    def sample(self, said: Consensus) -> Sample:
+        """Return one sample, answered by the heads of this site's model.
+
+        Raises:
+            InputError: its image cannot be read, or the point lies outside it.
+        """
+        path = self._path(OBSERVATIONS, said, ".safetensors", self.heads.trunk)
+        held = _read_observation(path)
+        if held is None:
+            held = look(self._looking(), self._ct(said.image), said.centre_lps_mm)
+            with _replacing(path) as draft:
+                save_cached(draft, [held])
+        crop = self._path(CROPS, said, ".npz")
+        if self.keep_crops and not crop.is_file():
+            self._keep_crop(crop, said)
+        if self.keep_inputs:
+            self._inputs(said)
+        return sample_of(said, self.heads.answer(held))
+
+    def inputs(self, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
+        """Return what enters the last stage of samples, [members, inputs] by the id of their case.
+
+        Args:
+            samples: of this site.
+
+        Raises:
+            InputError: it is not kept of one, and its image cannot be read.
+        """
+        return {sample.said.id: self._inputs(sample.said) for sample in samples}
+
+    def _inputs(self, said: Consensus) -> NDArray[np.float32]:
+        path = self._path(STAGE, said, ".npy", self._body)
+        found = _read_inputs(path)
+        if found is None:
+            inference = self._looking()
+            sampler = inference.sampler(self._ct(said.image), said.centre_lps_mm)
+            found = inference.stage_inputs([sampler])[0]
+            with _replacing(path) as draft, draft.open("wb") as file:
+                np.save(file, found, allow_pickle=False)
+        return found
+
+    def archive(self, samples: Sequence[Sample], path: Path) -> Archive:
+        """Write the kept crops of samples as an archive; masks are empty and do not train.
+
+        Args:
+            samples: of this site; the archive has its nodules in their order.
+            path: folder to make.
+
+        Raises:
+            InputError: a crop is not kept and its image cannot be read.
+        """
+        provenance = {"data": "readings of a site", "mask": "none"}
+        archive.write(path, (self._crop(sample) for sample in samples), provenance)
+        return Archive.open(path)
+
+    def _crop(self, sample: Sample) -> Crop:
+        path = self._path(CROPS, sample.said, ".npz")
+        found = _read_crop(path, sample.said.record)
+        if found is None:
+            self._keep_crop(path, sample.said)
+            found = _read_crop(path, sample.said.record)
+        if found is None:
+            raise InputError(f"{path} was written and cannot be read: check the disk")
+        return found
+
+    def _keep_crop(self, path: Path, said: Consensus) -> None:
+        crop = upright_crop(self._ct(said.image), said.centre_lps_mm, CROP_MM)
+        with _replacing(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(
+                file, hu=crop.hu, spacing_kji_mm=crop.spacing_kji_mm, centre_kji=crop.centre_kji
+            )
+
+    def _path(self, kind: str, said: Consensus, suffix: str, trunk: str = "") -> Path:
+        x, y, z = (round(mm, 2) for mm in said.centre_lps_mm)
+        key = hashlib.sha256(f"{said.image}\n{x} {y} {z}\n{trunk}".encode()).hexdigest()
+        return self.folder / kind / f"{key[:32]}{suffix}"
+
+    def _looking(self) -> Ensemble:
+        if self._inference is None:
+            networks = list(self.model.networks)
+            self._inference = Ensemble(networks, self.model.config.patch, self._device)
+        return self._inference
+
+    def _ct(self, image: str) -> CTVolume:
+        if self._opened is None or self._opened[0] != image:
+            self._opened = (image, self.open_ct(image))
+        return self._opened[1]
+
+
+def look(inference: Ensemble, ct: CTVolume, centre_lps_mm: Point) -> CachedNodule:
+    """Return what is seen at a point of a CT, as a held nodule of which nobody said anything."""
+    scene = predict_points(inference, ct, [centre_lps_mm])[0]
+    masks = {level: scene.mask(level) for level in LEVELS if inference.draws_masks}
+    return CachedNodule(
+        Case("", "", (), math.nan, math.nan, None, math.nan),
+        {},
+        scene.observation,
+        scene.mask_mean(),
+        scene.why_no_nodule(),
+        scene.notes(),
+        {level: MeasuredMask(m.measured, m.cut, None) for level, m in masks.items()},
+    )
+
+
+def _read_observation(path: Path) -> CachedNodule | None:
+    if not path.is_file():
+        return None
+    try:
+        return load_cached(path)[0]
+    except BROKEN:
+        return None
+
+
+def _read_inputs(path: Path) -> NDArray[np.float32] | None:
+    if not path.is_file():
+        return None
+    try:
+        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except BROKEN:
+        return None
+    return found
+
+
+def _read_crop(path: Path, nodule: Nodule) -> Crop | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as stored:
+            hu, spacing, centre = (stored[n] for n in ("hu", "spacing_kji_mm", "centre_kji"))
+    except BROKEN:
+        return None
+    placed = replace(
+        nodule,
+        shape_kji=hu.shape,
+        spacing_kji_mm=_triple(spacing),
+        centre_kji=_triple(centre),
+        slice_thickness_mm=float(spacing[0]),
+    )
+    return placed, hu, np.zeros(hu.shape, np.uint8)
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    a, b, c = (float(value) for value in values)
+    return a, b, c
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a draft beside a file that takes its place when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)

@@ -1,0 +1,310 @@
+"""Versions of the model that training publishes, and which of them is served.
+
+    <folder>/current.json         which version is served, and those served before it
+    <folder>/3-1a2b3c4d/          a version: what model_store writes, and published.json
+    <folder>/.draft-*             being written, or left by a process that was killed
+
+A version appears whole or not at all, and the pointer changes in one step, so a process that is
+killed at any moment leaves a model that can be served. Readers need no lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from resmtnet.errors import InputError, ModelError
+from resmtnet.retraining.registry_files import (
+    DRAFT,
+    LOCK,
+    NAME,
+    POINTER,
+    SHIPPED,
+    NewerVersionsError,
+    Pointer,
+    Served,
+    Version,
+    Write,
+    check_model,
+    number_of,
+    read_pointer,
+    read_version,
+    remove_drafts,
+    write_pointer,
+    write_version,
+)
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "models"
+"""Of the published versions, beside the readings database."""
+KEPT = 10
+"""Published versions that are kept, the newest first."""
+LONGEST_WAIT_S = 60.0
+
+T = TypeVar("T")
+Stamp = tuple[int, int, int]
+
+
+class ModelRegistry:
+    """The versions in a folder; safe from several threads and processes."""
+
+    def __init__(self, folder: Path, shipped: Path, keep: int = KEPT) -> None:
+        """Look at a folder; nothing is made or read before it is asked for.
+
+        Args:
+            folder: of the published versions; may be missing.
+            shipped: the model that came with the package.
+            keep: published versions to keep; the served one, its parent and the one served before
+                stay in any case.
+
+        Raises:
+            InputError: `keep` is less than 1.
+        """
+        if keep < 1:
+            raise InputError(f"keep = {keep}: at least 1 version has to be kept")
+        self.folder = folder
+        self.shipped = shipped
+        self.keep = keep
+
+    @classmethod
+    def beside(cls, database: Path, shipped: Path) -> ModelRegistry:
+        """Return the versions that were trained on the readings of a database.
+
+        >>> Versions.beside(Path("site/readings.sqlite"), Path("model")).folder.as_posix()
+        'site/models'
+        """
+        return cls(database.parent / FOLDER, shipped)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def current(self) -> Path:
+        """Return the folder of the served model; the shipped one where none can be served."""
+        return self.served().folder
+
+    def served(self) -> Served:
+        """Return the version to serve, and why, if the shipped model stands in for it."""
+        try:
+            name = read_pointer(self.folder).served
+        except ModelError as error:
+            return self._stand_in(str(error))
+        version = self._version(name)
+        if name != SHIPPED and version.info is None:
+            return self._stand_in(f"version {name} is chosen, but damaged: {version.damage}")
+        return Served(name, version.folder, self._outdated(version))
+
+    def stamp(self) -> Stamp | None:
+        """Return what changes whenever another version is chosen, for the price of one stat."""
+        try:
+            found = os.stat(self.folder / POINTER)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def load(self, read: Callable[[Path], T]) -> tuple[T, Served]:
+        """Read the served model, or the shipped one if that is damaged.
+
+        Args:
+            read: reads a model folder and checks it, such as Characterizer.load.
+
+        Raises:
+            ModelError: the shipped model is damaged too.
+        """
+        while True:
+            stamp, served = self.stamp(), self.served()
+            if served.name == SHIPPED:
+                return read(self.shipped), served
+            try:
+                return read(served.folder), served
+            except Exception as error:  # whatever is wrong with it, there is an answer
+                if self.stamp() != stamp:  # replaced, and removed, while it was read
+                    continue
+                served = self._stand_in(f"version {served.name} is chosen, but damaged: {error}")
+                return read(self.shipped), served
+
+    def list(self) -> tuple[Version, ...]:
+        """Return all versions: the shipped one, then the published ones, the oldest first."""
+        served = self.served().name
+        names = (SHIPPED, *self._published())
+        return tuple(replace(self._version(name), served=name == served) for name in names)
+
+    def next_version(self) -> str:
+        """Return the version string of the next model; final inside `write` of publish.
+
+        Raises:
+            ModelError: the shipped model cannot be read.
+        """
+        shipped = self._version(SHIPPED)
+        if shipped.info is None:
+            raise ModelError(f"{self.shipped}: {shipped.damage}")
+        base = shipped.info.version
+        return f"{base}{'.' if '+' in base else '+'}site.{self._next_number()}"
+
+    # -- changing --------------------------------------------------------------------------
+
+    def publish(
+        self,
+        write: Write,
+        *,
+        parent: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Write a new version and serve it; the one served until now stays if anything fails.
+
+        Args:
+            write: writes the model, under the version string of `next_version`.
+            parent: name of the version the model was trained from and compared with; None: the
+                one served now.
+            details: what is to be kept of it, such as the verdict, its figures and the number of
+                `readings`.
+
+        Raises:
+            InputError: another version than `parent` is served by now.
+            ModelError: the model cannot be written, or its version string is taken.
+        """
+        with self._changing() as pointer:
+            remove_drafts(self.folder)
+            served = self.load(check_model)[1].name
+            if parent is not None and parent != served:
+                raise InputError(
+                    f"not published: it was compared with {parent}, but {served} is served by now; "
+                    "train again"
+                )
+            shipped = self._version(SHIPPED).info
+            record = {
+                "parent": served,
+                "shipped": shipped.version if shipped else None,
+                "made_at": datetime.now(timezone.utc).isoformat(),
+                "details": dict(details or {}),
+            }
+            taken = {v.info.version: v.name for v in self.list() if v.info}
+            name = write_version(self.folder, write, record, self._next_number(), taken)
+            there = {SHIPPED, *self._published()}
+            before = tuple(n for n in (*pointer.before, pointer.served) if n in there)
+            pointer = Pointer(name, before, number_of(name))
+            write_pointer(self.folder, pointer)
+            self._remove_old({name, served, *before[-1:]})
+        logger.info("Version %s is published and served", name)
+        return replace(self._version(name), served=True)
+
+    def rollback(self, to: str | None = None) -> Version:
+        """Serve an earlier version; the later ones are kept, and can be named again.
+
+        Args:
+            to: its name, number or version string, or "shipped"; None: the one served before.
+
+        Raises:
+            InputError: there is no such version, or it is served already.
+            ModelError: it is damaged; what was served stays.
+        """
+        with self._changing() as pointer:
+            name = self._before(pointer) if to is None else self._named(to)
+            if name == pointer.served:
+                raise InputError(f"{name} is served already; {self._allowed(name)}")
+            check_model(self._folder_of(name))
+            before = (*pointer.before, pointer.served)
+            if name in before:
+                before = before[: before.index(name)]
+            write_pointer(self.folder, Pointer(name, before, pointer.last))
+        logger.info("Version %s is served again instead of %s", name, pointer.served)
+        return replace(self._version(name), served=True)
+
+    # -- inside ----------------------------------------------------------------------------
+
+    def _folder_of(self, name: str) -> Path:
+        return self.shipped if name == SHIPPED else self.folder / name
+
+    def _version(self, name: str) -> Version:
+        return read_version(name, self._folder_of(name))
+
+    def _published(self) -> tuple[str, ...]:
+        try:
+            found = [path.name for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        except OSError:
+            return ()
+        return tuple(sorted(found, key=number_of))
+
+    def _next_number(self) -> int:
+        last = 0
+        with suppress(ModelError):
+            last = read_pointer(self.folder).last
+        return 1 + max([last, *map(number_of, self._published())])
+
+    def _stand_in(self, reason: str) -> Served:
+        advice = "`resmtnet model list --studies DIR` shows the others, `rollback` chooses one"
+        return Served(SHIPPED, self.shipped, f"{reason}. The shipped model is served; {advice}.")
+
+    def _outdated(self, version: Version) -> str | None:
+        shipped = self._version(SHIPPED).info
+        if version.shipped is None or shipped is None or version.shipped == shipped.version:
+            return None
+        return (
+            f"{version.name} was trained from shipped version {version.shipped}, which is now "
+            f"{shipped.version}; `resmtnet model rollback --studies DIR --to shipped` serves that."
+        )
+
+    def _named(self, to: str) -> str:
+        versions = self.list()
+        names = {v.info.version: v.name for v in versions if v.info}
+        names |= {v.name.partition("-")[0]: v.name for v in versions}
+        names |= {v.name: v.name for v in versions}
+        if to not in names:
+            raise InputError(f"there is no version {to!r}; {self._allowed()}")
+        return names[to]
+
+    def _allowed(self, without: str | None = None) -> str:
+        names = [name for name in (SHIPPED, *self._published()) if name != without]
+        return f"allowed are {', '.join(names)}" if names else "there is no other"
+
+    def _before(self, pointer: Pointer) -> str:
+        """Return the last version served before that is whole; the shipped one in the end."""
+        for name in (*reversed(pointer.before), SHIPPED):
+            if name == pointer.served:
+                continue
+            try:
+                check_model(self._folder_of(name))
+            except ModelError as error:
+                logger.warning("Version %s is passed over: %s", name, error)
+            else:
+                return name
+        raise InputError(f"nothing was served before {pointer.served}; name a version: --to NAME")
+
+    @contextmanager
+    def _changing(self) -> Iterator[Pointer]:
+        """Keep other writers out; a damaged pointer is begun anew, one of a newer schema is not."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / LOCK, timeout=LONGEST_WAIT_S):
+                yield self._pointer_to_change()
+        except Timeout as error:
+            raise ModelError(f"{self.folder} is being changed by another process; wait") from error
+        except OSError as error:
+            raise ModelError(
+                f"{self.folder} cannot be written ({error}); the served model is unchanged"
+            ) from error
+
+    def _pointer_to_change(self) -> Pointer:
+        try:
+            return read_pointer(self.folder)
+        except NewerVersionsError:
+            raise
+        except ModelError as error:
+            logger.warning("%s; it is written anew", error)
+            return Pointer(last=self._next_number() - 1)
+
+    def _remove_old(self, needed: set[str]) -> None:
+        for name in self._published()[: -self.keep]:
+            if name not in needed:
+                with suppress(OSError):  # tried again at the next publish
+                    gone = self.folder / f"{DRAFT}{name}"
+                    os.replace(self.folder / name, gone)
+                    shutil.rmtree(gone, ignore_errors=True)

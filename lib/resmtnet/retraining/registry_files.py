@@ -1,0 +1,230 @@
+"""What lies in a folder of published versions: the pointer to the served one, and their records."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from resmtnet.errors import ModelError
+from resmtnet.findings import ModelInfo
+from resmtnet.inference.model_folder import MANIFEST, verify
+from resmtnet.types import Json
+
+SCHEMA = "resmtnet.versions/1"
+POINTER, RECORD, LOCK = "current.json", "published.json", ".lock"
+SHIPPED = "shipped"
+"""Name of the model that came with the package, which training never replaces."""
+DRAFT = ".draft-"
+NAME = re.compile(r"[1-9][0-9]{0,8}-[0-9a-f]{8}")
+Write = Callable[[Path], ModelInfo]
+"""Writes a model to a folder, as model_store.write_model does."""
+
+
+class NewerVersionsError(ModelError):
+    """The folder was written by a newer version of the package: it is left alone."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One model that can be served."""
+
+    name: str
+    """Folder of the version, such as "3-1a2b3c4d", or "shipped"."""
+    folder: Path
+    info: ModelInfo | None
+    """None where the version is damaged."""
+    parent: str | None = None
+    """Name of the version it was trained from."""
+    shipped: str | None = None
+    """Version string of the shipped model of its time."""
+    made_at: datetime | None = None
+    readings: int | None = None
+    """How many readings it was trained on."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What its trainer said of it: the verdict and its figures."""
+    served: bool = False
+    damage: str | None = None
+    """Why it cannot be served."""
+
+    def to_json(self) -> Json:
+        """Return what `resmtnet model list --json` prints of it."""
+        return {
+            "name": self.name,
+            "version": self.info.version if self.info else None,
+            "sha256": self.info.sha256 if self.info else None,
+            "folder": str(self.folder),
+            "parent": self.parent,
+            "made_at": self.made_at.isoformat() if self.made_at else None,
+            "readings": self.readings,
+            "details": dict(self.details),
+            "served": self.served,
+            "damage": self.damage,
+        }
+
+
+@dataclass(frozen=True)
+class Served:
+    """The version to serve now."""
+
+    name: str
+    folder: Path
+    warning: str | None = None
+    """Why the shipped model stands in for the one chosen, or that a newer one was shipped."""
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What current.json says."""
+
+    served: str = SHIPPED
+    before: tuple[str, ...] = ()
+    """Versions served before, the last of them last: rollback goes back through them."""
+    last: int = 0
+    """Number of the newest version, kept or not."""
+
+
+def read_pointer(folder: Path) -> Pointer:
+    """Return which version is chosen; the shipped one in a folder without a pointer.
+
+    Raises:
+        NewerVersionsError: the pointer is of another schema.
+        ModelError: it is damaged or cannot be read.
+    """
+    path = folder / POINTER
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return Pointer()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})") from error
+    try:
+        said = json.loads(text)
+        schema = said["schema"]
+        if schema != SCHEMA:
+            raise NewerVersionsError(f"{path} has schema {schema!r}; this version reads {SCHEMA}")
+        pointer = Pointer(str(said["served"]), tuple(map(str, said["before"])), int(said["last"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged ({error})") from error
+    for name in (pointer.served, *pointer.before):
+        if name != SHIPPED and not NAME.fullmatch(name):
+            raise ModelError(f"{path} is damaged: {name!r} is not the name of a version")
+    return pointer
+
+
+def write_pointer(folder: Path, pointer: Pointer) -> None:
+    """Choose a version, in one step and onto the disk."""
+    said = {"schema": SCHEMA, "served": pointer.served, "before": list(pointer.before)}
+    draft = folder / f"{DRAFT}{POINTER}"
+    draft.write_text(json.dumps(said | {"last": pointer.last}, indent=1) + "\n")
+    to_disk(draft)
+    os.replace(draft, folder / POINTER)
+    to_disk(folder)
+
+
+def read_version(name: str, folder: Path) -> Version:
+    """Return what the manifest and the record of a version say; its weights are not checked."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        info = ModelInfo(manifest["name"], manifest["version"], manifest["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Version(name, folder, None, damage=f"{MANIFEST} cannot be read: {error}")
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        details = dict(record["details"])
+        return Version(
+            name,
+            folder,
+            info,
+            parent=record["parent"],
+            shipped=record["shipped"],
+            made_at=datetime.fromisoformat(record["made_at"]),
+            readings=details.get("readings"),
+            details=details,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return Version(name, folder, info)
+
+
+def number_of(name: str) -> int:
+    """Return the number of a version.
+
+    >>> number_of("3-1a2b3c4d")
+    3
+    """
+    return int(name.partition("-")[0])
+
+
+def write_version(
+    folder: Path, write: Write, record: Json, number: int, taken: Mapping[str, str]
+) -> str:
+    """Write a version and return its name; it appears only when it is whole and on the disk.
+
+    Args:
+        folder: of the versions.
+        write: writes the model.
+        record: of how it was made.
+        number: of the version.
+        taken: names of the other versions by their version strings.
+
+    Raises:
+        ModelError: what was written is damaged, or its version string is taken.
+    """
+    draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=folder))
+    try:
+        model = draft / "model"
+        info = write(model)
+        if check_model(model) != info.sha256:
+            raise ModelError(f"not published: the model written is not {info.version}")
+        if info.version in taken:
+            raise ModelError(
+                f"not published: {taken[info.version]} is version {info.version} already"
+            )
+        (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        name = f"{number}-{info.sha256[:8]}"
+        for path in [*model.iterdir(), model]:
+            to_disk(path)
+        os.replace(model, folder / name)
+        to_disk(folder)
+        return name
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove what killed processes left; whoever calls it keeps other writers out."""
+    for path in folder.glob(f"{DRAFT}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def check_model(folder: Path) -> str:
+    """Return the sha256 of a model after comparing every file with its manifest.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    try:
+        return str(verify(folder)["sha256"])
+    except (OSError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}: {MANIFEST} is damaged ({error!r})") from error
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # a folder cannot be opened there
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""A training archive -> a model folder: loop, objective, calibration, cross-validation."""

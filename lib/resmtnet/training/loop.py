@@ -1,0 +1,281 @@
+"""The training loop: one configuration and one set of nodules in, averaged weights out."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from resmtnet.config import TrainingConfig, to_dict
+from resmtnet.data.dataset import Batch, TrainingSet
+from resmtnet.errors import ConfigError
+from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.training.distributed import is_first, mean_over_processes, spread, world_size
+from resmtnet.training.objective import Objective
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+CHECKPOINT = "checkpoint.pt"
+WATCHED = "stopping_loss"
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Told after every step."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    """Of this step."""
+
+
+class Trainer:
+    """Trains one network; its checkpoint holds all that a resumed run needs to go on alike."""
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        config: TrainingConfig,
+        out: Path,
+        device: str = "cpu",
+        watched: TrainingSet | None = None,
+    ) -> None:
+        """See run.
+
+        Args:
+            data: nodules to train on.
+            config: of the experiment.
+            out: folder of checkpoint, history and TensorBoard's log.
+            device: of the network; that of the data.
+            watched: nodules of other patients whose loss may end the training early.
+        """
+        torch.manual_seed(config.seed)
+        self.data, self.config, self.out, self.device = data, config, out, device
+        self.watched = watched
+        self.network = ResMTNet(config.network).to(device)
+        self.averaged = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.best = self.averaged
+        self._objective = Objective(self.network, config.loss).to(device)
+        self.optimizer = torch.optim.AdamW(_groups(self._objective, config), lr=0.0)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.objective = spread(self._objective, device)
+        self.epoch, self.mask_epoch = 0, 0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def heads_ended(self) -> bool:
+        """All epochs are done, or the watched loss has not fallen for `patience` epochs."""
+        losses = [row[WATCHED] for row in self.history if WATCHED in row]
+        waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        tired = bool(self.config.patience) and waited >= self.config.patience
+        return tired or self.epoch >= self.config.epochs
+
+    @property
+    def ended(self) -> bool:
+        """The epochs of the mask alone are done as well."""
+        mask_epochs = self.config.mask_epochs if self.config.network.mask else 0
+        return self.heads_ended and self.mask_epoch >= mask_epochs
+
+    def run(
+        self, tell: Callable[[TrainingProgress], None] = lambda progress: None
+    ) -> dict[str, Tensor]:
+        """Train the epochs that are left, with a checkpoint after each.
+
+        Args:
+            tell: called after every step.
+
+        Returns:
+            The averaged weights; with watched nodules, those of the epoch with their least loss.
+        """
+        board = self._board()
+        while not self.heads_ended:
+            row = self._epoch(tell, self.data.epoch(self.generator), self.epoch, self.config.epochs)
+            self.epoch += 1
+            self._end_epoch(row, board)
+        while not self.ended:
+            self._freeze_all_but_the_mask()
+            batches = self.data.mask_epoch(self.generator)
+            row = self._epoch(tell, batches, self.mask_epoch, self.config.mask_epochs)
+            self.mask_epoch += 1
+            self._end_epoch(row, board)
+        if board:
+            board.close()
+        return self._chosen
+
+    @property
+    def _chosen(self) -> dict[str, Tensor]:
+        return self.averaged if self.watched is None or self.mask_epoch else self.best
+
+    def _end_epoch(self, row: dict[str, float], board: SummaryWriter | None) -> None:
+        if self.watched is not None and not self.mask_epoch:
+            row[WATCHED] = self._watched_loss(self.watched)
+            past = [other[WATCHED] for other in self.history]
+            if row[WATCHED] < min(past, default=math.inf):
+                self.best = {name: value.clone() for name, value in self.averaged.items()}
+        self.history.append(row)
+        if is_first():
+            self._save()
+            _log(board, row)
+
+    def _freeze_all_but_the_mask(self) -> None:
+        if self.mask_epoch == 0:  # from here on trunk and heads are the averaged ones
+            self.averaged = {name: value.clone() for name, value in self._chosen.items()}
+            self.network.load_state_dict(self.averaged)
+        self.network.requires_grad_(False).eval()
+        self.network.decoder.requires_grad_(True).train()
+        self.objective = spread(self._objective, self.device)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in `out`, if there is one.
+
+        Raises:
+            ConfigError: the checkpoint was made with another configuration.
+        """
+        path = self.out / CHECKPOINT
+        if not path.is_file():
+            return False
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        if state["config"] != to_dict(self.config):
+            raise ConfigError(f"{path} was made with another configuration; choose another --out")
+        self.network.load_state_dict(state["network"])
+        self.averaged, self.best = state["averaged"], state["best"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._objective.log_variance.load_state_dict(state["log_variance"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch_rng"].cpu())
+        self.epoch, self.mask_epoch = state["epoch"], state["mask_epoch"]
+        self.history = state["history"]
+        return True
+
+    def _save(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        state: dict[str, Any] = {
+            "config": to_dict(self.config),
+            "network": self.network.state_dict(),
+            "averaged": self.averaged,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "log_variance": self._objective.log_variance.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "epoch": self.epoch,
+            "mask_epoch": self.mask_epoch,
+            "history": self.history,
+        }
+        draft = self.out / f"{CHECKPOINT}.partial"
+        torch.save(state, draft)
+        os.replace(draft, self.out / CHECKPOINT)
+        with (self.out / "history.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.history[0]), restval="")
+            writer.writeheader()
+            writer.writerows(self.history)
+
+    def _board(self) -> SummaryWriter | None:
+        if not is_first():
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.epoch)
+
+    def _epoch(
+        self,
+        tell: Callable[[TrainingProgress], None],
+        batches: Iterable[Batch],
+        epoch: int,
+        epochs: int,
+    ) -> dict[str, float]:
+        if not self.heads_ended:
+            self._train_mode()
+        started, sums, steps = time.monotonic(), dict[str, float](), self.data.steps
+        for step, batch in enumerate(batches):
+            terms = self.step(batch, epoch * steps + step, epochs * steps)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value / steps
+            tell(TrainingProgress(epoch, epochs, step, steps, sum(terms.values())))
+        sums = mean_over_processes(sums, self.device)
+        row: dict[str, float] = {"epoch": len(self.history)}
+        return row | {"seconds": time.monotonic() - started, "loss": sum(sums.values())} | sums
+
+    def _train_mode(self) -> None:
+        self.network.train()
+        if self.config.freeze_norms:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def step(self, batch: Batch, step: int, steps: int) -> dict[str, float]:
+        """Take one of `steps` steps; return the terms of its loss, over all processes' rows alike.
+
+        Args:
+            batch: this process's rows.
+            step: how many were taken before; decides the learning rate.
+            steps: in all.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, self.config)
+        cuda = self.device.startswith("cuda")
+        with torch.autocast("cuda" if cuda else "cpu", dtype=torch.bfloat16, enabled=cuda):
+            terms = self.objective(batch)
+        # DistributedDataParallel averages gradients; parts of one mean must be added
+        loss = torch.stack(list(terms.values())).sum() * world_size()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self._average(step)
+        return {name: float(value.detach()) * world_size() for name, value in terms.items()}
+
+    def _average(self, step: int) -> None:
+        decay = min(self.config.ema_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                if value.dtype.is_floating_point:
+                    self.averaged[name].lerp_(value, 1 - decay)
+
+    @torch.no_grad()
+    def _watched_loss(self, watched: TrainingSet) -> float:
+        network = ResMTNet(self.config.network).to(self.device)
+        network.load_state_dict(self.averaged)
+        objective = Objective(network.eval(), self.config.loss)
+        total, count = 0.0, 0
+        for batch in watched.plain():
+            total += sum(float(term) for term in objective(batch).values()) * batch.total
+            count += batch.total
+        return mean_over_processes({WATCHED: total / count}, self.device)[WATCHED] * world_size()
+
+
+def _log(board: SummaryWriter | None, row: Mapping[str, float]) -> None:
+    if board:
+        for name, value in row.items():
+            board.add_scalar(name, value, int(row["epoch"]))
+        board.flush()
+
+
+def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
+    """Linear rise, then a cosine to 0.
+
+    >>> round(learning_rate(100, 200, TrainingConfig(warm_up=0.5)), 6)
+    0.00099
+    """
+    rise = min(1.0, step / (config.warm_up * steps + 1))
+    return config.learning_rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _groups(objective: Objective, config: TrainingConfig) -> list[dict[str, Any]]:
+    matrices = [p for p in objective.parameters() if p.dim() > 1]
+    vectors = [p for p in objective.parameters() if p.dim() <= 1]
+    return [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]

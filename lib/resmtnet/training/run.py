@@ -1,0 +1,222 @@
+"""One experiment from start to end: split, train, calibrate, write the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resmtnet.config import TrainingConfig
+from resmtnet.data.archive import Archive, Nodule
+from resmtnet.data.crops import CropBlock, load_block
+from resmtnet.data.dataset import Rows, TrainingSet
+from resmtnet.data.splits import Split, split_by_fold
+from resmtnet.errors import InputError
+from resmtnet.evaluation.baselines import fit_baselines
+from resmtnet.files import check_place
+from resmtnet.findings import ModelInfo
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.model_folder import MANIFEST, write_model
+from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.retraining.stage import look_at_stage, stage_files
+from resmtnet.training.cached_nodule import CachedNodule, observe
+from resmtnet.training.calibrate import fit_calibration
+from resmtnet.training.carried_sets import (
+    calibration_set_files,
+    embed,
+    reference_files,
+    replay_files,
+)
+from resmtnet.training.cases import case_of
+from resmtnet.training.distributed import processes, rank, world_size
+from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What an experiment tells on its way."""
+
+    crops: Callable[[int, int], None] = lambda done, of: None
+    training: Callable[[str, TrainingProgress], None] = lambda name, progress: None
+    """Called with the name of what is trained."""
+    calibration: Callable[[int, int], None] = lambda done, of: None
+
+
+def run_experiment(
+    archive: Archive,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    version: str,
+    resume: bool = False,
+    further: Sequence[CachedNodule] = (),
+    device: str = "cpu",
+    listener: Listener = Listener(),
+) -> ModelInfo | None:
+    """Train a model and write it to `out`/model; under torchrun all processes train together.
+
+    Args:
+        archive: training data; nodules of other splits than the configured ones are left alone.
+        config: of the experiment.
+        out: folder of the members' checkpoints and of the model.
+        version: of the model written.
+        resume: go on from the checkpoints in `out`, if there are some.
+        further: out-of-fold records of a cross-validation of the same configuration, which widen
+            the calibration; the reference set's patients are left out of them, though the networks
+            that answered may have trained on these patients.
+        device: "cpu" or "cuda".
+        listener: is told of the progress.
+
+    Returns:
+        What was written; None in all processes but the first.
+
+    Raises:
+        ArchiveError: the archive cannot be split as the configuration asks.
+        ConfigError: the checkpoint was made with another configuration.
+        InputError: `out` holds checkpoints and `resume` is off, or the other way round.
+    """
+    check_resumable(out, resume)
+    check_place(out / "model", MANIFEST)
+    split = split_by_fold(archive.nodules, config)
+    with processes(device) as own_device:
+        weights = train_members(archive, split, config, out, own_device, listener)
+        if rank():
+            return None
+    apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
+    further = of_other_patients(further, apart)
+    return _write(archive, split, config, out, version, weights, further, device, listener)
+
+
+def of_other_patients(
+    records: Sequence[CachedNodule], nodules: Sequence[Nodule]
+) -> list[CachedNodule]:
+    """Return the records of patients of whom there is no nodule among the given ones."""
+    patients = {nodule.patient_id for nodule in nodules}
+    return [one for one in records if one.case.patient_id not in patients]
+
+
+def check_resumable(out: Path, resume: bool) -> None:
+    """Refuse to mix runs: checkpoints need --resume, and --resume needs checkpoints.
+
+    Raises:
+        InputError: saying which of the two it is.
+    """
+    if resume != any(out.rglob(CHECKPOINT)):
+        raise InputError(
+            f"{out} holds {'no checkpoint: leave out' if resume else 'a checkpoint: give'} "
+            "--resume, or choose another --out"
+        )
+
+
+def train_members(
+    archive: Archive,
+    split: Split,
+    config: TrainingConfig,
+    out: Path,
+    device: str,
+    listener: Listener,
+) -> list[Weights]:
+    """Train, or finish, every member of the ensemble; each has a folder in `out`."""
+    block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
+    return [
+        _train(block, archive.nodules, split, config, m, out, device, listener)
+        for m in range(config.members)
+    ]
+
+
+def _train(
+    block: CropBlock,
+    nodules: Sequence[Nodule],
+    split: Split,
+    config: TrainingConfig,
+    member: int,
+    out: Path,
+    device: str,
+    listener: Listener,
+) -> Weights:
+    config = replace(config, seed=config.seed + member)
+    rows = Rows(rank(), world_size())
+    data, watched = (
+        TrainingSet(block, nodules, part, config, rows) if part else None
+        for part in (split.train, split.stopping)
+    )
+    assert data is not None  # for the type checker: split_by_fold has seen to it
+    name = f"member-{member}"
+    trainer = Trainer(data, config, out / name, device, watched)
+    trainer.resume()
+    return trainer.run(lambda progress: listener.training(f"{out.name}/{name}", progress))
+
+
+def inference_of(weights: Sequence[Weights], config: TrainingConfig, device: str) -> Ensemble:
+    """Return the members ready to answer."""
+    networks = []
+    for state in weights:
+        network = ResMTNet(config.network)
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval().requires_grad_(False))
+    return Ensemble(networks, config.patch, device)
+
+
+def observe_all(
+    inference: Ensemble,
+    archive: Archive,
+    index: Sequence[int],
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> list[CachedNodule]:
+    """Look at nodules that the members never trained on."""
+    found = []
+    for n in index:
+        found.append(observe(inference, archive, archive.nodules[n]))
+        tell(len(found), len(index))
+    return found
+
+
+def _write(
+    archive: Archive,
+    split: Split,
+    config: TrainingConfig,
+    out: Path,
+    version: str,
+    weights: Sequence[Weights],
+    further: Sequence[CachedNodule],
+    device: str,
+    listener: Listener,
+) -> ModelInfo:
+    inference = inference_of(weights, config, device)
+    everyone = [archive.nodules[n] for n in (*split.calibration, *split.reference, *split.train)]
+    total = 2 * len(everyone)  # each is looked at, and then what enters the last stage
+
+    def tell_from(start: int) -> Callable[[int, int], None]:
+        return lambda done, of: listener.calibration(start + done, total)
+
+    held = observe_all(inference, archive, split.calibration, tell_from(0))
+    seen = len(held)
+    reference = observe_all(inference, archive, split.reference, tell_from(seen))
+    seen += len(reference)
+    trained = [archive.nodules[n] for n in split.train]
+    replay = embed(inference, archive, trained, tell_from(seen))
+    inputs = look_at_stage(inference, archive, everyone, tell_from(len(everyone)))
+    baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
+    calibration = fit_calibration(held, replay.flat, baselines, further)
+    files = replay_files(replay) | calibration_set_files(held) | stage_files(inputs)
+    if reference:
+        files |= reference_files(reference, calibration)
+    provenance = {
+        "data": dict(archive.provenance),
+        **{name: _counts(archive, part) for name, part in vars(split).items() if part},
+        "torch": torch.__version__,
+    }
+    if further:
+        patients = {one.case.patient_id for one in further}
+        provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
+    return write_model(out / "model", version, weights, config, calibration, provenance, files)
+
+
+def _counts(archive: Archive, part: Sequence[int]) -> dict[str, int]:
+    patients = {archive.nodules[n].patient_id for n in part}
+    return {"nodules": len(part), "patients": len(patients)}

@@ -1,0 +1,136 @@
+"""Training of everything, on images: what it needs, what it leaves, that it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from resmtnet.config import AugmentConfig, NetworkConfig, PatchConfig, TrainingConfig
+from resmtnet.data import archive as archives
+from resmtnet.data.archive import Archive
+from resmtnet.errors import InputError
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.model_folder import Model, read_model
+from resmtnet.readings.record import Reading
+from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
+from resmtnet.retraining.finetune_full import Images
+from resmtnet.retraining.gate import Margins, judge
+from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.samples import Sample, gather, sample_of
+from resmtnet.training.cached_nodule import observe
+from resmtnet.training.carried_sets import read_reference, read_replay
+from resmtnet.training.run import run_experiment
+
+CONFIG = TrainingConfig(
+    epochs=1,
+    batch_size=4,
+    calibration_folds=(0, 1),
+    reference_folds=(2,),
+    context_variants=1,
+    network=NetworkConfig(widths=(4, 4, 4), hidden=8, mask=False),
+    patch=PatchConfig(size_px=16, mask_size_px=16, offsets_mm=(-2.0, 0.0, 2.0)),
+    augment=AugmentConfig(thickness_share=0.0),
+)
+FULL = FineTuneConfig(depth="full", epochs=2, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def model(small_archive, tmp_path_factory) -> Model:
+    out = tmp_path_factory.mktemp("experiment")
+    run_experiment(small_archive, CONFIG, out, version="1")
+    return read_model(out / "model")
+
+
+@pytest.fixture(scope="module")
+def samples(model, small_archive) -> list[Sample]:
+    """The balls of split val, which the model never saw, read by one reader."""
+    inference = Ensemble(list(model.networks), model.config.patch)
+    found = []
+    for nodule in (n for n in small_archive.nodules if n.split == "val"):
+        reading = Reading(
+            image=nodule.id,
+            nodule="1",
+            reader="A",
+            centre_lps_mm=(0.0, 0.0, 0.0),
+            class_name="malignant",
+            sizes={"long_axis_mm": nodule.long_axis_mm},
+        )
+        held = observe(inference, small_archive, nodule)
+        found += [sample_of(said, held) for said in gather([reading])]
+    return found
+
+
+@pytest.fixture
+def images(samples, small_archive, tmp_path) -> Images:
+    def crop(sample: Sample):
+        nodule = next(n for n in small_archive.nodules if n.id == sample.said.image)
+        hu = small_archive.voxels_hu(nodule)
+        kept = replace(nodule, id=sample.said.id, ratings={}, mask_readers=0, volume_mm3=500.0)
+        return kept, hu, (small_archive.mask(nodule) * 0)
+
+    archives.write(tmp_path / "site", (crop(s) for s in samples), {})
+    return Images(small_archive, Archive.open(tmp_path / "site"), tmp_path / "work")
+
+
+def test_trunk_is_trained_and_all_that_was_stored_is_seen_again(model, samples, images, tmp_path):
+    candidate = fine_tune(model, samples[:3], FULL, images=images)
+    assert candidate
+    assert candidate.heads.trunk != LinearHeads.of(model.networks).trunk
+    reference = read_reference(model.folder)
+    verdict = judge(candidate, model, model, reference, samples[3:], Margins())
+    assert verdict.insufficient
+    candidate.write(tmp_path / "model", "2")
+    written = read_model(tmp_path / "model")
+    replay = read_replay(tmp_path / "model")
+    assert replay.nodules == read_replay(model.folder).nodules
+    assert not torch.equal(
+        torch.from_numpy(replay.embeddings), torch.from_numpy(read_replay(model.folder).embeddings)
+    )
+    heads = LinearHeads.of(written.networks)
+    for one in read_reference(tmp_path / "model"):
+        told = heads.answer(one).observation.outputs["class"]
+        assert told == pytest.approx(one.observation.outputs["class"], abs=0.01)
+
+
+def test_version_of_another_trunk_is_judged_against_the_shipped_one(
+    model, samples, images, tmp_path
+):
+    first = fine_tune(model, samples[:3], FULL, images=images)
+    assert first
+    first.write(tmp_path / "model", "2")
+    parent = read_model(tmp_path / "model")
+    site = [replace(s, held=first.answer_all([s.held])[0]) for s in samples]
+    second = fine_tune(parent, site[:3], FineTuneConfig(epochs=2))
+    assert second
+    reference = read_reference(parent.folder)
+    verdict = judge(second, parent, model, reference, site[3:], Margins())
+    before = judge(first, model, model, read_reference(model.folder), samples[3:], Margins())
+    for where in ("reference, against shipped",):
+        for name, loss in verdict.compared[where].items():
+            assert loss.other == pytest.approx(before.compared[where][name].other, abs=1e-3)
+
+
+def test_archive_that_lacks_the_training_nodules_is_refused(model, samples, images):
+    other = replace(images, archive=images.site)
+    with pytest.raises(InputError, match="give the archive that the model was trained on"):
+        fine_tune(model, samples, FULL, images=other)
+
+
+def test_stopped_training_goes_on_from_its_checkpoint(model, samples, images):
+    told: list[int] = []
+
+    def stop() -> bool:
+        return bool(told) and told[-1] == 1
+
+    assert (
+        fine_tune(
+            model, samples, FULL, images=images, tell=lambda p: told.append(p.epoch), stop=stop
+        )
+        is None
+    )
+    assert 0 in told
+    again: list[int] = []
+    assert fine_tune(model, samples, FULL, images=images, tell=lambda p: again.append(p.epoch))
+    assert set(again) == {1}

@@ -1,0 +1,211 @@
+"""A site's nodules: looked at once, kept, and found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
+from resmtnet.ct.volume import CTVolume
+from resmtnet.errors import VolumeError
+from resmtnet.inference.mask_threshold import LEVELS
+from resmtnet.inference.model_folder import Model
+from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.readings.record import Reading
+from resmtnet.retraining.linear_heads import LinearHeads, move_biases
+from resmtnet.retraining.nodule_cache import NoduleCache
+from resmtnet.retraining.samples import Consensus, gather
+
+CENTRE = (-75.0, 0.0, 20.0)
+
+
+def read(**fields) -> Reading:
+    values = {"image": "ct", "nodule": "1", "reader": "A", "centre_lps_mm": CENTRE}
+    return Reading(**{**values, "malignancy": 4, **fields})
+
+
+def said(*readings: Reading) -> list[Consensus]:
+    return gather(readings)
+
+
+@pytest.fixture(scope="module")
+def model(world) -> Model:
+    config = TrainingConfig(
+        patch=PatchConfig(size_px=16, mask_size_px=16, offsets_mm=(-2.0, 0.0, 2.0)),
+        network=NetworkConfig(widths=(4, 4, 4), hidden=8),
+    )
+    networks = (ResMTNet(config.network).eval().requires_grad_(False),)
+    return replace(world.model, config=config, networks=networks)
+
+
+@pytest.fixture(scope="module")
+def ct(phantom) -> CTVolume:
+    grid = phantom.geometry
+    spacing_kji_mm = grid.spacing_mm[::-1]
+    return CTVolume.from_array(phantom.hu, spacing_kji_mm, grid.origin_lps_mm, grid.direction)
+
+
+@pytest.fixture
+def site_of(ct, tmp_path, model):
+    """Makes a site over one CT; says which images were opened."""
+    opened: list[str] = []
+
+    def open_ct(image: str):
+        opened.append(image)
+        if image != "ct":
+            raise VolumeError(f"There is no image {image}.")
+        return ct
+
+    def make(of: Model = model, **options) -> NoduleCache:
+        return NoduleCache(tmp_path / "site", of, open_ct, **options)
+
+    make.opened = opened
+    return make
+
+
+def files(site: NoduleCache) -> set[str]:
+    return {path.name for path in site.folder.rglob("*") if path.is_file()}
+
+
+def test_sample_holds_what_the_model_sees_there(site_of, model):
+    (sample,) = site_of().samples(said(read())).samples
+    held = sample.held
+    assert held.case.malignancy == (4,)
+    assert held.observation.embeddings.shape == (1, 16)
+    assert set(held.masks) == set(LEVELS)
+    told = LinearHeads.of(model.networks).answer(held).observation.outputs["class"]
+    np.testing.assert_allclose(held.observation.outputs["class"], told, atol=1e-5)
+
+
+def test_nodule_is_looked_at_once(site_of):
+    first = site_of().samples(said(read()))
+    second = site_of().samples(said(read(malignancy=2)))
+    assert site_of.opened == ["ct"]
+    one, other = (found.samples[0].held for found in (first, second))
+    np.testing.assert_allclose(one.observation.embeddings, other.observation.embeddings)
+    assert other.case.malignancy == (2,)
+
+
+def test_new_output_layers_answer_what_was_seen_and_a_new_trunk_looks_again(site_of, model):
+    site_of().samples(said(read()))
+    louder = replace(model, networks=(changed(model.networks[0], of_trunk=False),))
+    (sample,) = site_of(louder).samples(said(read())).samples
+    assert site_of.opened == ["ct"]
+    told = LinearHeads.of(louder.networks).answer(sample.held).observation.outputs["class"]
+    np.testing.assert_allclose(sample.held.observation.outputs["class"], told, atol=1e-5)
+    other = replace(model, networks=(changed(model.networks[0], of_trunk=True),))
+    site_of(other).samples(said(read()))
+    assert site_of.opened == ["ct", "ct"]
+
+
+def changed(network: ResMTNet, *, of_trunk: bool) -> ResMTNet:
+    state = network.state_dict()
+    if of_trunk:
+        state = {**state, "stem.0.weight": state["stem.0.weight"] + 0.1}
+    else:
+        state = move_biases(state, {"class": np.array([0.0, 1.0])})
+    other = ResMTNet(network.config)
+    other.load_state_dict(state)
+    return other.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("content", [b"", b"broken", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_broken_cache_is_made_again(site_of, content):
+    site = site_of()
+    site.samples(said(read()))
+    for path in site.folder.rglob("*"):
+        if path.is_file():
+            path.write_bytes(content)
+    (sample,) = site_of().samples(said(read())).samples
+    assert sample.held.observation.embeddings.shape == (1, 16)
+    assert site_of.opened == ["ct", "ct"]
+    assert site_of().archive([sample], site.folder / "archive").nodules[0].id == "ct/1"
+
+
+def test_damaged_crop_is_cut_out_again(site_of):
+    site = site_of()
+    (sample,) = site.samples(said(read())).samples
+    (path,) = site.folder.glob("crops/*")
+    whole = bytearray(path.read_bytes())
+    name, extra = (int.from_bytes(whole[at : at + 2], "little") for at in (26, 28))
+    whole[30 + name + extra] = 0xFF  # no kind of block that deflate knows
+    path.write_bytes(whole)
+    archive = site_of().archive([sample], site.folder / "archive")
+    assert site_of.opened == ["ct", "ct"]
+    assert archive.voxels_hu(archive.nodules[0]).std() > 0
+
+
+def test_cache_leaves_no_drafts(site_of):
+    site = site_of()
+    site.samples(said(read(), read(nodule="2", centre_lps_mm=(-80.0, 0.0, 20.0))))
+    assert len(files(site)) == 4
+    assert not any(name.startswith(".draft") for name in files(site))
+
+
+def test_image_that_is_gone_is_skipped_with_the_reason(site_of):
+    found = site_of().samples(said(read(image="gone"), read()))
+    assert [sample.said.image for sample in found.samples] == ["ct"]
+    assert found.skipped == ("gone/1: There is no image gone.",)
+
+
+def test_progress_is_told_and_a_stop_is_heeded(site_of):
+    told: list = []
+    many = said(*(read(nodule=str(n)) for n in range(5)))
+    found = site_of().samples(
+        many, tell=lambda *done: told.append(done), stop=lambda: len(told) == 2
+    )
+    assert told == [(1, 5), (2, 5)]
+    assert len(found.samples) == 2
+
+
+def test_crops_become_an_archive_that_can_be_trained_on(site_of, ct, tmp_path):
+    site = site_of()
+    (sample,) = site.samples(said(read(sizes={"long_axis_mm": 10.0}))).samples
+    archive = site.archive([sample], tmp_path / "archive")
+    (nodule,) = archive.nodules
+    hu = archive.voxels_hu(nodule)
+    k, j, i = (round(v) for v in nodule.centre_kji)
+    centre = ct.crop(CENTRE, 2.0).hu
+    assert centre.min() <= hu[k, j, i] <= centre.max()
+    assert nodule.long_axis_mm == 10.0
+    assert nodule.malignancy == (4,)
+    assert not archive.mask(nodule).any()
+    assert nodule.mask_readers == 0
+
+
+def test_crops_are_kept_only_where_they_are_wanted(site_of):
+    site = site_of(keep_crops=False)
+    site.samples(said(read()))
+    assert len(files(site)) == 1
+
+
+def test_stage_inputs_are_kept_only_where_they_are_wanted_and_found_again(site_of):
+    readings = said(read())
+    site_of().samples(readings)
+    site = site_of(keep_inputs=True)
+    (sample,) = site.samples(readings).samples
+    assert len(files(site)) == 3
+    opened = len(site_of.opened)
+    (entered,) = site_of().inputs([sample]).values()
+    assert entered.shape == (1, 2 * 6 * 4)
+    assert len(site_of.opened) == opened
+    for path in site.folder.glob("stage/*"):
+        path.write_bytes(b"broken")
+    again = site_of().inputs([sample])
+    assert len(site_of.opened) == opened + 1
+    np.testing.assert_array_equal(again[sample.said.id], entered)
+
+
+def test_new_heads_take_the_same_stage_inputs_and_a_new_trunk_looks_again(site_of, model):
+    (sample,) = site_of(keep_inputs=True).samples(said(read())).samples
+    network = model.networks[0]
+    state = {k: v + 0.1 if ".hidden." in k else v for k, v in network.state_dict().items()}
+    heads = ResMTNet(network.config)
+    heads.load_state_dict(state)
+    opened = len(site_of.opened)
+    site_of(replace(model, networks=(heads.eval(),))).inputs([sample])
+    assert len(site_of.opened) == opened
+    site_of(replace(model, networks=(changed(network, of_trunk=True),))).inputs([sample])
+    assert len(site_of.opened) == opened + 1

@@ -1,0 +1,85 @@
+"""Out-of-fold answers: of every nodule once, kept by group, never by a model that saw it."""
+
+from dataclasses import replace
+
+import pytest
+
+from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
+from resmtnet.errors import ConfigError, InputError
+from resmtnet.evaluation.records import read_predictions
+from resmtnet.training.cross_validation import HELD, cross_validate, fold_groups, load_answers
+from resmtnet.training.run import of_other_patients
+
+CONFIG = TrainingConfig(
+    epochs=45,
+    mask_epochs=0,
+    learning_rate=1e-2,
+    ema_decay=0.9,
+    batch_size=8,
+    context_variants=1,
+    mask_share=1.0,
+    network=NetworkConfig(widths=(8, 8, 8), hidden=8),
+    patch=PatchConfig(size_px=24, mask_size_px=24, offsets_mm=(-2.0, 0.0, 2.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def answered(small_archive, tmp_path_factory):
+    out = tmp_path_factory.mktemp("cross-validation")
+    return out, cross_validate(small_archive, CONFIG, out, group_size=2)
+
+
+def test_every_nodule_of_the_split_is_answered_once(answered, small_archive):
+    out, files = answered
+    assert files == [out / f"folds-{name}.csv" for name in ("0-1", "2-3", "4")]
+    cases = [case for file in files for case, _ in read_predictions(file)]
+    expected = {nodule.id for nodule in small_archive.nodules if nodule.split == "train"}
+    assert len(cases) == len(expected)
+    assert {case.id for case in cases} == expected
+
+
+def test_a_group_answers_its_own_folds_alone(answered):
+    for file, folds in zip(answered[1], ({0, 1}, {2, 3}, {4}), strict=True):
+        assert {case.fold for case, _ in read_predictions(file)} == folds
+
+
+def test_a_group_that_is_done_is_not_trained_again(answered, small_archive):
+    out, files = answered
+    kept = [(out / file.stem / HELD).stat().st_mtime_ns for file in files]
+    text = [file.read_text() for file in files]
+    for file in files:
+        file.unlink()
+    cross_validate(small_archive, CONFIG, out, group_size=2, resume=True)
+    assert [file.read_text() for file in files] == text
+    assert [(out / file.stem / HELD).stat().st_mtime_ns for file in files] == kept
+
+
+def test_its_records_are_read_for_the_calibration_of_one_model(answered, small_archive, tmp_path):
+    out, files = answered
+    records = load_answers(out)
+    assert len(records) == sum(len(read_predictions(file)) for file in files)
+    with pytest.raises(InputError, match="--cross-validate"):
+        load_answers(tmp_path)
+
+
+def test_records_of_patients_kept_apart_do_not_widen_a_calibration(answered, small_archive):
+    records = load_answers(answered[0])
+    apart = [nodule for nodule in small_archive.nodules if nodule.fold == 0]
+    kept = of_other_patients(records, apart)
+    assert 0 < len(kept) < len(records)
+    assert not {one.case.patient_id for one in kept} & {nodule.patient_id for nodule in apart}
+
+
+def test_runs_are_not_mixed(answered, small_archive):
+    with pytest.raises(InputError, match="--resume"):
+        cross_validate(small_archive, CONFIG, answered[0], group_size=2)
+
+
+def test_one_group_is_refused(small_archive):
+    with pytest.raises(ConfigError, match="at least two groups"):
+        fold_groups(small_archive, CONFIG, 5)
+
+
+def test_splits_that_take_part_are_configured(small_archive):
+    both = replace(CONFIG, splits=("train", "val"))
+    assert fold_groups(small_archive, both, 1) == fold_groups(small_archive, CONFIG, 1)
