@@ -1,7 +1,7 @@
 """What 25, 50, 100 and 200 corrected nodules of a site do to the model, by habit of its reader.
 
     python benchmarks/incremental.py [--model DIR] [--seeds 10] [--first-seed N] [--habit NAME ...]
-        [--count N ...] [--last-stage] [--json FILE]
+        [--count N ...] [--json FILE]
 
 The nodules are those that came with the model and that it never trained on (262 patients). Each
 seed draws 150 patients as the old reference set, answered against all of LIDC's readers; the others
@@ -12,9 +12,8 @@ are the site. Synthetic readers, seeded, made from the real ratings (site_reader
 that there are enough of them). Corrected nodules train; the other patients of the site, read by
 the same rule, are the held-out nodules.
 
-Beside it: no retraining; the same output layers trained without replay and without a pull towards
-the parent; and with --last-stage the hidden layers before them trained too. Full retraining from
-scratch is compared by full_retraining.py.
+Beside it: no retraining, and the same output layers trained without replay and without a pull
+towards the parent. Full retraining from scratch is compared by full_retraining.py.
 
 The gate's verdict is told, not enforced: a site may have habits of its own.
 """
@@ -23,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import tempfile
 import time
@@ -42,7 +40,6 @@ from resmtnet.retraining.gate import Margins
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.noninferiority import MEASURES, ComparedNodules, Predictions
 from resmtnet.retraining.samples import Sample, class_share
-from resmtnet.retraining.stage import STAGE, Inputs, read_stage
 from resmtnet.training.cached_nodule import CachedNodule
 from site_readers import HABITS, samples
 
@@ -55,7 +52,6 @@ PLAIN = FineTuneConfig(replay_share=0.0, l2=0.0)
 """Fine-tuning without replay: nothing holds on to what was learnt."""
 WAYS = {
     "fine-tuned": FineTuneConfig(),
-    "last stage": FineTuneConfig(depth="last_stage"),
     "without replay": PLAIN,
 }
 FIGURES = ("class_auc", "class_log_loss", "score_mae", "score_bias", "size_error", "size_bias")
@@ -131,21 +127,17 @@ def rows_of(
     habit: str,
     seed: int,
     counts: Sequence[int],
-    inputs: Inputs,
 ) -> list[dict[str, Any]]:
     one, model = draw(pool, habit, seed), pool.model
     base = {"habit": habit, "seed": seed}
     said = on(one, LinearHeads.of(model.networks), model.calibration)
     rows = [{**base, "how": "no retraining", "nodules": 0, **said}]
-    entering = {s.said.id: inputs[s.said.nodule] for s in (*one.train, *one.test) if inputs}
     for count in counts:
         if count > len(one.train):
             continue
         for how, config in WAYS.items():
-            if config.depth == "last_stage" and not inputs:
-                continue
             started = time.process_time()
-            candidate = fine_tune(model, one.train[:count], config, inputs=entering)
+            candidate = fine_tune(model, one.train[:count], config)
             assert candidate is not None
             row = {**base, "how": how, "nodules": count, "cpu_s": time.process_time() - started}
             row |= on(one, candidate, candidate.calibration)
@@ -195,19 +187,15 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--habit", action="append", choices=list(HABITS))
     parser.add_argument("--count", action="append", type=int, choices=COUNTS)
-    parser.add_argument("--last-stage", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         shipped = read_model(arguments.model)
         pool = Pool.of_model(shipped, Path(folder))
-        inputs = read_stage(shipped.folder) if arguments.last_stage else {}
-        if inputs:
-            shutil.copy(shipped.folder / STAGE, folder)
         rows: list[dict[str, Any]] = []
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             for habit in arguments.habit or HABITS:
-                rows += rows_of(pool, habit, seed, arguments.count or COUNTS, inputs)
+                rows += rows_of(pool, habit, seed, arguments.count or COUNTS)
             print(f"seed {seed} done", flush=True)
     for where in ("site", "reference"):
         shown(rows, where)

@@ -232,7 +232,7 @@ def test_every_reading_of_which_something_trains_counts_and_is_named(
     ("request_", "told"),
     [
         ({"epochs": "many"}, "epochs is 'many'; a whole number from 1 to 1000 is needed."),
-        ({"depth": "deep"}, "depth is 'deep'; allowed are heads, last_stage, full."),
+        ({"depth": "deep"}, "depth is 'deep'; allowed are heads, full."),
     ],
 )
 def test_a_bad_option_is_refused_in_one_line_and_told_in_the_stats(
@@ -263,19 +263,6 @@ def test_a_trainer_tells_whether_any_process_trains(trainer: ResMTNetTrainer) ->
     with TrainReport(trainer._report.folder).training(3):
         assert trainer.runs
     assert not trainer.runs
-
-
-def test_a_depth_that_needs_what_is_not_there_is_refused_in_one_line(
-    train: Callable[..., dict[str, Any]],
-    shared: SharedCharacterizer,
-    store: ReadingStore,
-    phantom: Phantom,
-) -> None:
-    read(store, points_lps_mm(phantom, 5))
-    with pytest.raises(Refusal, match="depth last_stage") as caught:
-        train(**EAGER, depth="last_stage")
-    assert "\n" not in caught.value.detail
-    assert shared.versions.list()[1:] == ()
 
 
 def test_the_stats_tell_nodules_and_epochs_while_training_runs(

@@ -70,7 +70,7 @@ def test_every_row_reaches_the_training(name: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        ({"depth": "shallow"}, r"depth is 'shallow'; allowed are heads, last_stage, full"),
+        ({"depth": "shallow"}, r"depth is 'shallow'; allowed are heads, full"),
         ({"epochs": 0}, r"epochs is 0; a whole number from 1 to 1000"),
         ({"epochs": "many"}, r"epochs is 'many'; a whole number"),
         ({"epochs": 2.5}, r"epochs is 2\.5; a whole number"),

@@ -1,4 +1,4 @@
-"""The trainer at the depths that ask for more than embeddings: stored inputs, or an archive."""
+"""The trainer at depth full, which needs the archive that the model was trained on."""
 
 from __future__ import annotations
 
@@ -24,12 +24,9 @@ from resmtnet.monai_label.trainer import ResMTNetTrainer
 from resmtnet.readings.location import database_in
 from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
-from resmtnet.retraining import retrain as retraining
-from resmtnet.retraining.gate import Verdict
-from resmtnet.retraining.linear_heads import HEADS, LinearHeads, trunk_sha256
+from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.retraining.samples import is_held_out
-from resmtnet.retraining.stage import STAGE, read_stage
 from resmtnet.training.carried_sets import read_reference, read_replay
 from resmtnet.training.run import run_experiment
 
@@ -116,10 +113,6 @@ def trained(model: Path, studies: Path, tmp_path: Path) -> Callable[..., tuple[A
     return train
 
 
-def body(model: Model) -> str:
-    return trunk_sha256([network.state_dict() for network in model.networks], HEADS)
-
-
 def test_depth_full_trains_on_the_archive_and_is_served(
     trained: Callable[..., tuple[Any, Model]], model: Path, archive: Archive, studies: Path
 ) -> None:
@@ -127,28 +120,12 @@ def test_depth_full_trains_on_the_archive_and_is_served(
     assert (told["verdict"], told["published"]) == ("published", "2+site.1"), told["reason"]
     (version,) = ModelRegistry.beside(database_in(studies), model).list()[1:]
     assert version.details["config"]["archive"] == str(archive.path)
-    before = read_model(model)
-    assert body(served) != body(before)
-    assert read_replay(served.folder).nodules == read_replay(model).nodules
     heads = LinearHeads.of(served.networks)
+    assert heads.trunk != LinearHeads.of(read_model(model).networks).trunk
+    assert read_replay(served.folder).nodules == read_replay(model).nodules
     for one in read_reference(served.folder)[:5]:
         again = heads.answer(one).observation.outputs["class"]
         assert again == pytest.approx(one.observation.outputs["class"], abs=0.01)
-    assert read_stage(served.folder).keys() == read_stage(model).keys()
-    assert (served.folder / STAGE).read_bytes() != (model / STAGE).read_bytes()
-
-
-def test_depth_last_stage_needs_no_archive_and_is_served(
-    trained: Callable[..., tuple[Any, Model]], model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whatever = Verdict("published", "published: whatever it says, a toy is trained")
-    monkeypatch.setattr(retraining, "judge", lambda *_: whatever)
-    told, served = trained(None, depth="last_stage")
-    assert (told["verdict"], told["published"]) == ("published", "2+site.1"), told["reason"]
-    before = read_model(model)
-    assert body(served) == body(before)
-    assert LinearHeads.of(served.networks).trunk != LinearHeads.of(before.networks).trunk
-    assert (served.folder / STAGE).read_bytes() == (model / STAGE).read_bytes()
 
 
 def test_depth_full_without_an_archive_is_refused_in_one_line(

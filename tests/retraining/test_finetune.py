@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,9 +14,11 @@ import pytest
 import torch
 
 from resmtnet.errors import ConfigError, InputError, ModelError
-from resmtnet.inference.model_folder import read_model
+from resmtnet.findings import ModelInfo
+from resmtnet.inference.model_folder import MANIFEST, read_model, verify
 from resmtnet.retraining.finetune import FineTuneConfig, FineTuned, fine_tune
 from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.training.cached_nodule import CachedNodule, predict
 from resmtnet.training.carried_sets import (
     read_calibration_set,
@@ -206,11 +210,10 @@ def test_progress_is_told_and_a_stop_is_heeded(world):
     assert len(told) == 3
 
 
-def test_depths_that_need_what_is_not_there_are_refused_in_one_line(world):
-    for depth, needed in {"full": "give --archive", "last_stage": "does not carry"}.items():
-        with pytest.raises(InputError, match=needed) as refused:
-            fine_tune(world.model, world.samples(), FineTuneConfig(depth=depth))
-        assert "\n" not in str(refused.value)
+def test_depth_full_without_an_archive_is_refused_in_one_line(world):
+    with pytest.raises(InputError, match="give --archive") as refused:
+        fine_tune(world.model, world.samples(), FineTuneConfig(depth="full"))
+    assert "\n" not in str(refused.value)
 
 
 def test_nothing_to_train_on_is_told(world):
@@ -240,3 +243,35 @@ def test_impossible_settings_are_refused_by_name(wrong):
     (name,) = wrong
     with pytest.raises(ConfigError, match=name):
         FineTuneConfig(**wrong)
+
+
+def test_versions_that_carry_a_file_of_an_older_package_are_served_and_trained_again(
+    world, severe, tmp_path
+):
+    """Models once carried stage.safetensors; versions that were published then still do."""
+
+    def write_old(folder):
+        shutil.copytree(world.model.folder, folder)
+        (folder / "stage.safetensors").write_bytes(b"numbers")
+        return signed(folder, versions.next_version())
+
+    versions = ModelRegistry(tmp_path / "models", world.model.folder)
+    published = versions.publish(write_old)
+    parent, served = versions.load(read_model)
+    assert (served.name, served.warning) == (published.name, None)
+    candidate = fine_tune(parent, world.samples(severe), QUICK, anchor=world.model)
+    assert candidate
+    candidate.write(tmp_path / "next", "3")
+    assert set(verify(tmp_path / "next")["files"]) == set(verify(world.model.folder)["files"])
+
+
+def signed(folder, version) -> ModelInfo:
+    """Write a manifest that lists every file of a model folder."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    table = "".join(f"{name}:{sha256}\n" for name, sha256 in files.items())
+    sha256 = hashlib.sha256(table.encode()).hexdigest()
+    manifest |= {"version": version, "files": files, "sha256": sha256}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return ModelInfo("resmtnet", version, sha256)

@@ -179,33 +179,3 @@ def test_crops_are_kept_only_where_they_are_wanted(site_of):
     site = site_of(keep_crops=False)
     site.samples(said(read()))
     assert len(files(site)) == 1
-
-
-def test_stage_inputs_are_kept_only_where_they_are_wanted_and_found_again(site_of):
-    readings = said(read())
-    site_of().samples(readings)
-    site = site_of(keep_inputs=True)
-    (sample,) = site.samples(readings).samples
-    assert len(files(site)) == 3
-    opened = len(site_of.opened)
-    (entered,) = site_of().inputs([sample]).values()
-    assert entered.shape == (1, 2 * 6 * 4)
-    assert len(site_of.opened) == opened
-    for path in site.folder.glob("stage/*"):
-        path.write_bytes(b"broken")
-    again = site_of().inputs([sample])
-    assert len(site_of.opened) == opened + 1
-    np.testing.assert_array_equal(again[sample.said.id], entered)
-
-
-def test_new_heads_take_the_same_stage_inputs_and_a_new_trunk_looks_again(site_of, model):
-    (sample,) = site_of(keep_inputs=True).samples(said(read())).samples
-    network = model.networks[0]
-    state = {k: v + 0.1 if ".hidden." in k else v for k, v in network.state_dict().items()}
-    heads = ResMTNet(network.config)
-    heads.load_state_dict(state)
-    opened = len(site_of.opened)
-    site_of(replace(model, networks=(heads.eval(),))).inputs([sample])
-    assert len(site_of.opened) == opened
-    site_of(replace(model, networks=(changed(network, of_trunk=True),))).inputs([sample])
-    assert len(site_of.opened) == opened + 1

@@ -139,21 +139,6 @@ class Ensemble:
         return views.to(self.device)
 
     @torch.inference_mode()
-    def stage_inputs(self, samplers: Sequence[Sampler]) -> NDArray[np.float32]:
-        """Return what enters the hidden layers, [N, members, inputs], mean over the views.
-
-        The inputs of a member are those of its branches, one after the other.
-        """
-        found: list[NDArray[np.float32]] = []
-        for start in range(0, len(samplers), BATCH):
-            views = self._views(samplers[start : start + BATCH])
-            entered = torch.stack([_entering(member, views) for member in self.members])
-            members, _, width = entered.shape
-            by_view = entered.float().cpu().reshape(members, len(VIEWS), -1, width)
-            found.append(by_view.mean(1).transpose(0, 1).numpy())
-        return np.concatenate(found)
-
-    @torch.inference_mode()
     def mask_probability(
         self, sampler: Sampler, low: int, high: int, config: PatchConfig
     ) -> NDArray[np.float32]:
@@ -186,23 +171,6 @@ class Ensemble:
             total += probability.flip(axes) if axes else probability
         mean: NDArray[np.float32] = (total / len(passes)).cpu().numpy()
         return mean
-
-
-def _entering(member: ResMTNet, views: Tensor) -> Tensor:
-    """Run a member's heads over views [N, S, P, P]; return what entered their hidden layers."""
-    entered: list[Tensor] = []
-    hooks = [
-        member.get_submodule(f"heads.{branch}.hidden").register_forward_pre_hook(
-            lambda _, inputs: entered.append(inputs[0])
-        )
-        for branch in member.names
-    ]
-    try:
-        member(member.encode(views), len(views))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.cat(entered, 1)
 
 
 def _absent(task: Task, shape: tuple[int, ...]) -> Array:

@@ -80,7 +80,7 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
             if options.depth == "full" and self._shared.settings.archive is None:
                 raise InputError(
                     "depth full trains on images: start the server with --conf archive DIR, the "
-                    "training archive, or use depth heads or last_stage."
+                    "training archive, or use depth heads."
                 )
             return options
 

@@ -1,4 +1,4 @@
-"""How a candidate sees the nodules that its parent has seen: with the same trunk, or another."""
+"""The feature extractor of a candidate: that of its parent, or a retrained one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import Model
-from resmtnet.retraining.stage import STAGE
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import REPLAY, Write, read_calibration_set
 
-CARRIED = (f"{REPLAY}.csv", f"{REPLAY}.safetensors", STAGE)
-"""Files that hold as long as the trunk does."""
+REPLAY_FILES = (f"{REPLAY}.csv", f"{REPLAY}.safetensors")
+"""They hold as long as the trunk does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +28,13 @@ class Backbone:
     kept: Sequence[CachedNodule]
     """The calibration set as it sees it, by which the calibration moves; empty: it stays."""
     files: Mapping[str, Write]
-    """Replay set and stage inputs by name, for the next fine-tuning."""
+    """Replay set by file name, for the next fine-tuning."""
 
 
-def sight_of_parent(parent: Model) -> Backbone:
+def backbone_of_parent(parent: Model) -> Backbone:
     """Return how new output layers over the parent's trunk see."""
     kept = read_calibration_set(parent.folder)
-    return Backbone(list, parent.calibration, kept, carried(parent.folder, *CARRIED))
+    return Backbone(list, parent.calibration, kept, carried(parent.folder, *REPLAY_FILES))
 
 
 def carried(folder: Path, *names: str) -> dict[str, Write]:

@@ -2,7 +2,6 @@
 
 depth "heads" trains the output layers alone, over stored embeddings: those of the site's nodules,
 and as replay those of the training nodules that came with the model. It takes seconds and no image.
-depth "last_stage" trains the hidden layers too, over what is stored of what enters them.
 depth "full" trains everything, from the served weights, and needs the images: finetune_full.py.
 """
 
@@ -12,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -24,26 +22,23 @@ from resmtnet.errors import ConfigError, InputError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import MANIFEST, STORED, Model, write_model
-from resmtnet.retraining.backbone import Backbone, sight_of_parent
+from resmtnet.retraining.backbone import Backbone, backbone_of_parent
 from resmtnet.retraining.finetune_full import Images, look_again, train_all
-from resmtnet.retraining.finetune_last_stage import sight_of_hidden
 from resmtnet.retraining.fit_heads import Data, Stopped, replayed, train_members
-from resmtnet.retraining.linear_heads import HEADS, OUTPUTS, LinearHeads, move_biases, trunk_sha256
+from resmtnet.retraining.linear_heads import LinearHeads, move_biases
 from resmtnet.retraining.samples import Sample, targets_of_samples
 from resmtnet.retraining.site_calibration import recalibrated
-from resmtnet.retraining.stage import Inputs, read_stage, rows_of
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import (
     calibration_set_files,
     read_calibration_set,
     read_reference,
-    read_replay,
     reference_files,
 )
 from resmtnet.training.loop import TrainingProgress as Step
 
-Depth = Literal["heads", "last_stage", "full"]
-DEPTHS: tuple[Depth, ...] = ("heads", "last_stage", "full")
+Depth = Literal["heads", "full"]
+DEPTHS: tuple[Depth, ...] = ("heads", "full")
 
 
 @dataclass(frozen=True)
@@ -51,23 +46,20 @@ class FineTuneConfig:
     """How a site's readings change a model; the defaults are what a server does unasked."""
 
     depth: Depth = "heads"
-    """heads: output layers, seconds; last_stage: the hidden layers too, if the model carries what
-    enters them, no image either; full: everything, needs images."""
+    """heads: the output layers, takes seconds; full: everything, needs images."""
     epochs: int = 40
     """Steps over all stored numbers at once, or passes over the images (full)."""
     learning_rate: float = 2e-4
-    """Peak of the cosine schedule (full); the other depths need none."""
+    """Peak of the cosine schedule (full); depth heads needs none."""
     replay_share: float = 0.5
     """Weight of the replayed training nodules in the loss, 0 to below 1; the rest is the site's."""
     l2: float = 300.0
     """Pull towards the anchor's weights, divided by the number of site nodules: few readings move
     little."""
-    hidden_l2: float = 3.0
-    """The same for the hidden layers (last_stage), whose many weights each move less."""
     doubt: float = 1.5
     """Standard errors by which a habit of the site's readers must differ from none to count."""
     seed: int = 0
-    """Of order and augmentation (full); the other depths know no chance."""
+    """Of order and augmentation (full); depth heads involves no chance."""
 
     def __post_init__(self) -> None:
         if self.depth not in DEPTHS:
@@ -75,7 +67,7 @@ class FineTuneConfig:
         for name in ("epochs", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; above 0 is needed")
-        for name in ("l2", "hidden_l2", "doubt"):
+        for name in ("l2", "doubt"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; 0 or more is needed")
         if not 0 <= self.replay_share < 1:
@@ -96,7 +88,7 @@ class FineTuned:
     provenance: Mapping[str, Any]
     """Parent, readings, configuration and figures, for the manifest."""
     parent: Model
-    sight: Backbone
+    backbone: Backbone
     """What it sees of nodules that the parent has seen."""
 
     def write(self, folder: Path, version: str) -> ModelInfo:
@@ -107,7 +99,7 @@ class FineTuned:
             version: of the model.
         """
         parent, calibration = self.parent.folder, self.calibration
-        further = dict(self.sight.files)
+        further = dict(self.backbone.files)
         further |= reference_files(self.answer_all(read_reference(parent)), calibration)
         kept = read_calibration_set(parent)
         if kept:
@@ -118,7 +110,7 @@ class FineTuned:
 
     def answer_all(self, held: Sequence[CachedNodule]) -> list[CachedNodule]:
         """Return what the candidate says of nodules that its parent has seen."""
-        return self.heads.answer_all(self.sight.look(held))
+        return self.heads.answer_all(self.backbone.look(held))
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,6 @@ def fine_tune(
     *,
     anchor: Model | None = None,
     images: Images | None = None,
-    inputs: Inputs = MappingProxyType({}),
     tell: Callable[[TrainingProgress], None] = lambda progress: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> FineTuned | None:
@@ -150,8 +141,6 @@ def fine_tune(
         anchor: version that the weights are held close to; the shipped one keeps many small
             trainings from adding up. By default, or where layers that stay are others, `model`.
         images: training archive and the site's crops, for depth "full".
-        inputs: what enters the last stage of all of the site's samples, those held out too, by
-            the id of their case, for depth "last_stage"; see Site.inputs.
         tell: called after every epoch.
         stop: asked after every epoch; True ends it.
 
@@ -167,7 +156,7 @@ def fine_tune(
     try:
         if config.depth == "full":
             return _full(model, samples, config, images, tell, stop)
-        return _heads(model, samples, config, anchor, inputs, tell, stop)
+        return _heads(model, samples, config, anchor, tell, stop)
     except Stopped:
         return None
 
@@ -207,14 +196,11 @@ def _heads(
     samples: Sequence[Sample],
     config: FineTuneConfig,
     anchor: Model | None,
-    inputs: Inputs,
     tell: Callable[[TrainingProgress], None],
     stop: Callable[[], bool],
 ) -> FineTuned:
-    """Train over stored numbers: output layers, and for last_stage the hidden layers too."""
-    deeper = config.depth == "last_stage"
-    trains = HEADS if deeper else OUTPUTS
-    same = anchor is not None and _trunk(anchor, trains) == _trunk(model, trains)
+    """Train the output layers over stored embeddings."""
+    same = anchor is not None and _trunk(anchor) == _trunk(model)
     anchored = anchor if anchor is not None and same else model
     data = Data.mixed(
         (
@@ -224,29 +210,21 @@ def _heads(
         replayed(model.folder, model.info.sha256, model.config.subsolid_factor),
         config.replay_share,
     )
-    if deeper:
-        inputs = {**read_stage(model.folder), **inputs}
-        ids = [s.said.id for s in samples] + [n.id for n in read_replay(model.folder).nodules]
-        data = replace(data, inputs=torch.from_numpy(rows_of(inputs, ids)))
     states = train_members(
         list(zip(model.networks, anchored.networks, strict=True)),
         data,
         # errors of replayed nodules, which the trunk has learnt, would make the spread too small
         replace(model.config.loss, size_spread_weight=0.0),
         pull=config.l2 / len(samples),
-        hidden_pull=config.hidden_l2 / len(samples),
         steps=config.epochs,
         tell=lambda done, of, loss: tell(TrainingProgress(done, of, loss)),
         stop=stop,
     )
-    sight = sight_of_parent(model)
-    if deeper:
-        sight = sight_of_hidden(model, [rounded(state) for state in states], inputs)
-    return _candidate(model, samples, states, config, sight)
+    return _candidate(model, samples, states, config, backbone_of_parent(model))
 
 
-def _trunk(model: Model, trains: str) -> str:
-    return trunk_sha256([network.state_dict() for network in model.networks], trains)
+def _trunk(model: Model) -> str:
+    return LinearHeads.of(model.networks).trunk
 
 
 def _candidate(
@@ -254,16 +232,18 @@ def _candidate(
     samples: Sequence[Sample],
     states: Sequence[dict[str, Tensor]],
     config: FineTuneConfig,
-    sight: Backbone,
+    backbone: Backbone,
 ) -> FineTuned:
     """Calibrate and describe what was trained."""
     branches = model.networks[0].names
     heads = LinearHeads.of_states(states, branches)
-    held = sight.look([s.held for s in samples])
+    held = backbone.look([s.held for s in samples])
     seen = [replace(s, held=h) for s, h in zip(samples, held, strict=True)]
-    calibration, habits = recalibrated(sight.calibration, sight.kept, seen, heads, config.doubt)
+    calibration, habits = recalibrated(
+        backbone.calibration, backbone.kept, seen, heads, config.doubt
+    )
     states = [rounded(move_biases(state, habits.biases)) for state in states]
-    refitted = sight.kept or config.depth == "full"
+    refitted = backbone.kept or config.depth == "full"
     provenance = {
         **_inherited(model),
         "parent": {"version": model.info.version, "sha256": model.info.sha256},
@@ -284,7 +264,7 @@ def _candidate(
         tuple(samples),
         provenance,
         model,
-        sight,
+        backbone,
     )
 
 

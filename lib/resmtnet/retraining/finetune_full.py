@@ -25,7 +25,6 @@ from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.retraining.backbone import Backbone
 from resmtnet.retraining.fit_heads import Stopped
 from resmtnet.retraining.samples import Sample, targets_of_samples
-from resmtnet.retraining.stage import look_at_stage, stage_files
 from resmtnet.training.cached_nodule import CachedNodule, observe
 from resmtnet.training.calibrate import fit_calibration
 from resmtnet.training.carried_sets import (
@@ -183,24 +182,21 @@ def look_again(
     calibrated = _named([h.case.id for h in read_calibration_set(model.folder)], archive)
     calibrated = calibrated or _calibration_nodules(model, archive)
     trained = [archive.nodules[n] for n in trained_on(model, archive)]
-    stored = list({n.id: n for n in (*trained, *calibrated, *reference)}.values())
     todo = [(archive, n) for n in (*calibrated, *reference)]
     todo += [(images.site, n) for n in images.site.nodules]
-    total, seen = len(todo) + len(trained) + len(stored), dict[str, CachedNodule]()
+    total, seen = len(todo) + len(trained), dict[str, CachedNodule]()
     for source, nodule in todo:
         seen[nodule.id] = observe(inference, source, nodule)
         tell(len(seen), total)
     done = len(seen)
     replay = embed(inference, archive, trained, lambda more, of: tell(done + more, total))
-    done += len(trained)
-    inputs = look_at_stage(inference, archive, stored, lambda more, of: tell(done + more, total))
     held = [seen[nodule.id] for nodule in calibrated]
     fitted = fit_calibration(held, replay.flat, dict(model.calibration.baselines))
 
     def look(held: Sequence[CachedNodule]) -> list[CachedNodule]:
         return [replace(seen[h.case.id], case=h.case, truth=h.truth) for h in held]
 
-    return Backbone(look, fitted, (), {**replay_files(replay), **stage_files(inputs)})
+    return Backbone(look, fitted, (), replay_files(replay))
 
 
 def _inference(model: Model, states: Sequence[Weights], device: str) -> Ensemble:

@@ -2,9 +2,6 @@
 
 With the embeddings fixed the loss is nearly convex, so L-BFGS finds its minimum in a few dozen
 steps, and alike on every run. The pull towards the anchor keeps what the data do not speak of.
-Where what enters the hidden layers is stored too, these train with them. Of that the mean over
-the views is stored, while an embedding is the mean of what each view gives: what the old layers
-lack there, new ones are taken to lack too.
 """
 
 from __future__ import annotations
@@ -17,13 +14,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from resmtnet.config import LossConfig
 from resmtnet.data.targets import targets_of
 from resmtnet.network.losses import joint_loss
 from resmtnet.network.resmtnet import Output, ResMTNet
-from resmtnet.retraining.linear_heads import HIDDEN, OUTPUTS, weights_of
+from resmtnet.retraining.linear_heads import OUTPUTS, weights_of
 from resmtnet.training.carried_sets import read_replay
 from resmtnet.types import Array
 
@@ -42,8 +38,6 @@ class Data:
     """[N, members, D]"""
     targets: Targets
     """Of all; the weights are shares of the loss."""
-    inputs: Tensor | None = None
-    """[N, members, inputs] of the hidden layers, where these are to be trained."""
 
     @classmethod
     def mixed(
@@ -83,10 +77,8 @@ def train_heads(
     pull: float,
     steps: int,
     each_step: Callable[[float], None] = lambda loss: None,
-    inputs: Tensor | None = None,
-    hidden_pull: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Return the layers of least loss for one member: those of the outputs, and the hidden ones.
+    """Return the output layers of least loss for one member.
 
     Args:
         network: starts from its layers.
@@ -97,43 +89,37 @@ def train_heads(
         pull: weight of the squared distance to the anchor.
         steps: at most.
         each_step: called with the loss; may raise Stopped.
-        inputs: [N, inputs] of the hidden layers; without them these stay.
-        hidden_pull: as `pull`, of the hidden layers.
     """
     state = weights_of(network)
-    kinds = {OUTPUTS: pull} if inputs is None else {OUTPUTS: pull, HIDDEN: hidden_pull}
-
-    rest = embeddings if inputs is None else embeddings - hidden(inputs, state, network.names)
+    names = [name for name in state if OUTPUTS in name]
 
     def loss_of(layers: Layers) -> Tensor:
-        seen = rest if inputs is None else rest + hidden(inputs, layers, network.names)
-        output = Output(_answers(network, layers, seen), seen)
+        output = Output(_answers(network, layers, embeddings), embeddings)
         return torch.stack(list(joint_loss(output, targets, weights, 1).values())).sum()
 
-    pulls = {name: pull for kind, pull in kinds.items() for name in state if kind in name}
-    return _least(loss_of, state, weights_of(anchor), pulls, steps, each_step)
+    return _least(loss_of, names, state, weights_of(anchor), pull, steps, each_step)
 
 
 def _least(
     loss_of: Callable[[Layers], Tensor],
+    names: list[str],
     start: Layers,
     home: Layers,
-    pulls: Mapping[str, float],
+    pull: float,
     steps: int,
     each_step: Callable[[float], None],
 ) -> dict[str, Tensor]:
-    """Return the layers, of the names in `pulls`, of least loss and distance from home."""
+    """Return the layers, of some names, of least loss and distance from home."""
     from scipy.optimize import minimize
 
-    names, like = list(pulls), [start[name] for name in pulls]
-    strength = torch.cat([torch.full((start[n].numel(),), pull) for n, pull in pulls.items()])
+    like = [start[name] for name in names]
     begin, anchor = _flat(start, names), _flat(home, names)
     last = [0.0]
 
     def loss_and_slope(values: Array) -> tuple[float, Array]:
         flat = torch.tensor(values, dtype=torch.float32, requires_grad=True)
         loss = loss_of(dict(zip(names, _parts(flat, like), strict=True)))
-        loss = loss + (strength * (flat - anchor).square()).sum()
+        loss = loss + pull * (flat - anchor).square().sum()
         (slope,) = torch.autograd.grad(loss, flat)
         last[0] = float(loss.detach())
         return last[0], slope.double().numpy()
@@ -159,7 +145,6 @@ def train_members(
     steps: int,
     tell: Callable[[int, int, float], None],
     stop: Callable[[], bool],
-    hidden_pull: float = 0.0,
 ) -> list[dict[str, Tensor]]:
     """Return the weights of every member with trained layers; see train_heads.
 
@@ -171,7 +156,6 @@ def train_members(
         steps: at most, for each member.
         tell: called after each step with the steps done, those in all, and the loss.
         stop: asked after each step.
-        hidden_pull: as `pull`, of the hidden layers.
 
     Raises:
         Stopped: it was asked to.
@@ -194,8 +178,6 @@ def train_members(
             pull=pull,
             steps=steps,
             each_step=each_step,
-            inputs=None if data.inputs is None else data.inputs[:, number],
-            hidden_pull=hidden_pull,
         )
         states.append({**weights_of(network), **trained})
     return states
@@ -212,21 +194,6 @@ def replayed(folder: Path, sha256: str, subsolid_factor: float) -> tuple[Tensor,
     """
     replay = read_replay(folder)
     return torch.from_numpy(replay.embeddings), targets_of(replay.nodules, subsolid_factor)
-
-
-def hidden(inputs: Tensor, layers: Layers, branches: Sequence[str]) -> Tensor:
-    """Return what hidden layers make of inputs, [N, D]; see Head.embed.
-
-    Args:
-        inputs: [N, inputs] of all branches, one after the other.
-        layers: by name.
-        branches: as ResMTNet.names.
-    """
-    parts = []
-    for part, branch in zip(inputs.chunk(len(branches), 1), branches, strict=True):
-        weight, bias = (layers[f"heads.{branch}{HIDDEN}{kind}"] for kind in ("weight", "bias"))
-        parts.append(F.relu(F.linear(part, weight, bias)))
-    return torch.cat(parts, 1)
 
 
 def _answers(

@@ -24,10 +24,6 @@ State = Mapping[str, Tensor]
 
 OUTPUTS = ".outputs."
 """Part of the names of the layers that embeddings enter."""
-HIDDEN = ".hidden."
-"""Part of the names of the layers that embeddings leave."""
-HEADS = "heads."
-"""Part of the names of both."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,17 +127,12 @@ def weights_of(network: ResMTNet) -> dict[str, Tensor]:
     return {name: tensor.cpu() for name, tensor in network.state_dict().items()}
 
 
-def trunk_sha256(states: Sequence[State], but: str = OUTPUTS) -> str:
-    """Return the sha256 of all weights but those of some layers.
-
-    Args:
-        states: weights of the members.
-        but: part of the names of these layers: OUTPUTS, or HEADS for the hidden layers too.
-    """
+def trunk_sha256(states: Sequence[State]) -> str:
+    """Return the sha256 of all weights but those of the output layers."""
     digest = hashlib.sha256()
     for state in states:
         for name in sorted(state):
-            if but not in name:
+            if OUTPUTS not in name:
                 digest.update(name.encode())
                 digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -2,12 +2,9 @@
 
     <folder>/observations/<key>.safetensors   what the trunk saw of a nodule, at every mask level
     <folder>/crops/<key>.npz                  voxels around it, for trainings on images
-    <folder>/stage/<key>.npy                  what enters the hidden layers there, for trainings
-                                              of the last stage
 
-The key is of image and centre, of observations also the trunk, of stage inputs what lies before the
-hidden layers: new output layers answer what was seen before, only a new trunk looks again. A file
-that is missing or broken is made again.
+The key is of image and centre, of observations also the trunk: new output layers answer what was
+seen before, only a new trunk looks again. A file that is missing or broken is made again.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.model_folder import Model
 from resmtnet.inference.point import predict_points
-from resmtnet.retraining.linear_heads import HEADS, LinearHeads, trunk_sha256
+from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.samples import Consensus, Sample, sample_of
 from resmtnet.training.cached_nodule import CachedNodule, MeasuredMask
 from resmtnet.training.cached_store import load_cached, save_cached
@@ -45,7 +42,7 @@ from resmtnet.types import Point
 
 CROP_MM = 72.0
 """Edge of a kept crop: the patch of the mask, turned and shifted."""
-OBSERVATIONS, CROPS, STAGE = "observations", "crops", "stage"
+OBSERVATIONS, CROPS = "observations", "crops"
 BROKEN = (
     *(InputError, OSError, EOFError, ValueError, LookupError, TypeError),
     *(BadZipFile, zlib.error, NotImplementedError),
@@ -73,7 +70,6 @@ class NoduleCache:
         *,
         device: str = "cpu",
         keep_crops: bool = True,
-        keep_inputs: bool = False,
     ) -> None:
         """See the attributes.
 
@@ -83,12 +79,10 @@ class NoduleCache:
             open_ct: gives the CT of an image id; may raise a ResMTNetError or OSError.
             device: of the networks.
             keep_crops: also keep the voxels around each nodule.
-            keep_inputs: also keep what enters the last stage there.
         """
         self.folder, self.model, self.open_ct = folder, model, open_ct
-        self.keep_crops, self.keep_inputs = keep_crops, keep_inputs
+        self.keep_crops = keep_crops
         self.heads = LinearHeads.of(model.networks)
-        self._body = trunk_sha256([n.state_dict() for n in model.networks], HEADS)
         self._device = device
         self._inference: Ensemble | None = None
         self._opened: tuple[str, CTVolume] | None = None
@@ -133,31 +127,7 @@ class NoduleCache:
         crop = self._path(CROPS, said, ".npz")
         if self.keep_crops and not crop.is_file():
             self._keep_crop(crop, said)
-        if self.keep_inputs:
-            self._inputs(said)
         return sample_of(said, self.heads.answer(held))
-
-    def inputs(self, samples: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
-        """Return what enters the last stage of samples, [members, inputs] by the id of their case.
-
-        Args:
-            samples: of this site.
-
-        Raises:
-            InputError: it is not kept of one, and its image cannot be read.
-        """
-        return {sample.said.id: self._inputs(sample.said) for sample in samples}
-
-    def _inputs(self, said: Consensus) -> NDArray[np.float32]:
-        path = self._path(STAGE, said, ".npy", self._body)
-        found = _read_inputs(path)
-        if found is None:
-            inference = self._looking()
-            sampler = inference.sampler(self._ct(said.image), said.centre_lps_mm)
-            found = inference.stage_inputs([sampler])[0]
-            with _replacing(path) as draft, draft.open("wb") as file:
-                np.save(file, found, allow_pickle=False)
-        return found
 
     def archive(self, samples: Sequence[Sample], path: Path) -> Archive:
         """Write the kept crops of samples as an archive; masks are empty and do not train.
@@ -229,16 +199,6 @@ def _read_observation(path: Path) -> CachedNodule | None:
         return load_cached(path)[0]
     except BROKEN:
         return None
-
-
-def _read_inputs(path: Path) -> NDArray[np.float32] | None:
-    if not path.is_file():
-        return None
-    try:
-        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except BROKEN:
-        return None
-    return found
 
 
 def _read_crop(path: Path, nodule: Nodule) -> Crop | None:

@@ -119,8 +119,7 @@ def retrain(
         reason = f"{count} readings that train, {config.least_readings} are needed"
         return replace(result, reason=_insufficient(reason), insufficient=True)
     shipped = read_model(versions.shipped, device)
-    deeper = config.fine_tuning.depth == "last_stage"
-    site = NoduleCache(store.path.parent, parent, open_ct, device=device, keep_inputs=deeper)
+    site = NoduleCache(store.path.parent, parent, open_ct, device=device)
     found = site.samples(said, tell=partial(tell, "nodules"))
     result = replace(result, skipped=(*skipped, *found.skipped))
     for line in result.skipped:
@@ -135,7 +134,6 @@ def retrain(
         config.fine_tuning,
         anchor=shipped,
         images=_images(site, found.samples, config, store.path.parent / WORK, device),
-        inputs=site.inputs(found.samples) if deeper else {},
         tell=lambda step: tell("epochs", step.epoch + 1, step.epochs),
     )
     if candidate is None:

@@ -21,7 +21,6 @@ from resmtnet.findings import ModelInfo
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import MANIFEST, write_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.retraining.stage import look_at_stage, stage_files
 from resmtnet.training.cached_nodule import CachedNodule, observe
 from resmtnet.training.calibrate import fit_calibration
 from resmtnet.training.carried_sets import (
@@ -188,8 +187,7 @@ def _write(
     listener: Listener,
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
-    everyone = [archive.nodules[n] for n in (*split.calibration, *split.reference, *split.train)]
-    total = 2 * len(everyone)  # each is looked at, and then what enters the last stage
+    total = len(split.calibration) + len(split.reference) + len(split.train)
 
     def tell_from(start: int) -> Callable[[int, int], None]:
         return lambda done, of: listener.calibration(start + done, total)
@@ -200,10 +198,9 @@ def _write(
     seen += len(reference)
     trained = [archive.nodules[n] for n in split.train]
     replay = embed(inference, archive, trained, tell_from(seen))
-    inputs = look_at_stage(inference, archive, everyone, tell_from(len(everyone)))
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
     calibration = fit_calibration(held, replay.flat, baselines, further)
-    files = replay_files(replay) | calibration_set_files(held) | stage_files(inputs)
+    files = replay_files(replay) | calibration_set_files(held)
     if reference:
         files |= reference_files(reference, calibration)
     provenance = {
