@@ -463,7 +463,7 @@ def test_a_stopped_training_publishes_nothing_and_the_next_one_is_served(
     assert before["model"]["version"] == "2"
     client.train_start("resmtnet", {**EAGER, **LENIENT, "epochs": 1000, "learning_rate": 1e-6})
     wait_for(client, lambda told: told["verdict"] == "running")
-    with pytest.raises(client_error(), match=r"429; .*another training"):
+    with pytest.raises(client_error(), match=r"429; .*Another training"):
         client.train_start("resmtnet", {})
     client.train_stop()
     assert ended(client)["status"] == "STOPPED"

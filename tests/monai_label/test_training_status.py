@@ -75,7 +75,7 @@ def test_a_second_training_is_refused_and_changes_nothing(
     monkeypatch.setattr(train_report, "_WAIT_S", 0.05)
     with report.training(4):
         with (
-            pytest.raises(InputError, match="another training of these studies runs"),
+            pytest.raises(InputError, match="Another training of these studies is running"),
             TrainReport(report.folder).training(9),
         ):
             pass
@@ -124,3 +124,50 @@ def test_training_is_due_after_so_many_readings_since_the_last(report: TrainRepo
     with pytest.raises(InputError), report.training(1):
         raise InputError("epochs is 0")
     assert not due(report.read(), 14, after=5)
+
+
+def _probe_often(folder: Path, count: int, found: object) -> None:
+    probe = TrainReport(folder)
+    found.put(sum(probe.at_work() for _ in range(count)))  # type: ignore[attr-defined]
+
+
+def test_idle_probes_of_several_processes_do_not_see_one_another(report: TrainReport) -> None:
+    with report.training(1):
+        report.finish("kept", "")
+    found = FORK.Queue()
+    probes = [FORK.Process(target=_probe_often, args=(report.folder, 300, found)) for _ in range(4)]
+    for process in probes:
+        process.start()
+    assert [found.get(timeout=60) for _ in probes] == [0] * 4
+    for process in probes:
+        process.join()
+
+
+def test_a_probe_neither_makes_files_nor_keeps_a_training_out(report: TrainReport) -> None:
+    assert not report.at_work()
+    assert not report.folder.exists()
+    with report.training(1):
+        assert all(TrainReport(report.folder).at_work() for _ in range(3))
+        report.finish("kept", "")
+    assert not report.at_work()
+
+
+def test_a_folder_that_cannot_be_written_is_told_as_that_and_not_as_a_training(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    report = TrainReport(tmp_path / "file" / "models")
+    assert not report.at_work()
+    with pytest.raises(InputError, match=r"models cannot be written \(.*file is a file\)"):
+        report.check_writable()
+    with pytest.raises(InputError, match="cannot be written"), report.training(1):
+        pass
+
+
+def test_a_folder_without_write_permission_is_told(
+    report: TrainReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report.check_writable()
+    monkeypatch.setattr(train_report.os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="no write permission in"):
+        report.check_writable()

@@ -116,6 +116,6 @@ def test_while_a_training_runs_another_one_only_queues(
     trainer.runs = True
     status, reply = post("/train/resmtnet", {})
     assert (status, started) == (429, [])
-    assert "runs" in reply["detail"]
+    assert "is running" in reply["detail"]
     assert post("/train/resmtnet?enqueue=true", {})[0] == 200
     assert len(started) == 1

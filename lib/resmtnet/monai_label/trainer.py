@@ -1,4 +1,4 @@
-"""The trainer `resmtnet`: MONAI Label's task over retraining.retrain, in a process of its own."""
+"""The trainer `resmtnet`: the MONAI Label task that runs retraining.retrain."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ NAME = "resmtnet"
 
 
 class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
-    """Fine-tunes the served model on the readings; publishes it if it is not worse."""
+    """Fine-tunes the served model on the readings; publishes the result if it is not worse."""
 
     def __init__(self, shared: SharedCharacterizer, database: Path) -> None:
         """A trainer.
 
         Args:
-            shared: the model that answers, its versions and the settings.
+            shared: the served model, its versions and the settings.
             database: of the readings.
         """
         super().__init__("Fine-tune on the readers' corrections; serve the result if not worse")
@@ -48,13 +48,13 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
         self._report = TrainReport(shared.versions.folder)
 
     def config(self) -> Json:
-        """The form that the viewers show; see TrainOptions."""
+        """Return the form that the viewers show; see TrainOptions."""
         return TrainOptions.form()
 
     def stats(self) -> Json:
-        """How the last training went, or goes: what Slicer and OHIF read, and more.
+        """Return the status of the last or running training, as Slicer and OHIF read it.
 
-        epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served version
+        Keys: epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served version
         on its reference set), verdict (running, published, kept, failed, stopped), reason,
         version (served now), readings.
         """
@@ -65,37 +65,38 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
 
     @property
     def runs(self) -> bool:
-        """Whether a training of these studies runs, in any process."""
+        """Whether a training of these studies is running, in any process."""
         return self._report.at_work()
 
     def check(self, request: Mapping[str, Any]) -> TrainOptions:
         """Read the options of a request.
 
         Raises:
-            Refusal: 400 with the first that is wrong or impossible here, in one line.
+            Refusal: 400 with the first option that is wrong, or why no training can run here.
         """
         with as_refusals():
             options = TrainOptions.parse(request)
-            options.config()  # what no single option shows
+            options.config()  # checks what no single option shows
             if options.depth == "full" and self._shared.settings.archive is None:
                 raise InputError(
-                    "depth full trains on images: start the server with --conf archive DIR, the "
-                    "training archive, or use depth heads."
+                    "Depth full trains on images: start the server with --conf archive DIR, the "
+                    "training archive, or choose depth heads."
                 )
+            self._report.check_writable()
             return options
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> Json:
         """Train once; see retraining.retrain.
 
         Args:
-            request: the form as it came back.
-            datastore: has the CTs of the readings.
+            request: the form as the viewer sends it.
+            datastore: holds the CTs of the readings.
 
         Returns:
-            The stats at the end.
+            The status at the end.
 
         Raises:
-            Refusal: an option that is wrong, another training that runs, or a failure, in one line.
+            Refusal: a wrong option, another training that is running, or a failure, in one line.
         """
         with as_refusals():
             return self._train(request, datastore)
@@ -132,10 +133,10 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
 
 
 def make_trainers(shared: SharedCharacterizer, submissions: Submissions) -> dict[str, TrainTask]:
-    """The trainers of the app; where the settings want it, they start by themselves.
+    """Return the trainers of the app; setting train_after makes them start automatically.
 
     Args:
-        shared: the model that answers, and the settings.
+        shared: the served model and the settings.
         submissions: the readings.
     """
     trainer = ResMTNetTrainer(shared, submissions.database)
@@ -158,24 +159,24 @@ def _told(result: Retrained) -> Json:
 
 
 def train_when_due(trainer: ResMTNetTrainer, after: int, count: int) -> bool:
-    """Start a training if enough readings came since the last one; returns whether it did.
+    """Start a training if enough readings arrived since the last one; return whether it did.
 
     Args:
         trainer: of the app.
-        after: setting train_after; 0: never by itself.
+        after: setting train_after; 0: never start one automatically.
         count: readings in the database.
     """
     if after < 1 or not due(trainer.stats(), count, after):
         return False
     try:
         task, _ = AsyncTask.run("train", request={"model": NAME})
-    except Exception:  # the readings are kept, whatever becomes of the training
-        logger.exception("The training after %d readings did not start", after)
+    except Exception:  # the readings are saved, even if no training starts
+        logger.exception("The training due after %d readings did not start", after)
         return False
     return task is not None
 
 
 @lru_cache(maxsize=4)
 def _auc(folder: Path, sha256: str) -> float:
-    """Of a version that is known by its checksum, so that it is read once."""
+    """Return the AUC of a version on its reference set, read once for each checksum."""
     return reference_auc(folder)

@@ -1,10 +1,11 @@
-"""What the viewers are told of training: a small file beside the versions, and who is at work."""
+"""The status of the last training, kept in a small file that the server and the viewers read."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 STATS, LOCK = "train_stats.json", ".training.lock"
 RUNNING, PUBLISHED, KEPT, FAILED, STOPPED = "running", "published", "kept", "failed", "stopped"
-"""Verdicts: at work; a new version is served; the old one is; an error; ended from outside."""
+"""Verdicts: still training; a new version is served; the old one stays; an error; killed."""
 NOTHING: Json = {
     "epoch": 0,
     "total_epochs": 1,
@@ -33,27 +34,30 @@ NOTHING: Json = {
 }
 """Before the first training. Slicer divides by total_epochs, and shows best_metric x 100."""
 _LEAST_S = 0.3
+"""Between two writes of the progress; the viewers ask about once a second."""
 _WAIT_S = 5.0
+"""That a training waits for one that is just ending."""
+ANOTHER = "Another training of these studies is running: wait until it ends, or stop it."
 
 
 class TrainReport:
-    """The stats of the last training, or of the one at work; read by another process."""
+    """The status of the last training, or of the running one; other processes read it too."""
 
     def __init__(self, folder: Path) -> None:
-        """Look at a folder of versions; nothing is made before a training starts."""
+        """Take a folder of versions; nothing is written before a training starts."""
         self.folder = folder
         self._said: Json = {}
         self._began_s = self._told_s = 0.0
 
     @contextmanager
     def training(self, total_epochs: int) -> Iterator[None]:
-        """Keep other trainings out, and tell how this one goes.
+        """Keep other trainings out, and write the status of this one.
 
         Args:
             total_epochs: of the training.
 
         Raises:
-            InputError: another training of these studies runs.
+            InputError: another training of these studies is running, or the folder is read-only.
         """
         lock = self._locked()
         try:
@@ -76,25 +80,25 @@ class TrainReport:
             lock.release()
 
     def progress(self, epoch: int, **more: object) -> None:
-        """Tell how many epochs are done; a few times a second at most."""
+        """Write how many epochs are done; a few times a second at most."""
         self._said |= {"epoch": epoch, **more}
         if time.monotonic() - self._told_s > _LEAST_S:
             self._write()
 
     def finish(self, verdict: str, reason: str, **more: object) -> Json:
-        """Tell the end, and return all that is told."""
+        """Write the result, and return the whole status."""
         self._said |= {"verdict": verdict, "reason": reason, "total_time": self._took(), **more}
         self._write()
         return dict(self._said)
 
     def read(self) -> Json:
-        """Return the stats; those of a training that was killed say so."""
+        """Return the status; that of a training that was killed says so."""
         try:
             said: Json = {**NOTHING, **json.loads((self.folder / STATS).read_text())}
         except (OSError, ValueError, TypeError):
             return dict(NOTHING)
         if said.get("verdict") == RUNNING and not self.at_work():
-            reason = "it was stopped before it ended; the served model is unchanged: train again"
+            reason = "Stopped before it ended. The served model is unchanged; train again."
             said |= {"verdict": STOPPED, "reason": reason, "total_time": "0:00:00"}
         return said
 
@@ -104,18 +108,36 @@ class TrainReport:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
-            raise InputError("another training of these studies runs: wait, or stop it") from error
+            raise InputError(ANOTHER) from error
         except OSError as error:
-            raise InputError(f"{self.folder} cannot be written ({error}): no training") from error
+            raise InputError(_read_only(self.folder, error)) from error
         return lock
 
+    def check_writable(self) -> None:
+        """Refuse a folder in which no version could be published; nothing is written.
+
+        Raises:
+            InputError: naming the folder.
+        """
+        existing = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        if not existing.is_dir():
+            raise InputError(_read_only(self.folder, f"{existing} is a file"))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise InputError(_read_only(self.folder, f"no write permission in {existing}"))
+
     def at_work(self) -> bool:
-        """Whether a training of these studies runs, in any process."""
+        """Whether a training of these studies is running, in any process.
+
+        Asking changes nothing: any number of processes may ask at once, also in a read-only folder.
+        """
         try:
-            with FileLock(self.folder / LOCK, timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+            handle = os.open(self.folder / LOCK, os.O_RDONLY)
+        except OSError:  # no training ever started here
+            return False
+        try:
+            return _is_locked(handle)
+        finally:
+            os.close(handle)
 
     def _took(self) -> str:
         return str(timedelta(seconds=max(1, round(time.time() - self._began_s))))
@@ -130,13 +152,38 @@ class TrainReport:
             os.replace(name, self.folder / STATS)
 
 
+def _is_locked(handle: int) -> bool:
+    """Whether another process holds the lock of an open file.
+
+    A training holds it exclusively, and the system frees it however that process ends. A shared
+    lock is granted to any number of askers at once, and is refused only while a training runs.
+    """
+    if sys.platform == "win32":  # there the locked byte itself cannot be read
+        try:
+            os.read(handle, 1)
+        except PermissionError:
+            return True
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def _read_only(folder: Path, why: object) -> str:
+    return f"No training: {folder} cannot be written ({why}). Give the server write access to it."
+
+
 def due(stats: Mapping[str, Any], count: int, after: int) -> bool:
-    """Whether enough readings came since the last training to start another.
+    """Whether enough readings arrived since the last training to start another.
 
     Args:
         stats: of the last training.
         count: readings in the database.
-        after: how many have to come; 0: never by itself.
+        after: how many must arrive; 0: never start one automatically.
 
     >>> due({"readings_then": 10}, 14, 5), due({"readings_then": 10}, 15, 5), due({}, 5, 0)
     (False, True, False)

@@ -1,6 +1,6 @@
-"""Our routes to start a training: MONAI Label's, behind a check of what is asked.
+"""The routes that start a training: those of MONAI Label, with the options checked first.
 
-MONAI Label answers 200 to any request, and the process that it starts fails later.
+MONAI Label alone answers 200 to any request, and the training process fails later.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ router = APIRouter(
 
 
 class SiteTrainer(Protocol):
-    """What the routes need of `resmtnet.monai_label.trainer`."""
+    """What the routes use of `resmtnet.monai_label.trainer`."""
 
     @property
     def runs(self) -> bool:
-        """Whether a training of these studies runs, in any process."""
+        """Whether a training of these studies is running, in any process."""
 
     def check(self, request: Mapping[str, Any]) -> object:
-        """Refuse options that are wrong."""
+        """Refuse wrong options, and a training that cannot run here."""
 
 
 def trainers() -> Mapping[str, SiteTrainer]:
-    """The trainers of the app that this process serves."""
+    """The trainers of the app in this process."""
     found: Mapping[str, SiteTrainer] = app_instance()._trainers
     return found
 
 
 @router.post("/", include_in_schema=False)
 def start_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
-    """Start every trainer; params are by the name of the trainer, as OHIF sends them."""
+    """Start every trainer; OHIF sends the options by trainer name."""
     known, given = trainers(), params or {}
     for name, trainer in known.items():
         own = given.get(name)
         if own is not None and not isinstance(own, dict):
-            raise HTTPException(400, f"{name} is {own!r}; an object of options is needed.")
+            raise HTTPException(400, f"{name} is {own!r}; a JSON object of options is needed.")
         trainer.check({**(own or {}), **given})
     return train.run(params, run_sync)
 
@@ -59,7 +59,7 @@ def start(
     run_sync: bool = False,
     enqueue: bool = False,
 ) -> Any:
-    """Start a trainer; 400 for a wrong option, 404 for no trainer, 429 while a training runs."""
+    """Start a trainer; 400: wrong option, 404: no such trainer, 429: a training is running."""
     known = trainers()
     if model not in known:
         allowed = ", ".join(known) or "none: training is switched off"
@@ -68,6 +68,8 @@ def start(
     known[model].check(asked)
     if known[model].runs and not enqueue:
         raise HTTPException(
-            429, "another training of these studies runs: wait, stop it, or enqueue=true."
+            429,
+            "Another training of these studies is running: wait until it ends, stop it, or send "
+            "enqueue=true to start this one afterwards.",
         )
     return train.run_model(model, params, run_sync, enqueue)
