@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from resmtnet.errors import InputError
+from resmtnet.files import atomic_file
 from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
@@ -123,11 +122,9 @@ class TrainReport:
     def _write(self) -> None:
         self._said["current_time"] = self._took()
         self._told_s = time.monotonic()
-        with suppress(OSError):  # a full disk must not end the training
-            handle, name = tempfile.mkstemp(prefix=".stats-", dir=self.folder)
-            with os.fdopen(handle, "w") as file:
-                json.dump(self._said, file, indent=1, default=str)
-            os.replace(name, self.folder / STATS)
+        # A full disk must not end the training.
+        with suppress(OSError), atomic_file(self.folder / STATS) as draft:
+            draft.write_text(json.dumps(self._said, indent=1, default=str))
 
 
 def due(stats: Mapping[str, Any], count: int, after: int) -> bool:

@@ -18,6 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
 from resmtnet.errors import StoreError
+from resmtnet.files import sync
 from resmtnet.readings.location import network_file_system
 from resmtnet.readings.migrations import APPLICATION_ID, MIGRATIONS
 
@@ -182,7 +183,7 @@ def _prepare(path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {version}")
             connection.execute("COMMIT")
     if new:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def _engine(path: Path) -> Engine:
@@ -202,15 +203,6 @@ def _engine(path: Path) -> Engine:
         connection.exec_driver_sql(options.get("resmtnet_begin", "BEGIN"))
 
     return engine
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def masks_folder(path: Path) -> Path:
