@@ -48,9 +48,7 @@ def _check_place(path: Path, source: Path) -> None:
 def _copy(database: Database, draft: Path) -> int:
     """Copy the database, check the copy, and return how many readings it holds."""
     with database.reading() as connection, closing(sqlite3.connect(draft)) as target:
-        source = connection.connection.driver_connection
-        assert isinstance(source, sqlite3.Connection)
-        source.backup(target)
+        connection.backup(target)
         # One file without a log beside it; opening it as a store brings the log back.
         target.execute("PRAGMA journal_mode = DELETE")
         problem = target.execute("PRAGMA quick_check(1)").fetchone()[0]
