@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,53 @@ def test_a_migration_that_fails_leaves_the_schema_as_it_was(
         assert store.count() == 50
 
 
+def test_a_database_of_the_first_release_opens_unchanged(path: Path, made: Made) -> None:
+    path.parent.mkdir(parents=True)
+    released = Path(__file__).with_name("schema_1.sql").read_text("utf-8")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(released)
+        connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        before = connection.execute("SELECT sql FROM sqlite_schema").fetchall()
+    with ReadingStore.open(path) as store:
+        first, second, third = store.readings(every=True)
+        assert (first.reader, first.malignancy, first.sizes) == ("ann", 4, {"long_axis_mm": 12.5})
+        assert first.comment == '"Grüße", said\nthe reader'
+        assert first.answered is not None
+        assert first.answered.seen is False
+        assert (second.nodule, third.evidence) == (first.nodule, "histology")
+        assert [kept.superseded for kept in store.kept(every=True)] == [True, False, False]
+        assert store.add(made(centre_lps_mm=(62, 0, 0))).nodule == third.nodule
+        assert store.revision() == 4
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT sql FROM sqlite_schema").fetchall() == before
+
+
+def test_a_write_that_fails_is_undone_and_its_connection_is_used_again(
+    store: ReadingStore, made: Made
+) -> None:
+    def insert(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO nodules VALUES ('n', 'ct', 0, 0, 0)")
+
+    for error in (KeyError, KeyboardInterrupt):
+        with suppress(error), store._database.writing() as connection:
+            insert(connection)
+            raise error
+    with store._database.writing() as again:
+        assert again is connection
+        assert again.execute("SELECT count(*) FROM nodules").fetchone() == (0,)
+
+
+def test_a_reader_that_ends_leaves_the_log_to_the_writers(store: ReadingStore, made: Made) -> None:
+    """To close the last connection writes the log back, while another process may commit."""
+    store.add(made())
+    log = Path(f"{store.path}-wal")
+    size = log.stat().st_size
+    assert size > 0
+    assert store.count() == 1
+    assert log.stat().st_size == size
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -130,7 +177,7 @@ def test_every_commit_is_on_the_disk_and_foreign_keys_hold(store: ReadingStore) 
     """2 is FULL; kills and threads cannot show what a power cut would."""
     with store._database.writing() as connection:
         values = [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys")
         ]
     assert values == ["wal", 2, 1]

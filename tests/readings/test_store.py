@@ -12,10 +12,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
 
 from resmtnet.errors import ReadingError, StoreError
-from resmtnet.readings.matching import NoduleIndex
+from resmtnet.readings.nodule_index import NoduleIndex
 from resmtnet.readings.record import Answered, MaskReference, Reading
 from resmtnet.readings.store import ReadingStore
 
@@ -203,11 +202,11 @@ def test_the_nodules_of_an_image_are_read_once_for_all_that_is_sent_together(
     made_for: list[str] = []
 
     class Counted(NoduleIndex):
-        def __init__(self, connection: Connection, image: str) -> None:
+        def __init__(self, connection: sqlite3.Connection, image: str) -> None:
             made_for.append(image)
             super().__init__(connection, image)
 
-    monkeypatch.setattr("resmtnet.readings.store.Nodules", Counted)
+    monkeypatch.setattr("resmtnet.readings.store.NoduleIndex", Counted)
     added = store.add_all([made(centre_lps_mm=(20.0 * n, 0, 0)) for n in range(30)])
     assert made_for == ["ct"]
     assert len({each.nodule for each in added if isinstance(each, Reading)}) == 30

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ import numpy as np
 
 from resmtnet.characteristics import TEXTURE
 from resmtnet.ct import CTVolume
+from resmtnet.files import atomic_file
 from resmtnet.findings import Finding
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.types import Array, Point
@@ -208,15 +207,8 @@ def _write(file: Path, arrays: dict[str, Array]) -> None:
 def _replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file that appears only when it is whole; a full disk costs the cache, not more."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".draft-")
-        try:
-            with os.fdopen(handle, "wb") as draft:
-                write(draft)
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
+        with atomic_file(file) as draft, draft.open("wb") as target:
+            write(target)
     except OSError as error:
         logger.warning("%s is not kept (%s): the study will be scored again", file, error)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -138,16 +137,11 @@ def _store(studies: Path | None, database: Path | None) -> ReadingStore:
 
 def _write_whole(out: Path, rows: list[Kept]) -> None:
     """Write the CSV beside its place and move it there, so that it is never half of one."""
+    from resmtnet.files import atomic_file
     from resmtnet.readings.export import write_csv
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with draft.open("w", encoding="utf-8", newline="") as target:
-            write_csv(target, rows)
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
+    with atomic_file(out) as draft, draft.open("w", encoding="utf-8", newline="") as target:
+        write_csv(target, rows)
 
 
 def _document(kept: Kept) -> dict[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.errors import ConfigError
+from resmtnet.files import atomic_file
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -149,20 +149,10 @@ class VolumeCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_room(voxels.nbytes)
         array_path, extra_path = self._paths(key)
-        self._replace(extra_path, lambda file: file.write(json.dumps(extra).encode()))
-        self._replace(array_path, lambda file: np.save(file, voxels))
-
-    def _replace(self, path: Path, write: Callable[[Any], object]) -> None:
-        """Writes a file so that nobody ever sees half of it."""
-        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
+        with atomic_file(extra_path) as draft:
+            draft.write_text(json.dumps(extra), "utf-8")
+        with atomic_file(array_path) as draft, draft.open("wb") as file:
+            np.save(file, voxels)
 
     def _make_room(self, n_bytes: int) -> None:
         """Deletes the entries not used for longest until so many bytes are free."""

@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from resmtnet.data.nodule import COLUMNS, MISSING, Nodule, from_row, to_row
 from resmtnet.errors import ArchiveError
-from resmtnet.files import check_place, published
+from resmtnet.files import atomic_folder, check_place
 
 __all__ = ["FILES", "HEAD", "MISSING", "READABLE", "SCHEMA", "Archive", "Crop", "Nodule", "write"]
 
@@ -119,7 +119,7 @@ def write(
     """
     check_place(path, HEAD)
     nodules: list[Nodule] = []
-    with published(path, HEAD) as draft:
+    with atomic_folder(path, HEAD) as draft:
         voxels = _NpyStream(draft / "voxels.npy", np.int16)
         masks = _NpyStream(draft / "masks.npy", np.uint8)
         with voxels, masks:

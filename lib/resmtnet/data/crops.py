@@ -21,7 +21,7 @@ from torch import Tensor
 from resmtnet.ct.patch import axial_affine
 from resmtnet.data.archive import HEAD, Archive, Nodule
 from resmtnet.data.continuation import continue_ends
-from resmtnet.files import published
+from resmtnet.files import atomic_folder
 from resmtnet.types import Progress
 
 BEYOND_MM = 14.0
@@ -99,7 +99,7 @@ def load_block(
     if not _is_kept(folder, head):
         if not os.access(archive.path, os.W_OK):
             return _made(archive, variants, seed, tell, None)
-        with published(folder, KEPT) as draft:
+        with atomic_folder(folder, KEPT) as draft:
             block = _made(archive, variants, seed, tell, draft)
             torch.save(dict(zip(block._fields[2:], block[2:], strict=True)), draft / "index.pt")
             (draft / KEPT).write_text(json.dumps(head))

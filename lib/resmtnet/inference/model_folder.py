@@ -16,7 +16,7 @@ from torch import Tensor
 from resmtnet import config as configs
 from resmtnet.config import TrainingConfig
 from resmtnet.errors import ConfigError, InputError, ModelError
-from resmtnet.files import published
+from resmtnet.files import atomic_folder
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.network.resmtnet import ResMTNet
@@ -188,7 +188,7 @@ def write_model(
     if taken:
         raise InputError(f"{taken[0]} is a file of every model; give the further file another name")
     weights = join_members(members)
-    with published(folder, MANIFEST) as draft:
+    with atomic_folder(folder, MANIFEST) as draft:
         save_file(weights, draft / WEIGHTS)
         (draft / CONFIG).write_text(json.dumps(configs.to_dict(config), indent=1) + "\n")
         values, found = calibration.to_json()

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,8 @@ from monailabel.datastore.local import (
     LocalDatastore,
     LocalDatastoreModel,
 )
+
+from resmtnet.files import atomic_file
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +66,8 @@ class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
         self._ignore_event_config = True
         text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
         path = Path(self._datastore_config_path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".datastore-")
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        with atomic_file(path) as draft:
+            draft.write_text(text)
         self._config_ts = path.stat().st_mtime
         self._agreed = _entries(self._datastore, copy=True)
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from resmtnet.errors import InputError
+from resmtnet.files import atomic_file
 from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
@@ -145,11 +145,9 @@ class TrainReport:
     def _write(self) -> None:
         self._said["current_time"] = self._took()
         self._told_s = time.monotonic()
-        with suppress(OSError):  # a full disk must not end the training
-            handle, name = tempfile.mkstemp(prefix=".stats-", dir=self.folder)
-            with os.fdopen(handle, "w") as file:
-                json.dump(self._said, file, indent=1, default=str)
-            os.replace(name, self.folder / STATS)
+        # A full disk must not end the training.
+        with suppress(OSError), atomic_file(self.folder / STATS) as draft:
+            draft.write_text(json.dumps(self._said, indent=1, default=str))
 
 
 def _is_locked(handle: int) -> bool:

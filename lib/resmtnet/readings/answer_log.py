@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import tempfile
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct import Geometry
+from resmtnet.files import atomic_file
 from resmtnet.findings import Finding
 from resmtnet.readings.formats.draft import AnsweredNodule
 from resmtnet.readings.formats.markups_json import BOX, LINE, Node, parse_markups
@@ -143,13 +142,10 @@ class AnswerLog:
         return self._folder / f"{hashlib.sha256(image.encode()).hexdigest()[:32]}.npz"
 
     def _write(self, image: str, given: Sequence[GivenAnswer]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **_packed(image, given))
-        handle, name = tempfile.mkstemp(dir=self._folder, prefix=".")
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getbuffer())
-        os.replace(name, self._file(image))
+        with atomic_file(self._file(image)) as draft:
+            draft.write_bytes(buffer.getbuffer())
         if self._written % _PRUNED_EVERY == 0:
             files = sorted(self._folder.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
             for path in files[:-MOST_FILES]:

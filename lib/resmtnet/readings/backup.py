@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 from contextlib import closing
 from pathlib import Path
 
 from resmtnet.errors import StoreError
+from resmtnet.files import atomic_file
 from resmtnet.readings import mask_files
-from resmtnet.readings.database import Database, masks_folder, sync_folder, told
+from resmtnet.readings.database import Database, masks_folder, told
 from resmtnet.readings.migrations import APPLICATION_ID
 
 
@@ -30,18 +29,10 @@ def back_up(database: Database, path: Path) -> int:
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_place(path, database.path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
-        draft = Path(name)
-        try:
+        with atomic_file(path, durable=True) as draft:
             count = _copy(database, draft)
             mask_files.copy_all(masks_folder(database.path), masks_folder(path))
-            draft.chmod(0o644)
-            os.replace(draft, path)
-            sync_folder(path.parent)
-            return count
-        finally:
-            draft.unlink(missing_ok=True)
+        return count
 
 
 def _check_place(path: Path, source: Path) -> None:
@@ -57,15 +48,11 @@ def _check_place(path: Path, source: Path) -> None:
 def _copy(database: Database, draft: Path) -> int:
     """Copy the database, check the copy, and return how many readings it holds."""
     with database.reading() as connection, closing(sqlite3.connect(draft)) as target:
-        source = connection.connection.driver_connection
-        assert isinstance(source, sqlite3.Connection)
-        source.backup(target)
+        connection.backup(target)
         # One file without a log beside it; opening it as a store brings the log back.
         target.execute("PRAGMA journal_mode = DELETE")
         problem = target.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise StoreError(f"{database.path} is damaged ({problem}): its copy was not kept")
         count = int(target.execute("SELECT count(*) FROM readings").fetchone()[0])
-    with draft.open("rb") as copied:
-        os.fsync(copied.fileno())
     return count

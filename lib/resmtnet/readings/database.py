@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
 
 from resmtnet.errors import StoreError
+from resmtnet.files import sync
 from resmtnet.readings.location import network_file_system
 from resmtnet.readings.migrations import APPLICATION_ID, MIGRATIONS
 
@@ -50,35 +49,64 @@ class Database:
             StoreError: it is damaged, newer, no readings database, or cannot be written.
         """
         self.path = path
+        self._idle: list[sqlite3.Connection] = []
+        """Open connections that no thread uses now. They stay open: the last one that is closed
+        writes the log back into the file, which must not happen while another process commits."""
         self._process = os.getpid()
+        self._inherited: list[sqlite3.Connection] = []
+        """Of the process that this one was forked from; they must be neither used nor closed."""
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _refuse_network(path)
             with self._alone():
                 _inspect(path)
                 _prepare(path)
-        self._engine = _engine(path)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection that sees one state of the database throughout."""
-        with told(self.path), self._own_engine().connect() as connection:
+        with told(self.path), self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """Give a connection whose changes are on the disk when the block ends, or not at all."""
-        with (
-            told(self.path),
-            self._alone(),
-            self._own_engine().execution_options(resmtnet_begin="BEGIN IMMEDIATE").begin() as it,
-        ):
-            yield it
+        with told(self.path), self._alone(), self._transaction("BEGIN IMMEDIATE") as connection:
+            yield connection
 
     def close(self) -> None:
         """Close every connection of this process."""
         with told(self.path), self._alone():
-            self._own_engine().dispose()
+            self._forget_inherited()
+            while self._idle:
+                self._idle.pop().close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        """Give a connection within a transaction, which is undone if the block fails."""
+        self._forget_inherited()
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _connect(self.path)
+        try:
+            connection.execute(begin)
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):  # the first error is the one to tell
+                    connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._idle.append(connection)
+
+    def _forget_inherited(self) -> None:
+        """In a fork begin with connections of its own: none may cross over."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._inherited += self._idle
+            self._idle = []
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -96,22 +124,14 @@ class Database:
         finally:
             lock.release()
 
-    def _own_engine(self) -> Engine:
-        """Return the engine; in a fork a new one, since a connection must not cross it."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._engine.dispose(close=False)
-        return self._engine
-
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system raise into a StoreError that says what to do."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        text = str(cause)
+    except (sqlite3.Error, OSError) as error:
+        text = str(error)
         found = [advice for words, advice in ADVICE if any(w in text.lower() for w in words)]
         raise StoreError(f"{path}: {text}; {found[0] if found else UNKNOWN}") from error
 
@@ -182,35 +202,17 @@ def _prepare(path: Path) -> None:
             connection.execute(f"PRAGMA user_version = {version}")
             connection.execute("COMMIT")
     if new:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)), connect_args={"timeout": BUSY_S}
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open a connection that leaves BEGIN and COMMIT to us, for one thread at a time."""
+    connection = sqlite3.connect(
+        path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
     )
-
-    @event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # BEGIN is ours, below
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        connection.exec_driver_sql(options.get("resmtnet_begin", "BEGIN"))
-
-    return engine
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
 
 
 def masks_folder(path: Path) -> Path:

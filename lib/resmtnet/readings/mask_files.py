@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from resmtnet.errors import ReadingError
-from resmtnet.readings.database import sync_folder
+from resmtnet.files import atomic_file
 from resmtnet.readings.record import MaskReference
 
 
@@ -19,24 +17,12 @@ def keep(folder: Path, file: Path) -> MaskReference:
     Raises:
         OSError: it cannot be read, or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", dir=folder)
-    draft = Path(name)
-    try:
-        digest = hashlib.sha256()
-        with os.fdopen(handle, "wb") as target, file.open("rb") as source:
-            while block := source.read(1 << 20):
-                digest.update(block)
-                target.write(block)
-            target.flush()
-            os.fsync(target.fileno())
-        draft.chmod(0o644)
-        kept = folder / (digest.hexdigest() + "".join(file.suffixes[-2:]).lower())
-        os.replace(draft, kept)
-        sync_folder(folder)
-    finally:
-        draft.unlink(missing_ok=True)
-    return MaskReference(kept.name, digest.hexdigest())
+    content = file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    kept = folder / (sha256 + "".join(file.suffixes[-2:]).lower())
+    with atomic_file(kept, durable=True) as draft:
+        draft.write_bytes(content)
+    return MaskReference(kept.name, sha256)
 
 
 def check(folder: Path, mask: MaskReference) -> None:
@@ -58,9 +44,5 @@ def copy_all(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()):
         if not file.name.startswith(".") and not (target / file.name).exists():
-            draft = target / f".{file.name}"
-            shutil.copyfile(file, draft)
-            with draft.open("rb") as copied:
-                os.fsync(copied.fileno())
-            os.replace(draft, target / file.name)
-    sync_folder(target)
+            with atomic_file(target / file.name, durable=True) as draft:
+                shutil.copyfile(file, draft)

@@ -1,13 +1,13 @@
 """The schema of the readings database as numbered steps; PRAGMA user_version counts those done.
 
 A step is never changed once it was released: a new one is appended.
+
+A row of `nodules` is a point that readings share: where the first of them put it. In `readings`,
+`sequence` is the order of arrival and `document` is the whole reading, resmtnet.reading/1; the
+columns beside it are what is searched for, such as the radius that it alone gives its nodule.
 """
 
 from __future__ import annotations
-
-from typing import Any
-
-from sqlalchemy import column, table
 
 APPLICATION_ID = 0x524D5464
 """PRAGMA application_id of a readings database ("RMTd"), so that no other file is taken for one."""
@@ -54,25 +54,3 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 """Statements that lead from each version to the next; the first makes the tables."""
-
-
-def _named(name: str, *columns: str) -> Any:
-    return table(name, *(column(each) for each in columns))
-
-
-NODULES = _named("nodules", "id", "image", "x_lps_mm", "y_lps_mm", "z_lps_mm")
-"""A nodule is a point that readings share: where the first of them put it."""
-READINGS = _named(
-    "readings",
-    "sequence",
-    "id",
-    "image",
-    "nodule",
-    "reader",
-    "evidence",
-    "radius_mm",
-    "arrived_at",
-    "document",
-)
-"""`sequence` is the order of arrival; `document` is the whole reading, resmtnet.reading/1; the
-columns beside it are what is searched for, such as the radius that it alone gives its nodule."""

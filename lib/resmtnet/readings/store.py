@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import Connection, func, insert, select
-
 from resmtnet.errors import ReadingError
 from resmtnet.readings import mask_files
 from resmtnet.readings.backup import back_up
 from resmtnet.readings.database import Database, masks_folder, told
-from resmtnet.readings.matching import NoduleIndex, nearest_first, radius_mm
-from resmtnet.readings.migrations import READINGS
+from resmtnet.readings.nodule_index import NoduleIndex, nearest_first, radius_mm
 from resmtnet.readings.record import MaskReference, Reading
 from resmtnet.readings.serialise import from_text, to_text
 from resmtnet.readings.supersede import by_reader, effective
@@ -56,9 +54,8 @@ class ReadingStore:
     def add(self, reading: Reading, *, new_nodule: bool = False) -> Reading:
         """Keep a reading; it is on the disk when this returns.
 
-        A reading without `nodule` is of the nearest nodule of its image (see placing.py), or of a
-        new one where none is near. Adding an id
-        again changes nothing and returns what was kept.
+        A reading without `nodule` is of the nearest nodule of its image (see matching.py), or of a
+        new one where none is near. Adding an id again changes nothing and returns what was kept.
 
         Args:
             reading: to keep.
@@ -114,10 +111,8 @@ class ReadingStore:
 
     def get(self, reading_id: str) -> Reading | None:
         """Return the reading of this id as it was sent, or None where there is none."""
-        query = select(READINGS.c.document).where(READINGS.c.id == reading_id)
         with self._database.reading() as connection:
-            document = connection.execute(query).scalar()
-        return None if document is None else from_text(document)
+            return _kept_as(connection, reading_id)
 
     def readings(
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
@@ -125,7 +120,7 @@ class ReadingStore:
         """Return what stands of each nodule, reader and evidence, in order of arrival.
 
         A later reading corrects an earlier one, and what it says nothing of goes on holding: see
-        standing.merge. Id, time and source are the last one's.
+        supersede.merge. Id, time and source are the last one's.
 
         Args:
             image: only of this image.
@@ -138,41 +133,42 @@ class ReadingStore:
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
     ) -> list[Kept]:
         """Return readings as `readings` does, with when they arrived and whether they stand."""
-        columns = (READINGS.c.document, READINGS.c.sequence, READINGS.c.arrived_at)
-        query = select(*columns).order_by(READINGS.c.sequence)
-        if image is not None:
-            query = query.where(READINGS.c.image == image)
-        if nodule is not None:
-            query = query.where(READINGS.c.nodule == nodule)
+        wanted = {"image": image, "nodule": nodule}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        condition = " AND ".join(f"{name} = :{name}" for name in given) or "TRUE"
+        query = (
+            "SELECT document, sequence, arrived_at FROM readings "
+            f"WHERE {condition} ORDER BY sequence"
+        )
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        readings = [from_text(row.document) for row in rows]
+            rows = connection.execute(query, given).fetchall()
+        readings = [from_text(document) for document, _, _ in rows]
         said = {chain[-1].id: effective(chain) for chain in by_reader(readings)}
         return [
             Kept(
                 reading if every else said[reading.id],
-                row.sequence,
-                row.arrived_at,
+                sequence,
+                arrived_at,
                 superseded=reading.id not in said,
             )
-            for reading, row in zip(readings, rows, strict=True)
+            for reading, (_, sequence, arrived_at) in zip(readings, rows, strict=True)
             if every or reading.id in said
         ]
 
     def images(self) -> set[str]:
         """Return the images that have a reading."""
         with self._database.reading() as connection:
-            return set(connection.execute(select(READINGS.c.image).distinct()).scalars())
+            return {image for (image,) in connection.execute("SELECT DISTINCT image FROM readings")}
 
     def count(self) -> int:
         """Return how many readings are kept, superseded ones included."""
         with self._database.reading() as connection:
-            return int(connection.execute(select(func.count()).select_from(READINGS)).scalar_one())
+            return int(connection.execute("SELECT count(*) FROM readings").fetchone()[0])
 
     def revision(self) -> int:
         """Return a number that grows with each reading."""
         with self._database.reading() as connection:
-            return connection.execute(select(func.max(READINGS.c.sequence))).scalar() or 0
+            return connection.execute("SELECT max(sequence) FROM readings").fetchone()[0] or 0
 
     def keep_mask(self, file: Path) -> MaskReference:
         """Copy a mask into the store durably, under its SHA-256.
@@ -214,7 +210,7 @@ class ReadingStore:
 
 
 def _add(
-    connection: Connection, reading: Reading, nodules: NoduleIndex, new_nodule: bool
+    connection: sqlite3.Connection, reading: Reading, nodules: NoduleIndex, new_nodule: bool
 ) -> Reading | ReadingError:
     """Add one reading in a transaction that is under way, or tell why it is not added.
 
@@ -224,11 +220,10 @@ def _add(
         nodules: of its image, in that transaction.
         new_nodule: see ReadingStore.add.
     """
-    known = select(READINGS.c.document).where(READINGS.c.id == reading.id)
-    document = connection.execute(known).scalar()
+    known = _kept_as(connection, reading.id)
     try:
-        if document is not None:
-            return _same(from_text(document), reading)
+        if known is not None:
+            return _same(known, reading)
         reading = nodules.place(reading, new_nodule=new_nodule)
     except ReadingError as error:
         return error
@@ -243,8 +238,17 @@ def _add(
         "arrived_at": datetime.now(timezone.utc).isoformat(),
         "document": document,
     }
-    connection.execute(insert(READINGS).values(row))
+    names = ", ".join(row)
+    values = ", ".join(f":{name}" for name in row)
+    connection.execute(f"INSERT INTO readings ({names}) VALUES ({values})", row)
     return from_text(document)
+
+
+def _kept_as(connection: sqlite3.Connection, reading_id: str) -> Reading | None:
+    """The reading that is kept under an id."""
+    query = "SELECT document FROM readings WHERE id = ?"
+    row = connection.execute(query, (reading_id,)).fetchone()
+    return None if row is None else from_text(row[0])
 
 
 def _same(known: Reading, again: Reading) -> Reading:

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -30,6 +27,7 @@ from resmtnet.data.nodule import Nodule
 from resmtnet.data.upright import upright_crop
 from resmtnet.errors import InputError
 from resmtnet.evaluation.records import Case
+from resmtnet.files import atomic_file
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.model_folder import Model
@@ -122,7 +120,7 @@ class NoduleCache:
         held = _read_observation(path)
         if held is None:
             held = look(self._looking(), self._ct(said.image), said.centre_lps_mm)
-            with _replacing(path) as draft:
+            with atomic_file(path) as draft:
                 save_cached(draft, [held])
         crop = self._path(CROPS, said, ".npz")
         if self.keep_crops and not crop.is_file():
@@ -155,7 +153,7 @@ class NoduleCache:
 
     def _keep_crop(self, path: Path, said: Consensus) -> None:
         crop = upright_crop(self._ct(said.image), said.centre_lps_mm, CROP_MM)
-        with _replacing(path) as draft, draft.open("wb") as file:
+        with atomic_file(path) as draft, draft.open("wb") as file:
             np.savez_compressed(
                 file, hu=crop.hu, spacing_kji_mm=crop.spacing_kji_mm, centre_kji=crop.centre_kji
             )
@@ -222,17 +220,3 @@ def _read_crop(path: Path, nodule: Nodule) -> Crop | None:
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
     a, b, c = (float(value) for value in values)
     return a, b, c
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a draft beside a file that takes its place when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".draft-", dir=path.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.replace(name, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from resmtnet.errors import ModelError
+from resmtnet.files import atomic_file, sync
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.model_folder import MANIFEST, verify
 from resmtnet.types import Json
@@ -122,11 +123,8 @@ def read_pointer(folder: Path) -> Pointer:
 def write_pointer(folder: Path, pointer: Pointer) -> None:
     """Choose a version, in one step and onto the disk."""
     said = {"schema": SCHEMA, "served": pointer.served, "before": list(pointer.before)}
-    draft = folder / f"{DRAFT}{POINTER}"
-    draft.write_text(json.dumps(said | {"last": pointer.last}, indent=1) + "\n")
-    to_disk(draft)
-    os.replace(draft, folder / POINTER)
-    to_disk(folder)
+    with atomic_file(folder / POINTER, durable=True) as draft:
+        draft.write_text(json.dumps(said | {"last": pointer.last}, indent=1) + "\n")
 
 
 def read_version(name: str, folder: Path) -> Version:
@@ -190,9 +188,9 @@ def write_version(
         (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         name = f"{number}-{info.sha256[:8]}"
         for path in [*model.iterdir(), model]:
-            to_disk(path)
+            sync(path)
         os.replace(model, folder / name)
-        to_disk(folder)
+        sync(folder)
         return name
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -200,7 +198,7 @@ def write_version(
 
 def remove_drafts(folder: Path) -> None:
     """Remove what killed processes left; whoever calls it keeps other writers out."""
-    for path in folder.glob(f"{DRAFT}*"):
+    for path in [*folder.glob(f"{DRAFT}*"), *folder.glob(f".{POINTER}.*.tmp")]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -217,14 +215,3 @@ def check_model(folder: Path) -> str:
         return str(verify(folder)["sha256"])
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}: {MANIFEST} is damaged ({error!r})") from error
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # a folder cannot be opened there
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

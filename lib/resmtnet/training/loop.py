@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from resmtnet.config import TrainingConfig, to_dict
 from resmtnet.data.dataset import Batch, TrainingSet
 from resmtnet.errors import ConfigError
+from resmtnet.files import atomic_file
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.training.distributed import is_first, mean_over_processes, spread, world_size
 from resmtnet.training.objective import Objective
@@ -173,9 +173,8 @@ class Trainer:
             "mask_epoch": self.mask_epoch,
             "history": self.history,
         }
-        draft = self.out / f"{CHECKPOINT}.partial"
-        torch.save(state, draft)
-        os.replace(draft, self.out / CHECKPOINT)
+        with atomic_file(self.out / CHECKPOINT) as draft:
+            torch.save(state, draft)
         with (self.out / "history.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.history[0]), restval="")
             writer.writeheader()

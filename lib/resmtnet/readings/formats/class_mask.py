@@ -10,7 +10,6 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import CTVolume, Geometry
 from resmtnet.errors import InputError
+from resmtnet.files import atomic_file
 from resmtnet.findings import Finding
 
 MASK_EXTENSIONS = (".nrrd", ".nii.gz", ".nii")
@@ -82,18 +82,10 @@ def write_ct(ct: CTVolume, path: Path) -> None:
 
     Uncompressed, because a viewer waits for it: gzip takes seconds, and saves half the bytes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     voxels = np.ascontiguousarray(ct.array(), dtype="<i2")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(_nrrd_header(ct.geometry, "int16", "raw"))
-            file.write(voxels.data)
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    with atomic_file(path) as draft, draft.open("wb") as file:
+        file.write(_nrrd_header(ct.geometry, "int16", "raw"))
+        file.write(voxels.data)
 
 
 def _temporary(suffix: str) -> Path:

@@ -1,18 +1,16 @@
-"""Which nodule a reading is of: the nearest one of its image, or a new one."""
+"""The nodules of one image in the readings database, and the one that a new reading is of."""
 
 from __future__ import annotations
 
 import math
+import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from heapq import heapify, heappop, heapreplace
 from statistics import median_low
 
-from sqlalchemy import Connection, func, insert, select
-
 from resmtnet.errors import ReadingError
-from resmtnet.readings.migrations import NODULES, READINGS
 from resmtnet.readings.record import Reading
 from resmtnet.readings.serialise import from_text
 from resmtnet.readings.supersede import by_reader, effective
@@ -28,7 +26,7 @@ _DIAMETERS = ("long_axis_mm", "mean_diameter_mm", "equivalent_diameter_mm")
 class NoduleIndex:
     """The nodules of one image within a transaction, those that it adds included."""
 
-    def __init__(self, connection: Connection, image: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, image: str) -> None:
         """Read where they lie.
 
         Args:
@@ -36,17 +34,11 @@ class NoduleIndex:
             image: of which they are.
         """
         self._connection, self._image = connection, image
-        rows = connection.execute(select(NODULES).where(NODULES.c.image == image))
-        self._centres: dict[str, Point] = {
-            row.id: (row.x_lps_mm, row.y_lps_mm, row.z_lps_mm) for row in rows
-        }
-        largest = (
-            select(READINGS.c.nodule, func.max(READINGS.c.radius_mm))
-            .where(READINGS.c.image == image)
-            .group_by(READINGS.c.nodule)
-        )
-        rows = connection.execute(largest)
-        self._largest_mm: dict[str, float] = {row[0]: row[1] for row in rows}
+        query = "SELECT id, x_lps_mm, y_lps_mm, z_lps_mm FROM nodules WHERE image = ?"
+        rows = connection.execute(query, (image,))
+        self._centres: dict[str, Point] = {name: (x, y, z) for name, x, y, z in rows}
+        query = "SELECT nodule, max(radius_mm) FROM readings WHERE image = ? GROUP BY nodule"
+        self._largest_mm: dict[str, float] = dict(connection.execute(query, (image,)))
         self._reaches_mm: dict[str, float] = {}
         self._taken: set[tuple[str, str, str]] = set()
 
@@ -117,9 +109,10 @@ class NoduleIndex:
         if self._largest_mm.get(name, 0.0) <= SAME_NODULE_MM:
             return SAME_NODULE_MM
         if name not in self._reaches_mm:
-            query = select(READINGS.c.document).where(READINGS.c.nodule == name)
-            rows = self._connection.execute(query.order_by(READINGS.c.sequence)).scalars()
-            said = [effective(chain) for chain in by_reader(map(from_text, rows))]
+            query = "SELECT document FROM readings WHERE nodule = ? ORDER BY sequence"
+            rows = self._connection.execute(query, (name,))
+            readings = [from_text(document) for (document,) in rows]
+            said = [effective(chain) for chain in by_reader(readings)]
             radii = [radius_mm(reading) for reading in said if not reading.excluded]
             read_mm = median_low([mm for mm in radii if mm] or [0.0])
             self._reaches_mm[name] = min(max(SAME_NODULE_MM, read_mm), FARTHEST_MM)
@@ -130,8 +123,10 @@ class NoduleIndex:
             raise ReadingError("centre_lps_mm", "is missing; give it, or the id of a known nodule")
         name = uuid.uuid4().hex[:12]
         x, y, z = self._centres[name] = reading.centre_lps_mm
-        row = {"id": name, "image": self._image, "x_lps_mm": x, "y_lps_mm": y, "z_lps_mm": z}
-        self._connection.execute(insert(NODULES).values(row))
+        self._connection.execute(
+            "INSERT INTO nodules (id, image, x_lps_mm, y_lps_mm, z_lps_mm) VALUES (?, ?, ?, ?, ?)",
+            (name, self._image, x, y, z),
+        )
         return name
 
 
