@@ -171,14 +171,18 @@ def test_importing_the_package_and_the_command_line_imports_nothing_heavy() -> N
 
 
 def test_importing_the_package_costs_at_most_one_second_more_than_torch() -> None:
-    """With both public classes, which are imported when they are first used."""
+    """With both public classes, which are imported when they are first used.
+
+    It takes about 0.06 s of the processor, and PyTorch 1.2 s. Processor time, and the time of
+    PyTorch in the same run, so that neither a busy machine nor a slow one fails.
+    """
     code = (
-        "import time, torch; start = time.perf_counter(); "
+        "from time import process_time as now; start_s = now(); import torch; torch_s = now(); "
         "import resmtnet; resmtnet.CTVolume, resmtnet.Characterizer; "
-        "print(time.perf_counter() - start)"
+        "print(torch_s - start_s, now() - torch_s)"
     )
-    best_s = min(float(run_python(code)) for _ in range(4))
-    assert best_s <= 1.0
+    torch_s, more_s = map(float, run_python(code).split())
+    assert more_s <= max(1.0, torch_s)
 
 
 def test_files_of_the_project_hold_no_path_of_a_machine() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +31,10 @@ def test_a_crop_is_read_without_the_rest(real_ct: Path, monkeypatch: pytest.Monk
     decoded = []
     decode = dicom_series.decode
     monkeypatch.setattr(dicom_series, "decode", lambda h: decoded.append(h) or decode(h))
-    CTVolume.open(real_ct)  # page cache
-    started = time.perf_counter()
     ct = CTVolume.open(real_ct)
-    indexed = time.perf_counter()
+    assert decoded == []
     crop = ct.crop(NODULE_LPS_MM, 64.0)
-    read = time.perf_counter()
-    print(f"index {1e3 * (indexed - started):.1f} ms, crop {1e3 * (read - indexed):.1f} ms")
     assert len(decoded) == crop.hu.shape[0] == 30
-    # Ten times what an idle machine takes: it tells lazy from not, not fast from slow.
-    assert indexed - started < 0.6
-    assert read - indexed < 0.4
     i, j, k = np.rint(crop.geometry.lps_to_ijk(NODULE_LPS_MM)).astype(int)
     assert -150 < np.median(crop.hu[k, j - 5 : j + 6, i - 5 : i + 6]) < 150  # solid, 33 mm
     assert crop.warnings == ()

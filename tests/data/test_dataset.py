@@ -29,9 +29,9 @@ def batch(data, seed=0):
 
 def test_a_seed_gives_a_batch(data):
     one, same, other = batch(data), batch(data), batch(data, 1)
-    assert torch.equal(one.slices, same.slices)
-    assert torch.equal(one.extra, same.extra)
-    assert not torch.equal(one.slices, other.slices)
+    torch.testing.assert_close(same.slices, one.slices, atol=1e-4, rtol=0)
+    torch.testing.assert_close(same.extra, one.extra, atol=1e-4, rtol=0)
+    assert not torch.allclose(one.slices, other.slices, atol=0.01)
 
 
 def test_shapes_follow_the_configuration(data):
@@ -151,11 +151,13 @@ def test_processes_share_a_batch_without_changing_it(data, small_archive):
         )
         for rank in range(3)
     ]
-    assert torch.equal(whole.slices, torch.cat([part.slices for part in parts]))
-    assert torch.equal(whole.extra, torch.cat([part.extra for part in parts]))
-    assert torch.equal(whole.extra_mask, torch.cat([part.extra_mask for part in parts]))
+    # Rows that are interpolated in batches of another size differ in the last digits.
+    for name in ("slices", "extra", "extra_mask"):
+        together = torch.cat([getattr(part, name) for part in parts])
+        torch.testing.assert_close(together, getattr(whole, name), atol=1e-4, rtol=0)
     for name, values in whole.targets.items():
-        assert torch.equal(values, torch.cat([part.targets[name] for part in parts]))
+        together = torch.cat([part.targets[name] for part in parts])
+        torch.testing.assert_close(together, values, atol=1e-5, rtol=1e-5)
     assert {part.total for part in parts} == {whole.total}
 
 

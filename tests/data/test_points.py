@@ -197,7 +197,7 @@ def test_a_table_that_does_not_fit_says_what_it_has(folder, tmp_path):
     points = table(tmp_path, "a,b\n1,2\n")
     with pytest.raises(ArchiveError, match=r"no column seriesuid, .*; it has a, b"):
         next(read_points(folder, points))
-    with pytest.raises(ArchiveError, match=r"x is 'left' for image 1\.2"):
+    with pytest.raises(ArchiveError, match=r"row 2, column coordX: got 'left'; a number is"):
         next(read_points(folder, table(tmp_path, "seriesuid,coordX,coordY,coordZ\n1.2,left,0,0\n")))
     bad = luna25(tmp_path).read_text().replace("p1_a,1,", "p1_a,7,")
     with pytest.raises(ArchiveError, match="malignant_label is '7'; allowed: 0, 1"):

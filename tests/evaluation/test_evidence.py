@@ -23,8 +23,8 @@ def test_baselines_of_a_file_are_fitted_on_the_others_alone(groups):
     others = fit_baselines(cases(groups["a.csv"] + groups["c.csv"]))
     expected = others.predict(cases(groups["b.csv"]))
     found = evidence.baseline.probability_by_size["long_axis_mm"][40:80]
-    assert (found == expected.probability_by_size["long_axis_mm"]).all()
-    assert (evidence.baseline.constant_score[40:80] == expected.constant_score).all()
+    assert found == pytest.approx(expected.probability_by_size["long_axis_mm"])
+    assert evidence.baseline.constant_score[40:80] == pytest.approx(expected.constant_score)
     assert [fit.nodules for fit in evidence.fits] == [80, 80, 80]
     assert evidence.source == CROSS_FITTED
 
@@ -34,7 +34,7 @@ def test_ratings_of_a_file_do_not_touch_its_own_baselines(groups):
     before, after = out_of_fold(groups).baseline, out_of_fold({**groups, "a.csv": turned}).baseline
     own, others = slice(0, 40), slice(40, 120)
     for size, probability in before.probability_by_size.items():
-        assert (after.probability_by_size[size][own] == probability[own]).all()
+        assert after.probability_by_size[size][own] == pytest.approx(probability[own])
         assert not np.isclose(after.probability_by_size[size][others], probability[others]).any()
 
 

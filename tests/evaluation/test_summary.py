@@ -8,7 +8,7 @@ import pytest
 from resmtnet.errors import InputError
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.evaluation.evidence import of_model, out_of_fold
-from resmtnet.evaluation.figures import FIGURES, GROUPS
+from resmtnet.evaluation.figures import FIGURES, GROUPS, all_figures
 from resmtnet.evaluation.summary import summarise
 from resmtnet.evaluation.worst import worst_cases, worst_ids
 
@@ -20,7 +20,7 @@ def document(answered, info=None, baselines=None, provenance=None, config=CONFIG
 
 
 def figures(answered, info=None, baselines=None, config=CONFIG):
-    return document(answered, info, baselines, config=config)["figures"]
+    return all_figures(document(answered, info, baselines, config=config))
 
 
 def every_number(value):
@@ -35,6 +35,15 @@ def test_names_of_figures_are_unique_and_their_groups_have_titles():
     names = [figure.name for figure in FIGURES]
     assert len(set(names)) == len(names)
     assert {figure.group for figure in FIGURES} == set(GROUPS)
+
+
+def test_headlines_are_of_all_nodules_and_what_is_of_a_part_is_a_detail(simulate, info):
+    made = document(simulate(), info)
+    assert 35 <= len(made["figures"]) <= 45
+    assert {row["stratum"] for row in made["figures"].values()} == {None}
+    assert None not in {row["stratum"] for row in made["details"].values()}
+    assert list(all_figures(made)) == [figure.name for figure in FIGURES]
+    assert len(made["figures"]) + len(made["details"]) == len(FIGURES)
 
 
 def test_figures_stand_beside_their_baselines(simulate, info, baselines):
@@ -271,7 +280,7 @@ def test_bootstrap_settings_and_provenance_are_kept_and_used(simulate, info):
     assert made["bootstrap"]["resamples"] == 40
     assert made["data"]["provenance"] == {"licence": "CC0"}
     other = BootstrapConfig(resamples=40, seed=3)
-    assert figures(answered, info, config=other) != made["figures"]
+    assert figures(answered, info, config=other) != all_figures(made)
 
 
 def test_worst_cases_come_first(simulate):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from alike import assert_alike
 from resmtnet.characteristics import TASKS
 from resmtnet.ct.measure import Measurement
 from resmtnet.errors import ModelError
@@ -155,9 +156,9 @@ def test_further_nodules_tell_all_but_what_is_familiar(synthetic):
     alone = fit_calibration(few, embeddings(few), {})
     widened = fit_calibration(few, embeddings(few), {}, rest)
     whole = fit_calibration([*few, *rest], embeddings([*few, *rest]), {})
-    assert widened.familiarity.signs == alone.familiarity.signs
-    assert widened.class_slopes == whole.class_slopes
-    assert widened.size_intervals == whole.size_intervals
+    assert_alike(widened.familiarity.signs, alone.familiarity.signs)
+    assert_alike(widened.class_slopes, whole.class_slopes)
+    assert_alike(widened.size_intervals, whole.size_intervals)
     assert len(widened.score_widths.edges_mm) > len(alone.score_widths.edges_mm)
 
 
@@ -169,7 +170,7 @@ def test_layers_that_say_twice_as_much_are_scaled_back(synthetic):
     assert refit_calibration(fitted, fitted, calibration).class_slopes == pytest.approx(
         calibration.class_slopes
     )
-    assert moved.size_intervals == calibration.size_intervals
+    assert_alike(moved.size_intervals, calibration.size_intervals)
 
 
 def test_class_is_calibrated_on_well_read_nodules_where_they_suffice(synthetic):

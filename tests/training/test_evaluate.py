@@ -202,7 +202,7 @@ def test_evaluation_writes_three_files_that_agree(archive, tmp_path):
     kept = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     answered = read_predictions(tmp_path / "out" / "predictions.csv")
     assert kept == document
-    assert kept["schema"] == "resmtnet.metrics/2"
+    assert kept["schema"] == "resmtnet.metrics/3"
     assert kept["data"]["nodules"] == len(answered) == len(archive.nodules)
     assert kept["figures"]["auc"]["model"]["value"] == 1.0
     assert kept["bootstrap"]["resamples"] == 20

@@ -32,7 +32,7 @@ def data(small_archive):
 
 
 def same(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
+    return all(torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-5) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_the_watched_loss_is_that_of_the_averaged_weights(small_archive, tmp_pat
     )
     trainer = Trainer(data, config, tmp_path, watched=watched)
     trainer.run()
-    assert trainer.history[0]["stopping_loss"] == trainer._watched_loss(watched)
+    assert trainer.history[0]["stopping_loss"] == pytest.approx(trainer._watched_loss(watched))
     assert 0 < trainer.history[0]["stopping_loss"] < 100
 
 
@@ -202,7 +202,7 @@ def test_epochs_of_the_mask_alone_leave_trunk_and_heads(data, tmp_path):
     config = replace(CONFIG, mask_epochs=2)
     trainer = Trainer(data, config, tmp_path / "both")
     both = trainer.run()
-    changed = {name for name in heads if not torch.equal(heads[name], both[name])}
+    changed = {name for name in heads if not torch.allclose(heads[name], both[name], atol=1e-6)}
     assert changed
     assert all(name.startswith("decoder.") for name in changed)
     assert [sorted(set(row) & {"mask", "class"}) for row in trainer.history] == [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,11 @@ from resmtnet.data.contours import centre_of, reader_sizes
 from resmtnet.data.lidc_database import LidcDatabase, open_database
 from resmtnet.data.lidc_readers import said_by_readers
 from resmtnet.data.stacks import PROVENANCE as STACKS_PROVENANCE
+from resmtnet.data.stacks import READERS_COLUMNS
+from resmtnet.data.table import TableRow, read_table
 from resmtnet.errors import ArchiveError
 
+COLUMNS = ("index", "nodule", "patient_id", "contour_volume_mm3")
 PROVENANCE = {
     **STACKS_PROVENANCE,
     "form": "cubes of 51 mm at 1 mm with full context",
@@ -37,50 +39,58 @@ def read_cubes(
             would not.
 
     Raises:
-        ArchiveError: a file is missing.
+        ArchiveError: a file or a column is missing, or a cell is empty or not of its kind.
     """
     for path in (folder / "cubes.npz", folder / "cubes.csv", folder / "nodules.csv", annotations):
         if not path.is_file():
             raise ArchiveError(f"{path} is missing: give the folder of the cubes and the database")
     cubes = np.load(folder / "cubes.npz")
     hus, masks = cubes["hu"], cubes["mask"]  # once: each look-up unpacks the whole array
-    with (folder / "nodules.csv").open(newline="") as file:
-        listed = {row["nodule"]: row for row in csv.DictReader(file)}
-    with (folder / "cubes.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    table = read_table(folder / "nodules.csv", READERS_COLUMNS)
+    listed = {row.text("nodule"): row for row in table}
+    rows = read_table(folder / "cubes.csv", COLUMNS)
+    for row in rows:  # before the work begins
+        row.check_filled(COLUMNS)
+        if row.text("nodule") in listed:
+            listed[row.text("nodule")].check_filled(READERS_COLUMNS)
     with open_database(annotations) as database:
         for row in rows:
-            n = int(row["index"])
+            n = row.whole("index")
+            if not 0 <= n < len(hus):
+                raise row.error("index", f"got {n}; cubes.npz holds 0 to {len(hus) - 1}")
+            known = listed.get(row.text("nodule"))
+            if known is None:
+                raise row.error("nodule", f"nodules.csv lists no {row.text('nodule')}")
             hu = hus[n]
             mask = np.unpackbits(masks[n], axis=-1)[..., : hu.shape[2]]
-            nodule = _nodule(row, listed[row["nodule"]], mask, database, keep_reversed_scales)
+            nodule = _nodule(row, known, mask, database, keep_reversed_scales)
             yield nodule, hu, mask * np.uint8(255)
 
 
 def _nodule(
-    row: Mapping[str, str],
-    known: Mapping[str, str],
+    row: TableRow,
+    known: TableRow,
     mask: NDArray[np.uint8],
     database: LidcDatabase,
     keep_reversed_scales: bool,
 ) -> Nodule:
-    readers = database.annotations([int(part) for part in known["annotation_ids"].split()])
-    sizes = reader_sizes(readers, float(known["pixel_spacing"]), float(known["z_spacing"]))
-    initial = False if keep_reversed_scales else database.initial_release(known["series_uid"])
+    readers = database.annotations(known.wholes("annotation_ids"))
+    sizes = reader_sizes(readers, known.number("pixel_spacing"), known.number("z_spacing"))
+    initial = False if keep_reversed_scales else database.initial_release(known.text("series_uid"))
     k, j, i = mask.shape
     return Nodule(
-        id=row["nodule"],
-        patient_id=row["patient_id"],
-        split=known["split"],
-        fold=int(known["fold"]),
+        id=row.text("nodule"),
+        patient_id=row.text("patient_id"),
+        split=known.text("split"),
+        fold=known.whole("fold"),
         context="full",
         shape_kji=(k, j, i),
         spacing_kji_mm=(1.0, 1.0, 1.0),
         centre_kji=centre_of(mask),
-        slice_thickness_mm=float(known["slice_thickness"]),
-        volume_mm3=float(row["contour_volume_mm3"]),
-        long_axis_mm=float(known["diameter_max_mm"]),
+        slice_thickness_mm=known.number("slice_thickness"),
+        volume_mm3=row.number("contour_volume_mm3"),
+        long_axis_mm=known.number("diameter_max_mm"),
         mask_readers=1,
-        series_uid=known["series_uid"],
+        series_uid=known.text("series_uid"),
         **said_by_readers(readers, sizes, initial),
     )

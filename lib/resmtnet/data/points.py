@@ -7,7 +7,6 @@ label of the source is kept apart from readers' ratings.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from resmtnet.ct.image_file import image_suffix
 from resmtnet.ct.volume import CTVolume
 from resmtnet.data.archive import Crop, Nodule
 from resmtnet.data.consensus import ratings_in_scale
+from resmtnet.data.table import TableRow, read_table
 from resmtnet.data.upright import upright_crop
 from resmtnet.errors import ArchiveError, VolumeError
 
@@ -45,7 +45,6 @@ LUNA16 = {"seriesuid": "image", "coordX": "x", "coordY": "y", "coordZ": "z"}
 EDGE_MM = 64.0
 
 Warn = Callable[[str], None]
-Row = Mapping[str, str]
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -129,7 +128,9 @@ def read_points(
     if "patient" not in columns.values():
         warn("no column is the patient: each image is taken as a patient of its own")
     for image, of_image in rows.items():
-        chosen = [r for r in of_image if patients is None or r.get("patient", image) in patients]
+        chosen = [
+            r for r in of_image if patients is None or (r.get("patient") or image) in patients
+        ]
         if len(chosen) < len(of_image):
             count = len(of_image) - len(chosen)
             warn(f"{image}: {count} points of patients that the splits lack are left out")
@@ -149,22 +150,15 @@ def read_points(
                 yield crop
 
 
-def _rows(points: Path, columns: Mapping[str, str]) -> dict[str, list[Row]]:
+def _rows(points: Path, columns: Mapping[str, str]) -> dict[str, list[TableRow]]:
     """Return the rows by image, with our names."""
     if not points.is_file():
         raise ArchiveError(f"{points} is missing: give a CSV of points")
-    with points.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise ArchiveError(
-                f"{points} has no column {', '.join(lacking)}; it has "
-                f"{', '.join(reader.fieldnames or ())}: say by --columns which is which"
-            )
-        rows: dict[str, list[Row]] = {}
-        for row in reader:
-            named = {ours: (row[theirs] or "").strip() for theirs, ours in columns.items()}
-            rows.setdefault(named["image"], []).append(named)
+    advice = ": say by --columns which is which"
+    rows: dict[str, list[TableRow]] = {}
+    for row in read_table(points, list(columns), columns, advice):
+        row.check_filled(NEEDED)
+        rows.setdefault(row.text("image"), []).append(row)
     return rows
 
 
@@ -180,32 +174,35 @@ def _image_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _crop(ct: CTVolume, image: str, row: Row, name: str, edge_mm: float, warn: Warn) -> Crop | None:
+def _crop(
+    ct: CTVolume, image: str, row: TableRow, name: str, edge_mm: float, warn: Warn
+) -> Crop | None:
     name = row.get("id") or name
-    centre = _number(row, "x"), _number(row, "y"), _number(row, "z")
-    if not all(map(math.isfinite, centre)) or not ct.geometry.contains(centre):
+    centre = row.number("x"), row.number("y"), row.number("z")
+    if not ct.geometry.contains(centre):
         warn(f"{name}: the point {centre} (LPS mm) lies outside {image}: left out")
         return None
     crop = upright_crop(ct, centre, edge_mm)
     for text in crop.warnings:
         warn(f"{name}: {text}")
     k, j, i = crop.hu.shape
-    short, fold = _number(row, "short_axis_mm"), _number(row, "fold")
-    label = _number(row, "malignant_label")
+    short, fold = row.number_or_nan("short_axis_mm"), row.get("fold")
+    label = row.number_or_nan("malignant_label")
     if label not in (0, 1) and not math.isnan(label):
-        raise ArchiveError(f"{name}: malignant_label is {row['malignant_label']!r}; allowed: 0, 1")
+        told = f"malignant_label is {row.get('malignant_label')!r}; allowed: 0, 1"
+        raise row.error("malignant_label", told)
     nodule = Nodule(
         id=name,
         patient_id=row.get("patient") or image,
         split=row.get("split") or "train",
-        fold=-1 if math.isnan(fold) else int(fold),
+        fold=row.whole("fold") if fold else -1,
         context="full",
         shape_kji=(k, j, i),
         spacing_kji_mm=crop.spacing_kji_mm,
         centre_kji=crop.centre_kji,
         slice_thickness_mm=crop.spacing_kji_mm[0],
         volume_mm3=_volume_mm3(row),
-        long_axis_mm=_number(row, "long_axis_mm"),
+        long_axis_mm=row.number_or_nan("long_axis_mm"),
         reader_short_axes_mm=() if math.isnan(short) else (short,),
         ratings=_ratings(row),
         mask_readers=0,
@@ -216,28 +213,12 @@ def _crop(ct: CTVolume, image: str, row: Row, name: str, edge_mm: float, warn: W
     return nodule, crop.hu, np.zeros(crop.hu.shape, np.uint8)
 
 
-def _volume_mm3(row: Row) -> float:
+def _volume_mm3(row: TableRow) -> float:
     if row.get("volume_mm3"):
-        return _number(row, "volume_mm3")
-    return math.pi / 6 * _number(row, "equivalent_diameter_mm") ** 3
+        return row.number("volume_mm3")
+    return math.pi / 6 * row.number_or_nan("equivalent_diameter_mm") ** 3
 
 
-def _ratings(row: Row) -> dict[str, tuple[int, ...]]:
-    stored = {
-        task.name: [int(_to_number(part, task.name, row)) for part in row[task.name].split()]
-        for task in LIDC_RATINGS
-        if row.get(task.name)
-    }
-    return ratings_in_scale(stored)
-
-
-def _number(row: Row, name: str) -> float:
-    text = row.get(name, "")
-    return _to_number(text, name, row) if text else math.nan
-
-
-def _to_number(text: str, name: str, row: Row) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ArchiveError(f"{name} is {text!r} for image {row['image']}: no number") from None
+def _ratings(row: TableRow) -> dict[str, tuple[int, ...]]:
+    rated = [task.name for task in LIDC_RATINGS if row.get(task.name)]
+    return ratings_in_scale({name: row.wholes(name) for name in rated})

@@ -6,11 +6,10 @@ their context is "none", and training must continue them (continuation.py).
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,16 @@ from resmtnet.data.consensus import mean_share
 from resmtnet.data.contours import Annotation, centre_of, coverage, reader_sizes
 from resmtnet.data.lidc_database import LidcDatabase, open_database
 from resmtnet.data.lidc_readers import said_by_readers
+from resmtnet.data.table import TableRow, read_table
 from resmtnet.errors import ArchiveError
 
 EDGE = 96
+READERS_COLUMNS = (
+    "nodule", "patient_id", "series_uid", "annotation_ids", "pixel_spacing", "z_spacing",
+    "slice_thickness", "diameter_max_mm", "split", "fold",
+)  # fmt: skip
+"""Of nodules.csv, what stacks and cubes both read."""
+COLUMNS = (*READERS_COLUMNS, "shard", "n_slices", "x0", "y0", "z_pos0", "volume_contour_mm3")
 PROVENANCE = {
     "data": "LIDC-IDRI, doi 10.7937/K9/TCIA.2015.LO9QL9SX",
     "licence": "CC BY 3.0",
@@ -46,59 +52,70 @@ def read_stacks(
             would not.
 
     Raises:
-        ArchiveError: a file is missing.
+        ArchiveError: a file or a column is missing, or a cell is empty or not of its kind.
     """
     for path in (folder / "nodules.csv", folder / "hu_calibration.json", annotations):
         if not path.is_file():
             raise ArchiveError(f"{path} is missing: give the folder of the stacks and the database")
     calibration = json.loads((folder / "hu_calibration.json").read_text())
-    with (folder / "nodules.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["nodule"] in calibration]
+    table = read_table(folder / "nodules.csv", COLUMNS)
+    rows = [row for row in table if row.text("nodule") in calibration]
+    for row in rows:  # before the work begins
+        row.check_filled(COLUMNS)
     shards: dict[str, zipfile.ZipFile] = {}
     with open_database(annotations) as database:
         for row in rows:
-            shard = row["shard"]
-            if shard not in shards:
-                shards[shard] = zipfile.ZipFile(folder / f"stacks_{shard}.zip")
-            hu = _hu(shards[shard].read(row["nodule"] + ".png"), calibration[row["nodule"]])
+            hu = _hu(_picture(row, shards), calibration[row.text("nodule")])
             yield _crop(row, hu, database, keep_reversed_scales)
 
 
+def _picture(row: TableRow, shards: dict[str, zipfile.ZipFile]) -> bytes:
+    """The PNG of a nodule; archives that were opened stay in `shards`."""
+    shard, name = row.text("shard"), row.text("nodule") + ".png"
+    path = row.path.parent / f"stacks_{shard}.zip"
+    try:
+        if shard not in shards:
+            shards[shard] = zipfile.ZipFile(path)
+        return shards[shard].read(name)
+    except FileNotFoundError:
+        raise row.error("shard", f"{path} is missing") from None
+    except KeyError:
+        raise row.error("nodule", f"{path} holds no {name}") from None
+
+
 def _crop(
-    row: Mapping[str, str],
+    row: TableRow,
     hu: NDArray[np.int16],
     database: LidcDatabase,
     keep_reversed_scales: bool,
 ) -> Crop:
-    readers = database.annotations([int(part) for part in row["annotation_ids"].split()])
-    dz, dxy = float(row["z_spacing"]), float(row["pixel_spacing"])
+    readers = database.annotations(row.wholes("annotation_ids"))
+    dz, dxy = row.number("z_spacing"), row.number("pixel_spacing")
     masks = _masks(row, readers, dz)
     share, sizes = mean_share(masks), reader_sizes(readers, dxy, dz, masks)
-    initial = False if keep_reversed_scales else database.initial_release(row["series_uid"])
+    initial = False if keep_reversed_scales else database.initial_release(row.text("series_uid"))
     nodule = Nodule(
-        id=row["nodule"],
-        patient_id=row["patient_id"],
-        split=row["split"],
-        fold=int(row["fold"]),
+        id=row.text("nodule"),
+        patient_id=row.text("patient_id"),
+        split=row.text("split"),
+        fold=row.whole("fold"),
         context="none",
         shape_kji=(len(hu), EDGE, EDGE),
         spacing_kji_mm=(dz, dxy, dxy),
         centre_kji=centre_of(share),
-        slice_thickness_mm=float(row["slice_thickness"]),
-        volume_mm3=float(row["volume_contour_mm3"]),
-        long_axis_mm=float(row["diameter_max_mm"]),
+        slice_thickness_mm=row.number("slice_thickness"),
+        volume_mm3=row.number("volume_contour_mm3"),
+        long_axis_mm=row.number("diameter_max_mm"),
         mask_readers=len(readers),
-        series_uid=row["series_uid"],
+        series_uid=row.text("series_uid"),
         **said_by_readers(readers, sizes, initial),
     )
     return nodule, hu, np.round(share * 255).astype(np.uint8)
 
 
-def _masks(
-    row: Mapping[str, str], readers: list[Annotation], dz: float
-) -> list[NDArray[np.float32]]:
-    start = float(row["x0"]), float(row["y0"]), float(row["z_pos0"])
-    shape = int(row["n_slices"]), EDGE, EDGE
+def _masks(row: TableRow, readers: list[Annotation], dz: float) -> list[NDArray[np.float32]]:
+    start = row.number("x0"), row.number("y0"), row.number("z_pos0")
+    shape = row.whole("n_slices"), EDGE, EDGE
     return [coverage(reader.contours, start, dz, shape) for reader in readers]
 
 

@@ -18,7 +18,7 @@ from resmtnet.evaluation.card_text import (
     WHAT_IT_IS,
 )
 from resmtnet.evaluation.figure import COMPARED
-from resmtnet.evaluation.figures import GROUPS, TITLES
+from resmtnet.evaluation.figures import GROUPS, TITLES, all_figures
 from resmtnet.evaluation.limits import limits
 from resmtnet.evaluation.text import (
     binomial_text,
@@ -39,7 +39,7 @@ def model_card(manifest: Mapping[str, Any], documents: Mapping[str, Json]) -> st
 
     Args:
         manifest: of the model.
-        documents: of schema resmtnet.metrics/2, by the names under which the card quotes them.
+        documents: of schema resmtnet.metrics/3, by the names under which the card quotes them.
 
     Raises:
         InputError: no document, or one of other weights than the manifest's.
@@ -74,14 +74,14 @@ def figures_section(document: Json, groups: Sequence[str] = GROUPS) -> str:
     """Return the figures of a document as Markdown tables.
 
     Args:
-        document: of schema resmtnet.metrics/2.
+        document: of schema resmtnet.metrics/3.
         groups: which of them.
     """
     parts = [preamble(document)]
     if document["warnings"]:
         parts.append("\n".join(f"- {warning}" for warning in document["warnings"]))
     for group in groups:
-        rows = [row for row in document["figures"].values() if row["group"] == group]
+        rows = [row for row in all_figures(document).values() if row["group"] == group]
         head, cells = _card_table(rows)
         lines = [_line([TITLES[group], *head]), _line(["---"] * (len(head) + 1))]
         parts.append("\n".join([*lines, *map(_line, cells)]))

@@ -62,6 +62,11 @@ class Figure:
     stratum: str | None = None
     """Label of the part of the population on which it stands, for the tables by stratum."""
 
+    @property
+    def is_headline(self) -> bool:
+        """Whether it stands under "figures" of metrics.json; else it is a detail."""
+        return self.stratum is None
+
     def within(self, stratum: Stratum, group: str | None = None) -> Figure:
         """Return this figure on the nodules of a stratum.
 

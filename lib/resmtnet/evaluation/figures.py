@@ -19,6 +19,7 @@ from resmtnet.evaluation.populations import (
     Population,
 )
 from resmtnet.evaluation.readers import one_against_mean, texture_class_rows, texture_number
+from resmtnet.types import Json
 
 
 def _by_size(size: str) -> OfBaseline:
@@ -117,3 +118,10 @@ TITLES = {
 """Headings of the groups, in the order of the report."""
 
 GROUPS: tuple[str, ...] = tuple(TITLES)
+
+
+def all_figures(document: Json) -> Json:
+    """Return headline figures and details of a metrics document by name, in the report's order."""
+    rows = {**document["figures"], **document["details"]}
+    place = {figure.name: n for n, figure in enumerate(FIGURES)}
+    return dict(sorted(rows.items(), key=lambda row: place.get(row[0], len(place))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from resmtnet.evaluation.figures import all_figures
 from resmtnet.evaluation.text import estimate_text, subject
 from resmtnet.types import Json
 
@@ -12,13 +13,13 @@ def limits(documents: Mapping[str, Json]) -> list[str]:
     """Return what the documents show the model not to do well, each with its document.
 
     Args:
-        documents: of schema resmtnet.metrics/2, by name.
+        documents: of schema resmtnet.metrics/3, by name.
     """
     return [
         f"{subject(document)} (`{name}`): {sentence}"
         for name, document in documents.items()
         for find in _FINDERS
-        for sentence in find(document["figures"])
+        for sentence in find(all_figures(document))
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from resmtnet.evaluation import agreement_plots, plots
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.evaluation.evidence import Evidence
-from resmtnet.evaluation.figures import GROUPS, TITLES
+from resmtnet.evaluation.figures import GROUPS, TITLES, all_figures
 from resmtnet.evaluation.page import page, picture, table
 from resmtnet.evaluation.pictures import SlicePicture, draw
 from resmtnet.evaluation.text import group_table, preamble, subject
@@ -26,7 +26,7 @@ READING = (
 
 
 def write_metrics(path: Path, document: Json) -> None:
-    """Write a document of schema resmtnet.metrics/2."""
+    """Write a document of schema resmtnet.metrics/3."""
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -37,7 +37,7 @@ def write_report(
 
     Args:
         path: of the HTML file.
-        document: of schema resmtnet.metrics/2.
+        document: of schema resmtnet.metrics/3.
         evidence: what it was made from, for the plots.
         pictures: of the worst cases, and of saliencies.
     """
@@ -86,7 +86,7 @@ def _sources(document: Json) -> str:
 
 def _plots(document: Json, evidence: Evidence) -> str:
     settings = {k: v for k, v in document["bootstrap"].items() if k != "unit"}
-    figures, answered = document["figures"], evidence.answered
+    figures, answered = all_figures(document), evidence.answered
     score, diameter = agreement_plots.SCORE, agreement_plots.DIAMETER
     spread = "Band: 95% of one reader's differences from the mean of the others."
     drawn = (
@@ -123,7 +123,7 @@ def _slices(title: str, note: str, pictures: Sequence[SlicePicture]) -> str:
 
 
 def _figures(document: Json, group: str) -> str:
-    rows = [row for row in document["figures"].values() if row["group"] == group]
+    rows = [row for row in all_figures(document).values() if row["group"] == group]
     return f"<h2>{escape(TITLES[group])}</h2>" + table(*group_table(rows))
 
 

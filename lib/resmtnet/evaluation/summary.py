@@ -1,4 +1,4 @@
-"""From answers to the document of schema resmtnet.metrics/2.
+"""From a model's predictions to the document of an evaluation, schema resmtnet.metrics/3.
 
     schema, label_basis
     model        name, version, sha256 of the weights that answered; null for a cross-validation
@@ -8,15 +8,18 @@
     bootstrap    resamples, confidence, seed; patients are drawn
     baselines    null, or source ("kept with the model", "fitted on the other files") and fits:
                  the fitted constants, one entry, or one for each of the predictions
-    figures      by name: group, label, unit, better, population, stratum (the part of a population
-                 that it is, or null), n (nodules that count), patients, missing (nodules for which
-                 the model gave no answer), model {value, low, high}, and
+    figures      the headline figures (about 40), each on all nodules of its population, by name:
+                 group, label, unit, better, population, stratum (the part of a population that it
+                 is; null here), n (nodules that count), patients, missing (nodules for which the
+                 model gave no answer), model {value, low, high}, and
                  beside: by column (size_only: by the equivalent diameter, size_only_long_axis,
                  size_only_mean_axis, constant, readers: one against the others) {n, value, low,
                  high, model_minus: {value, low, high}}, paired by the same draws of patients;
                  n counts nodules, of the readers' column those with enough readers
                  binomial: null, or of a coverage {expected, low, high, inside}: the central 95%
                  of the shares that n independent intervals of that coverage give
+    details      the same figures on parts of the nodules (by size, texture, slice thickness), by
+                 name, in the form of the headline figures
     confusion    classes, and nodules by [the readers' class][the model's class]; at least three
                  readers, a median of 3 is indeterminate
     worst_cases  by class, score, diameter: the nodules with the greatest error
@@ -46,7 +49,7 @@ from resmtnet.evaluation.worst import worst_cases
 from resmtnet.findings import LABEL_BASIS, ModelInfo, finite
 from resmtnet.types import Array, Json
 
-SCHEMA = "resmtnet.metrics/2"
+SCHEMA = "resmtnet.metrics/3"
 BINOMIAL = 0.95
 """Central share of the binomial distribution within which a coverage counts as kept."""
 
@@ -75,6 +78,10 @@ def summarise(
     config = config or BootstrapConfig()
     cases = [case for case, _ in evidence.answered]
     baselines = {"source": evidence.source, "fits": [fit.to_json() for fit in evidence.fits]}
+    headline, details = (
+        {f.name: _row(f, evidence, config) for f in FIGURES if f.is_headline == of_all}
+        for of_all in (True, False)
+    )
     return {
         "schema": SCHEMA,
         "label_basis": LABEL_BASIS,
@@ -83,7 +90,8 @@ def summarise(
         "data": _data(cases, provenance or {}),
         "bootstrap": {**dataclasses.asdict(config), "unit": "patient"},
         "baselines": baselines if evidence.fits else None,
-        "figures": {figure.name: _row(figure, evidence, config) for figure in FIGURES},
+        "figures": headline,
+        "details": details,
         "confusion": confusion(evidence),
         "worst_cases": worst_cases(evidence.answered),
         "warnings": _warnings(cases, evidence),

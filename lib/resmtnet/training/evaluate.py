@@ -72,7 +72,7 @@ def evaluate(
         tell: called with what is done, how much of it, and of how much.
 
     Returns:
-        What metrics.json holds, schema resmtnet.metrics/2.
+        What metrics.json holds, schema resmtnet.metrics/3.
 
     Raises:
         InputError: no nodule of that split.
@@ -104,7 +104,7 @@ def evaluate_predictions(
         config: of the bootstrap.
 
     Returns:
-        What metrics.json holds, schema resmtnet.metrics/2.
+        What metrics.json holds, schema resmtnet.metrics/3.
 
     Raises:
         InputError: a file cannot be read or is given twice, or a patient stands in two of them.
@@ -187,7 +187,7 @@ def evaluate_reference(folder: Path, out: Path, config: BootstrapConfig | None =
         config: of the bootstrap.
 
     Returns:
-        What metrics.json holds, schema resmtnet.metrics/2.
+        What metrics.json holds, schema resmtnet.metrics/3.
 
     Raises:
         ModelError: the model is damaged, or carries no reference set.

@@ -70,7 +70,7 @@ def draw_nodules(
     Args:
         archive: holds the voxels.
         answered: nodules with the model's answers.
-        document: of schema resmtnet.metrics/2, made from them.
+        document: of schema resmtnet.metrics/3, made from them.
         model: is asked again for these nodules.
         pictures: how many.
         tell: called with what is done, how much of it, and of how much.
