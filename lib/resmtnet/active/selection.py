@@ -64,79 +64,6 @@ def proportional(strata: Sequence[int], count: int, generator: np.random.Generat
     return np.asarray(order[places.astype(np.intp)])
 
 
-def tilted(
-    strata: Sequence[int],
-    known: Sequence[int],
-    count: int,
-    generator: np.random.Generator,
-    tilt: float = 0.0,
-    worth: Array | None = None,
-) -> Indices:
-    """Stratified random in which rare strata have more than their share.
-
-    A stratum that holds the share p of all nodules is to have a share of the labels in
-    proportion to p^tilt (power allocation: Bankier, Power Allocations, The American Statistician
-    42, 1988); what is known already counts.
-
-    Args:
-        strata: [N] number of each one's stratum.
-        known: [L] strata of those that have a label.
-        count: at most so many.
-        generator: decides who stands for a stratum, and about fractions.
-        tilt: 1: every stratum in proportion; 0: the same number of each.
-        worth: [N] above 0, in proportion to which a nodule of a stratum is drawn; None: all alike.
-
-    Raises:
-        InputError: tilt is not within 0..1, or a worth is not above 0.
-
-    >>> strata = [0] * 6 + [1] * 3
-    >>> sorted(strata[n] for n in tilted(strata, [], 4, np.random.default_rng(0)))
-    [0, 0, 1, 1]
-    >>> sorted(strata[n] for n in tilted(strata, [1, 1], 2, np.random.default_rng(0)))
-    [0, 0]
-    """
-    if not 0 <= tilt <= 1:
-        raise InputError(f"tilt is {tilt}; 0 to 1 are allowed")
-    groups, given = np.asarray(strata, np.intp), np.asarray(known, np.intp)
-    count = min(_count(count), len(groups))
-    if not count:
-        return np.zeros(0, np.intp)
-    levels = int(max(groups.max(), given.max(initial=0))) + 1
-    free, labelled = np.bincount(groups, minlength=levels), np.bincount(given, minlength=levels)
-    allotted = _allotted(free, labelled, count, tilt)
-    places = np.cumsum(allotted)  # systematic sampling: each number differs by less than one
-    ends = np.floor(places * (1 - 1e-12) + generator.random()).astype(np.intp)
-    ends[-1] = count
-    numbers = np.diff(np.minimum(ends, count), prepend=0)
-    order = _by_chance(len(groups), worth, generator)
-    chosen = [order[groups[order] == g][:n] for g, n in enumerate(numbers.tolist()) if n > 0]
-    found = np.concatenate(chosen)
-    rest = order[~np.isin(order, found)]  # where rounding asked a stratum for more than it has
-    return np.concatenate([found, rest[: count - len(found)]])
-
-
-def _by_chance(number: int, worth: Array | None, generator: np.random.Generator) -> Indices:
-    """Return all in an order of chance in which each next one is drawn in proportion to worth."""
-    value = np.ones(number) if worth is None else np.asarray(worth, float)
-    if value.shape != (number,) or not (value > 0).all():
-        raise InputError(f"worth has shape {value.shape}; {number} values above 0 are needed")
-    return np.argsort(generator.exponential(size=number) / value)
-
-
-def _allotted(free: NDArray[np.intp], labelled: NDArray[np.intp], count: int, tilt: float) -> Array:
-    """Return how many of each stratum, in fractions: at most those free, in all `count`.
-
-    Strata that have more than their due already get nothing; the others share what is left.
-    """
-    share = np.where(free + labelled > 0, (free + labelled).astype(float) ** tilt, 0.0)
-    low, high = 0.0, float(free.sum() + labelled.sum() + count) / share[share > 0].min()
-    for _ in range(60):  # the level to which all are filled, by bisection
-        level = (low + high) / 2
-        filled = np.clip(level * share - labelled, 0, free).sum()
-        low, high = (level, high) if filled < count else (low, level)
-    return np.asarray(np.clip(high * share - labelled, 0, free))
-
-
 def k_centre(points: Array, known: Array, count: int) -> Indices:
     """Core-set: always the point that lies farthest from all that are known or chosen.
 
@@ -162,38 +89,6 @@ def k_centre(points: Array, known: Array, count: int) -> Indices:
         chosen.append(one)
         distance = np.minimum(distance, ((x - x[one]) ** 2).sum(1))
         distance[one] = -1.0
-    return np.array(chosen, np.intp)
-
-
-def k_means_plus_plus(points: Array, count: int, generator: np.random.Generator) -> Indices:
-    """Points far from one another by chance: each next with probability as squared distance.
-
-    Arthur and Vassilvitskii, k-means++ (2007), as BADGE uses it on gradient embeddings: the
-    first is the longest, so that what is uncertain and what is different are both preferred.
-
-    Args:
-        points: [N, D].
-        count: at most so many.
-        generator: draws.
-
-    >>> corners = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 8.0]])
-    >>> sorted(k_means_plus_plus(corners, 2, np.random.default_rng(0)).tolist()) in ([0, 1], [1, 3])
-    True
-    """
-    x = _points(points)
-    count = min(_count(count), len(x))
-    if not count:
-        return np.zeros(0, np.intp)
-    chosen = [int((x**2).sum(1).argmax())]
-    free = np.ones(len(x), bool)
-    distance = np.full(len(x), np.inf)
-    while len(chosen) < count:
-        free[chosen[-1]] = False
-        distance = np.minimum(distance, ((x - x[chosen[-1]]) ** 2).sum(1))
-        weight = np.where(free, distance, 0.0)
-        total = weight.sum()
-        share = weight / total if total > 0 else free / free.sum()
-        chosen.append(int(generator.choice(len(x), p=share)))
     return np.array(chosen, np.intp)
 
 
