@@ -1,6 +1,6 @@
-"""Picking some of many nodules; pure, and chance comes from a generator that is given.
+"""Pure functions that pick some of many nodules; random ones take a generator.
 
-Every function returns indices into what it was given, each at most once, in the order of choice.
+Every function returns indices into its input, each at most once, in the order of choice.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Indices = NDArray[np.intp]
 
 
 def best(scores: Array, count: int) -> Indices:
-    """The highest scores first; of equal ones the first.
+    """Return the highest scores first; among equal scores the first.
 
     Args:
         scores: [N].
-        count: at most so many.
+        count: greatest number to return.
 
     >>> best(np.array([0.1, 0.9, 0.5]), 2).tolist()
     [1, 2]
@@ -30,7 +30,7 @@ def best(scores: Array, count: int) -> Indices:
 
 
 def at_random(number: int, count: int, generator: np.random.Generator) -> Indices:
-    """Any of `number`, all equally likely.
+    """Return any of `number`, all equally likely.
 
     >>> sorted(at_random(3, 3, np.random.default_rng(0)).tolist())
     [0, 1, 2]
@@ -39,15 +39,15 @@ def at_random(number: int, count: int, generator: np.random.Generator) -> Indice
 
 
 def proportional(strata: Sequence[int], count: int, generator: np.random.Generator) -> Indices:
-    """Stratified random: each stratum has its share, by chance within it.
+    """Return a stratified random sample: each stratum has its share, drawn at random within it.
 
     Systematic sampling of the nodules ordered by stratum (Cochran, Sampling Techniques, 1977,
-    chapter 8), so that a stratum's number differs from its share by less than one.
+    chapter 8), so that the number from a stratum differs from its share by less than one.
 
     Args:
         strata: [N] number of each one's stratum.
-        count: at most so many.
-        generator: decides who stands for a stratum, and where the sampling starts.
+        count: greatest number to return.
+        generator: orders the nodules of a stratum, and decides where the sampling starts.
 
     >>> strata = [0] * 6 + [1] * 3
     >>> chosen = proportional(strata, 3, np.random.default_rng(0))
@@ -65,16 +65,16 @@ def proportional(strata: Sequence[int], count: int, generator: np.random.Generat
 
 
 def k_centre(points: Array, known: Array, count: int) -> Indices:
-    """Core-set: always the point that lies farthest from all that are known or chosen.
+    """Return a core-set: each time the point farthest from all that are known or chosen.
 
     Sener and Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach
     (2018), the greedy 2-approximation of k-centre.
 
     Args:
         points: [N, D].
-        known: [L, D] points that need not be covered again; may be empty, then the point
-            farthest from the mean is first.
-        count: at most so many.
+        known: [L, D] points that are covered already; if empty, the point farthest from the mean
+            is first.
+        count: greatest number to return.
 
     >>> line = np.array([[0.0], [1.0], [5.0], [9.0]])
     >>> k_centre(line, np.array([[0.0]]), 2).tolist()
@@ -102,7 +102,7 @@ def diverse(
     reach: float,
     group_factor: float = 0.5,
 ) -> Indices:
-    """Batch-greedy: high scores, not like what is known or chosen, of several patients.
+    """Return high scores that are unlike what is known or chosen, of several patients; greedy.
 
     Each next one has the greatest score x novelty x group_factor^n, where novelty = 1 -
     exp(-(d / reach)^2 / 2) of the distance d to the nearest point known or chosen, and n is how
@@ -113,9 +113,9 @@ def diverse(
         points: [N, D], such as embeddings.
         known: [L, D] points that are labelled; may be empty.
         groups: [N] patient of each.
-        count: at most so many.
-        reach: distance within which two points tell the same.
-        group_factor: 0..1, what each one chosen of a patient takes from the others of that patient.
+        count: greatest number to return.
+        reach: distance within which two points count as much the same.
+        group_factor: 0..1, multiplies the worth of a patient's others for each one chosen of it.
 
     >>> points, nothing = np.array([[0.0], [0.1], [9.0]]), np.zeros((0, 1))
     >>> diverse(np.array([3.0, 2.9, 1.0]), points, nothing, "aab", 2, reach=1.0).tolist()
@@ -143,7 +143,7 @@ def diverse(
 
 
 def nearest_squared(points: Array, known: Array) -> Array:
-    """Squared distance of each point [N, D] to the nearest of those known [L, D], L > 0.
+    """Return the squared distance of each point [N, D] to the nearest of those known [L, D], L > 0.
 
     >>> nearest_squared(np.array([[0.0], [5.0]]), np.array([[1.0], [9.0]])).tolist()
     [1.0, 16.0]

@@ -178,7 +178,7 @@ def _needed(games: Games, name: str, figure: str, draws: NDArray[np.intp]) -> Js
 
 
 def _goal(strategies: Json) -> Json:
-    """Judge the goal: of many strategies one is the best by chance, so intervals count too."""
+    """Judge the goal by the intervals as well: one of many strategies looks best by luck."""
     shares: Json = {
         name: found["labels_needed"][GOAL_FIGURE]["share_of_stratified"]
         for name, found in strategies.items()
