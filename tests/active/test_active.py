@@ -19,18 +19,6 @@ def rng(seed: int = 0) -> np.random.Generator:
 # -- scores ------------------------------------------------------------------------------------
 
 
-def test_entropy_is_greatest_where_the_class_is_a_coin_flip() -> None:
-    p = np.array([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]])
-    assert scores.class_entropy(p).argsort().tolist() == [2, 1, 0]
-
-
-def test_disagreement_is_nothing_where_members_are_unsure_alike() -> None:
-    unsure = np.full((3, 1, 2), 0.5)
-    apart = np.array([[[0.9, 0.1]], [[0.1, 0.9]], [[0.5, 0.5]]])
-    assert scores.disagreement(unsure)[0] == pytest.approx(0, abs=1e-12)
-    assert scores.disagreement(apart)[0] > 0.2
-
-
 def test_noise_that_no_label_can_remove_gives_no_information() -> None:
     clear = scores.expected_information(np.array([[1.0]]), np.array([0.1]))
     noisy = scores.expected_information(np.array([[1.0]]), np.array([100.0]))
@@ -42,13 +30,6 @@ def test_information_about_class_size_and_score_adds_up() -> None:
     parts = np.array([[0.4, 0.0, 0.0], [0.0, 0.7, 0.0], [0.0, 0.0, 0.2], [0.4, 0.7, 0.2]])
     found = scores.expected_information(parts, np.ones(3))
     assert found[3] == pytest.approx(found[:3].sum())
-
-
-def test_gradients_are_long_where_the_class_is_in_doubt() -> None:
-    features = np.ones((2, 4))
-    residual = scores.class_residuals(np.array([[0.5, 0.5], [0.99, 0.01]]))
-    lengths = np.linalg.norm(scores.gradient_embeddings(features, residual[:, None]), axis=1)
-    assert lengths[0] == pytest.approx(50 * lengths[1])
 
 
 def test_each_part_of_the_joint_doubt_counts() -> None:
@@ -63,24 +44,11 @@ def test_an_unknown_part_of_the_joint_doubt_is_left_out() -> None:
     assert scores.joint_doubt(*class_only)[0] == 1
 
 
-def test_a_mixture_does_not_depend_on_the_units_of_its_scores() -> None:
-    one, other = np.array([1.0, 2.0, 3.0]), np.array([5.0, 1.0, 3.0])
-    mixed = scores.mixture([one, other], [1, 1])
-    assert scores.mixture([1000 * one, other - 7], [1, 1]) == pytest.approx(mixed)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: scores.class_entropy(np.array([[0.5, 0.9]])),
-        lambda: scores.disagreement(np.array([[0.5, 0.5]])),
         lambda: scores.expected_information(np.array([[-1.0]]), np.ones(1)),
         lambda: scores.expected_information(np.array([[1.0]]), np.zeros(1)),
-        lambda: scores.gradient_embeddings(np.ones((2, 3)), np.ones((3, 1))),
-        lambda: scores.mixture([np.ones(2)], [1, 1]),
-        lambda: scores.mixture([np.ones(2)], [0]),
-        lambda: selection.tilted([0, 1], [], 1, rng(), tilt=2.0),
-        lambda: selection.tilted([0, 1], [], 1, rng(), worth=np.zeros(2)),
         lambda: selection.best(np.ones(3), -1),
         lambda: selection.k_centre(np.ones(3), np.ones(3), 1),
         lambda: selection.diverse(np.ones(1), np.ones((1, 1)), np.ones((0, 1)), "a", 1, reach=0),
@@ -103,10 +71,7 @@ LINE = np.linspace(0, 9, 10)[:, None]
         lambda n: selection.best(np.arange(10.0), n),
         lambda n: selection.at_random(10, n, rng()),
         lambda n: selection.proportional([0] * 7 + [3] * 3, n, rng()),
-        lambda n: selection.tilted([0] * 7 + [3] * 3, [0, 5], n, rng(), 0.5),
         lambda n: selection.k_centre(LINE, LINE[:2], n),
-        lambda n: selection.k_means_plus_plus(LINE, n, rng()),
-        lambda n: selection.k_means_plus_plus(np.zeros((10, 2)), n, rng()),
         lambda n: selection.diverse(np.ones(10), LINE, LINE[:0], "aabbccddee", n, reach=1.0),
     ],
 )
@@ -129,34 +94,6 @@ def test_stratified_random_gives_every_stratum_its_share() -> None:
 def test_stratified_random_differs_between_seeds_within_a_stratum() -> None:
     drawn = {tuple(sorted(selection.proportional([0] * 50, 5, rng(s)).tolist())) for s in range(9)}
     assert len(drawn) > 5
-
-
-@pytest.mark.parametrize(("tilt", "expected"), [(1.0, {0: 18, 1: 2}), (0.0, {0: 10, 1: 10})])
-def test_tilt_moves_labels_to_rare_strata(tilt: float, expected: dict[int, int]) -> None:
-    strata_of = [0] * 90 + [1] * 10
-    chosen = selection.tilted(strata_of, [], 20, rng(), tilt)
-    assert Counter(strata_of[n] for n in chosen) == expected
-
-
-def test_half_a_tilt_allots_by_the_root_of_the_share() -> None:
-    strata_of = [0] * 90 + [1] * 10
-    numbers = [
-        sum(strata_of[n] for n in selection.tilted(strata_of, [], 8, rng(seed), 0.5))
-        for seed in range(200)
-    ]
-    assert np.mean(numbers) == pytest.approx(8 / (1 + 9**0.5), abs=0.1)
-
-
-def test_labels_that_are_known_count_for_their_stratum() -> None:
-    strata_of = [0] * 20 + [1] * 20
-    chosen = selection.tilted(strata_of, [0] * 10, 10, rng(), 0.0)
-    assert Counter(strata_of[n] for n in chosen) == {1: 10}
-
-
-def test_within_a_stratum_the_worthier_are_drawn_more_often() -> None:
-    worth = np.array([1.0, 9.0])
-    first = [selection.tilted([0, 0], [], 1, rng(s), 0.5, worth)[0] for s in range(1000)]
-    assert np.mean(first) == pytest.approx(0.9, abs=0.03)
 
 
 def test_core_set_covers_what_is_far_from_the_known() -> None:

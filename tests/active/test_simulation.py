@@ -11,72 +11,33 @@ from typing import Any
 import numpy as np
 import pytest
 
+from made_pool import INFO, made_pool, view_of
 from resmtnet.active.features import Projection
 from resmtnet.active.simulation import experiment
 from resmtnet.active.simulation.heads import fit_heads, fit_logistic, fit_ridge
 from resmtnet.active.simulation.pool import Pool, pool_of
 from resmtnet.active.simulation.report import goal_text, write_report
 from resmtnet.active.simulation.rounds import Deal, Game, figures, play
-from resmtnet.active.simulation.strategies import STRATEGIES, View
+from resmtnet.active.simulation.strategies import STRATEGIES, strategies_named
 from resmtnet.active.simulation.summary import Games, labels_needed, summarise
 from resmtnet.cli import run as run_command
 from resmtnet.config import TrainingConfig
-from resmtnet.data.archive import Archive, Nodule
+from resmtnet.data.archive import Archive
 from resmtnet.errors import InputError
-from resmtnet.findings import ModelInfo
 from resmtnet.inference.ensemble import Ensemble
 
-INFO = ModelInfo("made-up", "1", "0" * 64)
 GAME = Game((20, 40, 60))
-
-
-def nodule(n: int, score: float, mm: float, texture: int) -> Nodule:
-    ratings = {
-        "malignancy": tuple(int(np.clip(round(score + d), 1, 5)) for d in (-0.4, 0, 0.4)),
-        "texture": (texture,) * 3,
-    }
-    return Nodule(
-        id=f"N{n}",
-        patient_id=f"P{n // 3}",
-        split="train",
-        fold=n // 3 % 5,
-        context="none",
-        shape_kji=(1, 1, 1),
-        spacing_kji_mm=(1.0, 1.0, 1.0),
-        centre_kji=(0.0, 0.0, 0.0),
-        slice_thickness_mm=1.0,
-        volume_mm3=float(np.pi / 6 * mm**3),
-        long_axis_mm=mm,
-        ratings=ratings,
-    )
+RANDOM = strategies_named(["random"])
 
 
 @pytest.fixture(scope="module")
 def pool() -> Pool:
-    """150 nodules of 50 patients; one in seven is sub-solid."""
-    rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(150, 4))
-    score = 3 + 1.2 * hidden[:, 0]
-    mm = np.exp(2.1 + 0.4 * hidden[:, 1])
-    nodules = tuple(
-        nodule(n, float(score[n]), float(mm[n]), 1 if n % 7 == 0 else 5) for n in range(150)
-    )
-    mixing = rng.normal(size=(4, 24))
-    hidden[:, 2] += 3 * (np.arange(150) % 7 == 0)
-    shown = np.maximum(hidden @ mixing + 0.1 * rng.normal(size=(150, 24)), 0)
-    return Pool(nodules, shown.astype(np.float32), INFO)
+    return made_pool()
 
 
 @pytest.fixture(scope="module")
 def deal(pool: Pool) -> Deal:
     return Deal.of(pool, 0)
-
-
-def view_of(deal: Deal, labelled: np.ndarray, seed: int = 0, **changes: Any) -> View:
-    deal = dataclasses.replace(deal, **changes)
-    heads = fit_heads(deal.features, deal.truth, labelled)
-    chance = np.random.default_rng(seed)
-    return View(deal.features, deal.truth, heads, labelled, deal.patients, chance)
 
 
 # -- pool --------------------------------------------------------------------------------------
@@ -205,48 +166,38 @@ def test_no_strategy_looks_at_labels_that_were_not_given(deal: Deal, name: str) 
     assert chosen[0] == chosen[1]
 
 
-def test_balanced_labels_hold_more_of_the_rare(deal: Deal) -> None:
-    labelled, free = np.arange(40), np.arange(40, len(deal.choosable))
-    rare = deal.truth.strata["sub-solid"][free]
-    numbers = {
-        name: np.mean(
-            [rare[STRATEGIES[name](view_of(deal, labelled, s), free, 20)].sum() for s in range(20)]
-        )
-        for name in ("stratified", "balanced")
-    }
-    assert numbers["balanced"] > 1.5 * numbers["stratified"]
-
-
 # -- games -------------------------------------------------------------------------------------
 
 
 def test_strategies_share_first_labels_and_end_with_the_whole_pool(pool: Pool) -> None:
-    played = play(pool, ["random", "core-set"], [3, 4], GAME)
+    played = play(pool, strategies_named(["random", "diverse"]), [3, 4], GAME)
     for one, other in zip(*played.values(), strict=True):
         for figure in one:
             assert len(one[figure]) == len(GAME.budgets) + 1
             np.testing.assert_allclose(one[figure][[0, -1]], other[figure][[0, -1]], atol=1e-9)
-    differ = played["random"][0]["all: score_mae"] != played["core-set"][0]["all: score_mae"]
+    differ = played["random"][0]["all: score_mae"] != played["diverse"][0]["all: score_mae"]
     assert differ[1:-1].all()
 
 
 def test_the_same_seed_gives_the_same_game(pool: Pool) -> None:
-    one, other = (play(pool, ["badge"], [5], GAME)["badge"][0] for _ in range(2))
+    one, other = (
+        play(pool, strategies_named(["informative"]), [5], GAME)["informative"][0] for _ in range(2)
+    )
     for figure, values in one.items():
         np.testing.assert_allclose(values, other[figure], rtol=1e-6)
 
 
 def test_what_cannot_be_played_is_refused(pool: Pool) -> None:
-    with pytest.raises(InputError, match="no strategy 'luck'"):
-        play(pool, ["luck"], [0], GAME)
+    with pytest.raises(InputError, match="no strategy 'luck'; available are random, stratified"):
+        strategies_named(["luck"])
     with pytest.raises(InputError, match="nodules to choose from"):
-        play(pool, ["random"], [0], Game((20, 4000)))
+        play(pool, RANDOM, [0], Game((20, 4000)))
     with pytest.raises(InputError, match="increasing"):
         Game((50, 40))
     with pytest.raises(InputError, match="at least 10"):
         Game((5, 40))
     with pytest.raises(InputError, match="2 seeds"):
-        experiment.simulate([pool], ["random"], [0], GAME)
+        experiment.simulate([pool], RANDOM, [0], GAME)
 
 
 # -- summary -----------------------------------------------------------------------------------
@@ -293,7 +244,9 @@ def test_the_goal_is_judged_by_the_labels_of_stratified_random() -> None:
 
 
 def test_the_document_is_plain_json_and_the_report_stands_alone(pool: Pool, tmp_path: Path) -> None:
-    document = experiment.simulate([pool], ["stratified", "informative"], range(3), GAME)
+    document = experiment.simulate(
+        [pool], strategies_named(["stratified", "informative"]), range(3), GAME
+    )
     files = write_report(tmp_path / "out", document)
     assert [file.name for file in files] == [
         "metrics.json",
@@ -314,8 +267,9 @@ def test_the_document_is_plain_json_and_the_report_stands_alone(pool: Pool, tmp_
 
 
 def test_games_of_several_trunks_are_pooled(pool: Pool) -> None:
-    document = experiment.simulate([pool, pool], ["stratified", "random"], range(2), GAME)
-    alone = experiment.simulate([pool], ["stratified", "random"], range(2), GAME)
+    baselines = strategies_named(["stratified", "random"])
+    document = experiment.simulate([pool, pool], baselines, range(2), GAME)
+    alone = experiment.simulate([pool], baselines, range(2), GAME)
     curve = "all: score_mae"
     for name in ("stratified", "random"):
         one, both = (d["strategies"][name]["curves"][curve]["mean"] for d in (alone, document))
@@ -341,10 +295,10 @@ def command(
 def test_the_command_writes_what_was_asked_for(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["--seeds", "2", "--strategies", "stratified, entropy", "--budgets", "20,40"]
+    asked = ["--seeds", "2", "--strategies", "stratified, diverse", "--budgets", "20,40"]
     assert run_command([*command, *asked, "--first-seed", "7", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document["strategies"]) == ["stratified", "entropy"]
+    assert list(document["strategies"]) == ["stratified", "diverse"]
     assert document["budgets"] == [20, 40]
     assert document["seeds"] == [7, 8]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == document
@@ -353,7 +307,7 @@ def test_the_command_writes_what_was_asked_for(
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        (("--strategies", "luck"), "known are random"),
+        (("--strategies", "luck"), "available are random"),
         (("--budgets", "20,x"), "whole numbers"),
         (("--budgets", "20,4000"), "smaller budgets"),
     ],

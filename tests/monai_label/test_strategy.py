@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import itk
 import numpy as np
 import pytest
 
+from made_scores import Answering, search_the_middle
 from resmtnet.active.background_scoring import BackgroundScoring
-from resmtnet.active.choice import ScoredImage, diverse, informative, leading, worth
-from resmtnet.active.leases import Offers
 from resmtnet.active.study_scores import ScoredStudy, StudyScores
 from resmtnet.ct import CTVolume
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import series_uid, write_dicom_series, write_nifti
-from resmtnet.findings import Finding, ModelInfo
-from resmtnet.inference.candidates import Candidate
+from resmtnet.findings import Finding
 from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.strategy import strategies_over
@@ -32,324 +31,14 @@ from resmtnet.server.launch import ServerOptions, free_port, running_server
 INFORMATIVE, DIVERSE, RANDOM = "resmtnet_informative", "resmtnet_diverse", "random"
 
 
-def scored(*nodules: dict[str, float], embedding: Sequence[float] = (0.0, 0.0)) -> ScoredStudy:
-    """A study with candidates; what is not said of one is of a clear, solid nodule of 7 mm."""
-    plain = {
-        "candidate_score": 1.0,
-        "probability_malignant": 0.0,
-        "score": 2.0,
-        "score_width": 1.0,
-        "diameter_mm": 7.0,
-        "diameter_width": 0.2,
-        "texture": 5.0,
-        "texture_entropy": 0.1,
-        "class_entropy": 0.0,
-        "out_of_distribution": 0.5,
-    }
-    rows = [plain | nodule for nodule in nodules]
-    return ScoredStudy(
-        centres_lps_mm=np.arange(3.0 * len(rows)).reshape(-1, 3),
-        embeddings=np.array([embedding] * len(rows), float).reshape(len(rows), len(embedding)),
-        **{name: np.array([row[name] for row in rows]) for name in plain},
-    )
-
-
-# -- offers ------------------------------------------------------------------------------------
-
-
-class Clock:
-    now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def offers(tmp_path: Path, clock: Clock) -> Offers:
-    return Offers(tmp_path / "site" / "offers.sqlite", lease_s=60, clock=clock)
-
-
-def taken(offers: Offers, wanted: Sequence[str], client: str) -> str | None:
-    offer = offers.take(wanted, client)
-    return offer.image if offer else None
-
-
-def test_two_readers_never_have_the_same_study_at_once(offers: Offers) -> None:
-    assert [taken(offers, "abc", client) for client in ("ann", "bob", "cleo")] == ["a", "b", "c"]
-    assert taken(offers, "abc", "dora") is None
-
-
-def test_a_reader_who_asks_again_is_shown_another_study(offers: Offers) -> None:
-    assert [taken(offers, "abc", "ann") for _ in range(3)] == ["a", "b", "c"]
-
-
-def test_skipping_does_not_end_the_list_of_a_reader_with_a_name(
-    offers: Offers, clock: Clock
-) -> None:
-    for _ in range(2):
-        taken(offers, "ab", "ann")
-        clock.now_s += 1
-    assert [taken(offers, "ab", "ann"), taken(offers, "ab", "bob")] == ["a", None]
-
-
-def test_readers_without_a_name_may_be_two(offers: Offers) -> None:
-    assert [taken(offers, "a", "") for _ in range(2)] == ["a", None]
-
-
-def test_a_study_is_free_again_when_its_time_is_over(offers: Offers, clock: Clock) -> None:
-    taken(offers, "a", "ann")
-    clock.now_s += 59
-    assert offers.held() == {"a"}
-    assert taken(offers, "a", "bob") is None
-    clock.now_s += 2
-    assert offers.held() == set()
-    assert taken(offers, "a", "bob") == "a"
-
-
-def test_what_was_never_offered_comes_before_what_was_left_unread(
-    offers: Offers, clock: Clock
-) -> None:
-    taken(offers, "a", "ann")
-    clock.now_s += 61
-    assert taken(offers, "ab", "bob") == "b"
-
-
-def test_offers_hold_over_processes_and_restarts(
-    offers: Offers, tmp_path: Path, clock: Clock
-) -> None:
-    taken(offers, "ab", "ann")
-    again = Offers(tmp_path / "site" / "offers.sqlite", lease_s=60, clock=clock)
-    assert taken(again, "ab", "bob") == "b"
-
-
-def test_many_readers_at_once_get_studies_of_their_own(tmp_path: Path) -> None:
-    wanted = [f"study-{n}" for n in range(24)]
-    got: list[str | None] = []
-
-    def read(client: str) -> None:
-        own = Offers(tmp_path / "offers.sqlite")  # as another process has it
-        got.extend(taken(own, wanted, client) for _ in range(6))
-
-    threads = [threading.Thread(target=read, args=(f"reader-{n}",)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(map(str, got)) == sorted(wanted)
-
-
-def test_where_nothing_can_be_written_offers_are_kept_in_memory(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    offers = Offers(tmp_path / "file" / "offers.sqlite")
-    assert [taken(offers, "ab", client) for client in ("ann", "bob")] == ["a", "b"]
-    assert offers.held() == {"a", "b"}
-
-
-def test_a_damaged_file_of_offers_stops_nobody(tmp_path: Path) -> None:
-    (tmp_path / "offers.sqlite").write_bytes(b"no database" * 100)
-    offers = Offers(tmp_path / "offers.sqlite")
-    assert [taken(offers, "ab", client) for client in ("ann", "bob")] == ["a", "b"]
-
-
-# -- the choice --------------------------------------------------------------------------------
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def first(free: Sequence[ScoredImage], done: Sequence[ScoredImage] = ()) -> str:
-    return informative(free, done, rng()).order[0]
-
-
-def test_what_is_unlike_the_read_ones_is_wanted_next() -> None:
-    free = [
-        ScoredImage(f"{x:g}", scored({"probability_malignant": 0.5}, embedding=(x, 1.0)))
-        for x in (1.0, 4.0, 9.0)
-    ]
-    done = [ScoredImage("read", scored({}, embedding=(1.0, 1.0)))] * 3
-    chosen = informative(free, done, rng())
-    assert chosen.order == ("9", "4", "1")
-    assert first(free, [ScoredImage("read", scored({}, embedding=(9.0, 1.0)))] * 3) == "1"
-    assert (chosen.score or 0) > 0
-    assert "nats" in chosen.why
-
-
-def test_an_undecided_class_is_wanted_more() -> None:
-    clear, open_ = scored({}), scored({"probability_malignant": 0.5})
-    assert first([ScoredImage("clear", clear), ScoredImage("open", open_)]) == "open"
-    assert first([ScoredImage("open", open_), ScoredImage("clear", clear)]) == "open"
-
-
-def test_what_looks_like_no_nodule_is_wanted_less() -> None:
-    undecided = {"probability_malignant": 0.5}
-    free = [
-        ScoredImage("vessel", scored(undecided | {"candidate_score": 0.1})),
-        ScoredImage("unlike all", scored(undecided | {"out_of_distribution": 4.0})),
-        ScoredImage("nodule", scored(undecided)),
-    ]
-    assert first(free) == "nodule"
-
-
-def test_another_study_of_a_patient_who_was_read_is_wanted_less() -> None:
-    same, other, read = (scored({}, embedding=(x, 0.0)) for x in (8.0, 7.0, 1.0))
-    free = [ScoredImage("same", same, "ann"), ScoredImage("other", other, "bob")]
-    assert first(free, [ScoredImage("read", read, "ann")] * 3) == "other"
-    assert first(free, [ScoredImage("read", read, "eve")] * 3) == "same"
-    unknown = [ScoredImage(known.image, known.study) for known in free]
-    assert first(unknown, [ScoredImage("read", read)] * 3) == "same"
-
-
-def test_what_the_model_doubts_leads_its_study() -> None:
-    for name, value in (
-        ("probability_malignant", 0.5),
-        ("score_width", 3.5),
-        ("diameter_width", 1.2),
-        ("texture_entropy", 1.5),
-    ):
-        assert leading(scored({}, {name: value}, {})) == 1, name
-
-
-def test_a_study_without_candidates_is_wanted_last_but_can_be_chosen() -> None:
-    nothing = ScoredImage("nothing", scored())
-    full = [ScoredImage(f"full {n}", scored({"probability_malignant": 0.4})) for n in range(3)]
-    chosen = informative([nothing, *full], [], rng(1))
-    assert sorted(chosen.order) == ["full 0", "full 1", "full 2", "nothing"]
-    assert chosen.order[-1] == "nothing"
-    alone = informative([nothing], [], rng())
-    assert alone.order == ("nothing",)
-    assert "no negative read" in alone.why
-    assert alone.nodules == ()
-
-
-def test_the_leading_candidate_speaks_for_its_study() -> None:
-    study = scored({}, {"probability_malignant": 0.5}, {"candidate_score": 0.2})
-    assert leading(study) == 1
-    assert worth(study).argmax() == 1
-    (first, *_) = informative([ScoredImage("a", study)], [], rng()).nodules
-    assert first["centre_lps_mm"] == [3.0, 4.0, 5.0]
-
-
-def test_an_unmeasured_size_is_no_number_in_the_reply() -> None:
-    study = scored({"diameter_mm": np.nan, "diameter_width": np.nan})
-    chosen = informative([ScoredImage("a", study)], [], rng())
-    assert chosen.nodules[0]["equivalent_diameter_mm"] is None
-    assert "nan" not in chosen.why.replace("malignant", "")
-
-
-def test_diverse_wants_what_is_least_like_the_read_ones() -> None:
-    free = [ScoredImage(str(x), scored({}, embedding=(x, 0.0))) for x in (1.0, 5.0, 9.0)]
-    done = [ScoredImage("read", scored({}, embedding=(0.0, 0.0)))]
-    assert diverse(free, done, rng()).order == ("9.0", "5.0", "1.0")
-    done.append(ScoredImage("read too", scored({}, embedding=(8.0, 0.0))))
-    assert diverse(free, done, rng()).order[0] == "5.0"
-
-
-def test_diverse_can_do_without_embeddings() -> None:
-    chosen = diverse([ScoredImage("empty", scored())], [], rng())
-    assert chosen.order == ("empty",)
-
-
-# -- scored studies ----------------------------------------------------------------------------
-
-
-class Answering:
-    """A model that says the same of every point, and counts how often it is asked."""
-
-    def __init__(self, make_finding: Callable[..., Finding], version: str = "a") -> None:
-        self.info = ModelInfo("fake", version, version * 64)
-        self._make, self.asked = make_finding, 0
-
-    def __call__(self, ct: CTVolume, centres_mm: Sequence[Any], **_: Any) -> list[Finding]:
-        self.asked += 1
-        return [
-            self._make(ct.geometry, ct.geometry.lps_to_ijk(c), n, embedding=np.ones(4, np.float32))
-            for n, c in enumerate(centres_mm)
-        ]
-
-
 @pytest.fixture
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[CTVolume]:
-    """The CTs that were searched; the search finds the middle of each."""
-    searched: list[CTVolume] = []
-
-    def find_candidates(ct: CTVolume, *, maximum: int = 10) -> list[Candidate]:
-        searched.append(ct)
-        x, y, z = ct.geometry.ijk_to_lps((np.asarray(ct.geometry.size_ijk) - 1) / 2)
-        return [Candidate((float(x), float(y), float(z)), 0.7, 8.0)]
-
-    monkeypatch.setattr("resmtnet.inference.candidates.find_candidates", find_candidates)
-    return searched
+    return search_the_middle(monkeypatch)
 
 
 @pytest.fixture
 def model(make_finding: Callable[..., Finding]) -> Answering:
     return Answering(make_finding)
-
-
-def test_a_score_is_the_same_from_disk(
-    tmp_path: Path,
-    model: Any,
-    searches: list[CTVolume],
-    write_image: Callable[[Path], Path],
-) -> None:
-    ct = CTVolume.open(write_image(tmp_path / "a.nii.gz"))
-    made = StudyScores(tmp_path / "scores").score("a", ct, model)
-    kept = StudyScores(tmp_path / "scores").get("a", model.info.sha256)
-    assert kept is not None
-    for name, values in vars(made).items():
-        np.testing.assert_allclose(getattr(kept, name), values, rtol=1e-6)
-    assert len(kept) == 1
-    assert StudyScores(tmp_path / "scores").get("b", model.info.sha256) is None
-    assert StudyScores(tmp_path / "scores").get("a", "f" * 64) is None
-
-
-def test_another_version_does_not_search_the_ct_again(
-    tmp_path: Path,
-    make_finding: Callable[..., Finding],
-    searches: list[CTVolume],
-    write_image: Callable[[Path], Path],
-) -> None:
-    ct = CTVolume.open(write_image(tmp_path / "a.nii.gz"))
-    scores = StudyScores(tmp_path / "scores")
-    for version in "ab":
-        scores.score("a", ct, Answering(make_finding, version))  # type: ignore[arg-type]
-    assert len(searches) == 1
-    assert len(list((tmp_path / "scores").rglob("*.npz"))) == 3
-
-
-def test_the_patient_of_a_study_is_kept_as_a_pseudonym(
-    make_site: Callable[..., Site], write_series: Callable[..., str], tmp_path: Path
-) -> None:
-    uid = write_series(tmp_path / "studies" / "series")
-    site = make_site(1)
-    site.next()
-    site.wait_until_scored(uid, "ct0")
-    scores = StudyScores(tmp_path / "studies" / "resmtnet" / "scores")
-    assert scores.patient(uid) == pseudonym("P1")
-    assert scores.patient("ct0") is None
-
-
-@pytest.mark.parametrize("content", [b"", b"PK no archive", b"\x93NUMPY"])
-def test_a_damaged_score_is_made_anew(
-    tmp_path: Path,
-    model: Any,
-    searches: list[CTVolume],
-    write_image: Callable[[Path], Path],
-    content: bytes,
-) -> None:
-    ct = CTVolume.open(write_image(tmp_path / "a.nii.gz"))
-    StudyScores(tmp_path / "scores").score("a", ct, model)
-    for file in (tmp_path / "scores").rglob("*.npz"):
-        file.write_bytes(content)
-    scores = StudyScores(tmp_path / "scores")
-    assert scores.get("a", model.info.sha256) is None
-    assert len(scores.score("a", ct, model)) == 1
 
 
 # -- strategies over a folder ------------------------------------------------------------------
@@ -408,6 +97,38 @@ def make_site(
         site.scoring.stop()
 
 
+def test_the_patient_of_a_study_is_kept_as_a_pseudonym(
+    make_site: Callable[..., Site], write_series: Callable[..., str], tmp_path: Path
+) -> None:
+    uid = write_series(tmp_path / "studies" / "series")
+    site = make_site(1)
+    site.next()
+    site.wait_until_scored(uid, "ct0")
+    scores = StudyScores(tmp_path / "studies" / "resmtnet" / "scores")
+    assert scores.patient(uid) == pseudonym("P1")
+    assert scores.patient("ct0") is None
+
+
+def test_an_image_replaced_under_its_id_is_searched_again(
+    make_site: Callable[..., Site], searches: list[CTVolume], tmp_path: Path
+) -> None:
+    site = make_site(1, lease_s=0.0)
+    site.next()
+    site.wait_until_scored("ct0")
+    path = tmp_path / "studies" / "ct0.nii.gz"
+    image = itk.imread(str(path))
+    image.SetOrigin((5.0, 6.0, 7.0))
+    itk.imwrite(image, str(path))
+    assert site.scoring.get("ct0") is None
+    site.next()
+    site.wait_until_scored("ct0")
+    assert len(searches) == 2
+    study = site.scoring.get("ct0")
+    assert study is not None
+    assert searches[1].geometry.contains(study.centres_lps_mm[0])
+    assert not np.allclose(searches[0].geometry.origin_lps_mm, searches[1].geometry.origin_lps_mm)
+
+
 @pytest.mark.parametrize("strategy", [INFORMATIVE, DIVERSE, RANDOM])
 def test_every_study_is_offered_once_and_then_none(
     make_site: Callable[..., Site], strategy: str
@@ -452,7 +173,7 @@ def test_the_first_answer_does_not_wait_for_scores_and_says_so(
     said = site.next()["active_learning"]
     assert started.wait(30)
     assert said["scored"] is False
-    assert "not scored yet" in said["why"]
+    assert said["why"] == "Not scored yet; picked at random so that you need not wait."
     assert said["unread"] == 3
     go_on.set()
 
@@ -565,7 +286,7 @@ def test_a_study_read_before_it_was_scored_counts_after_it(
     strategy: Any = site.strategies[INFORMATIVE]
     choose = strategy._choose
 
-    def noted(free: Sequence[ScoredImage], read: Sequence[ScoredImage], generator: Any) -> Any:
+    def noted(free: Sequence[ScoredStudy], read: Sequence[ScoredStudy], generator: Any) -> Any:
         done.append([known.image for known in read])
         return choose(free, read, generator)
 
@@ -610,20 +331,6 @@ def test_a_study_that_cannot_be_scored_is_still_offered(
     assert failed.acquire(timeout=30)
     assert site.next()["id"] in ("ct0", "ct1")
     assert not failed.acquire(timeout=0.2), "it is not tried again at once"
-
-
-def test_a_candidate_outside_the_ct_is_left_out(
-    tmp_path: Path,
-    model: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    write_image: Callable[[Path], Path],
-) -> None:
-    outside = Candidate((9000.0, 0.0, 0.0), 0.9, 8.0)
-    monkeypatch.setattr(
-        "resmtnet.inference.candidates.find_candidates", lambda ct, maximum: [outside]
-    )
-    ct = CTVolume.open(write_image(tmp_path / "a.nii.gz"))
-    assert len(StudyScores(tmp_path / "scores").score("a", ct, model)) == 0
 
 
 class Pacs:

@@ -1,6 +1,7 @@
-"""Scores studies while nobody waits: one thread of low priority, a bounded stock ahead.
+"""Scores studies in a background thread of low priority, so that nobody waits for it.
 
-Those that were read are scored after that stock: the next choice is one unlike them.
+A bounded number of unread studies is scored first, then those that were read: the next choice is
+one unlike them.
 """
 
 from __future__ import annotations
@@ -13,42 +14,54 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
+from typing import Protocol
 
 from resmtnet.active.study_scores import ScoredStudy, StudyScores
 from resmtnet.ct import CTVolume
+from resmtnet.errors import InputError
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.readings.patients import patient_of
 
 logger = logging.getLogger(__name__)
 
 AHEAD = 100
-"""Unread studies that are kept scored: a PACS is not downloaded as a whole."""
+"""Unread studies that are kept scored; a limit, so that a PACS is not downloaded as a whole."""
 RETRY_S = 600.0
-"""After which a study that failed is tried again: the PACS may have been away."""
+"""Time after which a study that failed is tried again: the PACS may have been down."""
 NICENESS = 5
-"""Of the scoring thread, so that a click does not wait for it (Linux)."""
+"""Niceness of the scoring thread, so that a click does not wait for it (Linux)."""
+
+
+class StudyImages(Protocol):
+    """Where the images of the studies are."""
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Return what `CTVolume.open` takes; may download it first."""
+
+    def content_key(self, image_id: str) -> str | None:
+        """Return a key that changes when the image is replaced; None if it is not here."""
 
 
 class BackgroundScoring:
-    """Scores the studies it is told of, the first first; one that fails is tried again later."""
+    """Scores the wanted studies in their order; one that fails is tried again later."""
 
     def __init__(
         self,
         scores: StudyScores,
         model: Callable[[], NoduleModel],
-        volume_path: Callable[[str], str | Path],
+        images: Callable[[], StudyImages],
         ahead: int = AHEAD,
     ) -> None:
-        """Connect scores with images; the thread starts with the first study.
+        """Connect scores with images; the thread starts when studies are wanted.
 
         Args:
-            scores: kept here.
-            model: the version that is served now.
-            volume_path: what `CTVolume.open` takes, by image id; may download.
-            ahead: studies that are kept scored.
+            scores: where they are kept.
+            model: returns the version that is served now.
+            images: returns where the images are.
+            ahead: number of unread studies that are kept scored.
         """
         self.scores, self.ahead = scores, ahead
-        self._model, self._volume_path = model, volume_path
+        self._model, self._images = model, images
         self._unread: list[str] = []
         self._read: list[str] = []
         self._unreadable: dict[str, float] = {}
@@ -58,11 +71,11 @@ class BackgroundScoring:
         self._stopped = False
 
     def want(self, unread: Iterable[str], read: Iterable[str] = ()) -> None:
-        """Say which studies are to be scored, in this order; replaces what was said before.
+        """Set which studies are to be scored, in this order; replaces what was wanted before.
 
         Args:
-            unread: nobody has read them; the first `ahead` of those that can be opened are scored.
-            read: scored after these, all of them: a new version has seen none.
+            unread: studies that nobody has read; the first `ahead` that can be opened are scored.
+            read: studies that were read; all are scored, after the unread ones.
         """
         with self._changed:
             self._unread, self._read = list(unread), list(read)
@@ -74,28 +87,28 @@ class BackgroundScoring:
             self._changed.notify_all()
 
     def get(self, image: str) -> ScoredStudy | None:
-        """Return a study as the served version sees it; None where it is not scored yet."""
-        return self.scores.get(image, self._model().info.sha256)
+        """Return a study as the served version sees it; None where it is not scored yet.
+
+        A study whose image was replaced since it was scored counts as not scored.
+        """
+        content = self._images().content_key(image)
+        return self.scores.get(image, content, self._model().info.sha256)
 
     def readable(self, image: str) -> bool:
-        """Whether nothing is known against a study: it was read, or not tried yet."""
+        """Whether a study has not failed to open in the last ten minutes."""
         return time.monotonic() >= self._unreadable.get(image, 0.0)
 
     def open(self, image: str) -> CTVolume:
-        """Open the CT of a study, not through the cache of those that a user looks at.
+        """Open the CT of a study, apart from the cache of CTs that users look at.
 
         Raises:
             InputError: it cannot be read.
-            HTTPException: the datastore has it not, or not whole.
+            Exception: of the datastore, which does not have it, or not completely.
         """
-        return self._open(image)[0]
-
-    def _open(self, image: str) -> tuple[CTVolume, Path]:
-        path = Path(self._volume_path(image))
-        return CTVolume.open(path), path
+        return CTVolume.open(Path(self._images().get_image_uri(image)))
 
     def reject(self, image: str, reason: object) -> None:
-        """Leave out for a while a study that cannot be read."""
+        """Leave out a study that cannot be read, for ten minutes."""
         logger.warning("Study %s is left out: %s", image, reason)
         self._unreadable[image] = time.monotonic() + RETRY_S
 
@@ -132,14 +145,17 @@ class BackgroundScoring:
     def _score(self, image: str) -> None:
         model = self._model()
         try:
-            ct, path = self._open(image)
+            path = Path(self._images().get_image_uri(image))
+            content = self._images().content_key(image)
+            if content is None:
+                raise InputError("the image was removed while it was opened")
+            ct = CTVolume.open(path)
         except Exception as error:  # one study must not end the scoring of the others
             self.reject(image, getattr(error, "detail", error))
             return
         try:
-            self.scores.keep_patient(image, patient_of(path))
-            self.scores.score(image, ct, model)
+            self.scores.score(image, content, patient_of(path), ct, model)
             self.scores.forget_other_models(model.info.sha256)
-        except Exception:  # it can be offered without a score
+        except Exception:  # the study can still be offered, without a score
             logger.exception("Study %s cannot be scored", image)
             self._unscored[image] = time.monotonic() + RETRY_S

@@ -1,4 +1,4 @@
-"""Which of several scored studies to read next, and why, in words; no server in it."""
+"""Chooses which scored study to read next, and says why in a sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from resmtnet.active import selection
 from resmtnet.active.features import Projection
 from resmtnet.active.information import information
-from resmtnet.active.information import informative as telling
+from resmtnet.active.information import informative as in_order_of_information
 from resmtnet.active.scores import joint_doubt
 from resmtnet.active.strata import strata, stratum_name
 from resmtnet.active.study_scores import ScoredStudy
@@ -20,36 +20,29 @@ from resmtnet.findings import finite
 from resmtnet.types import Array, Json
 
 PATIENT_FACTOR = 0.5
-"""What each study of a patient that was read takes from the others of that patient."""
-MOST_TOLD = 3
-NONE_FOUND = "no candidate was found in it, which is no negative read"
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredImage:
-    """A study and what the served version says of its candidates."""
-
-    image: str
-    study: ScoredStudy
-    patient: str | None = None
-    """Pseudonym; None = the study is its own patient."""
+"""Each study of a patient that was read multiplies the value of that patient's others by this."""
+MOST_SHOWN = 3
+"""Candidates that are listed in the reply."""
+NONE_FOUND = "No nodule candidate was found in this study; it has not been read yet."
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The choice among scored studies, the most wanted first."""
+    """Studies in the order in which they should be read."""
 
     score: float | None
-    """Of the first: what it would tell, or its distance from what was read; None by chance."""
+    """Of the first study: expected information, or distance from those read; None if random."""
     why: str
+    """A sentence for the reader about the first study."""
     order: tuple[str, ...] = ()
+    """Image ids."""
     nodules: tuple[Json, ...] = ()
-    """The most telling candidates of the first."""
+    """The candidates of the first study that are worth most."""
 
 
 @lru_cache(maxsize=4096)  # asked again for every study at each call
 def worth(study: ScoredStudy) -> Array:
-    """How much the model doubts each candidate, times how much that is like a nodule.
+    """Return the model's doubt about each candidate, times how much it looks like a nodule.
 
     Returns:
         [C] 0..1.
@@ -64,125 +57,138 @@ def worth(study: ScoredStudy) -> Array:
 
 
 def likeness(study: ScoredStudy) -> Array:
-    """How much each candidate is like a nodule, [C] 0..1.
+    """Return how much each candidate looks like a nodule, [C] 0..1.
 
-    Less where it is unlike all training nodules, which most often is no nodule.
+    Candidates unlike all training nodules count less: most of them are no nodules.
     """
     familiar = np.exp(-np.maximum(study.out_of_distribution - 1, 0))
     return np.asarray(np.clip(study.candidate_score, 0, 1) * familiar)
 
 
 def leading(study: ScoredStudy) -> int:
-    """The candidate that speaks for a study, which has at least one."""
+    """Return the index of the candidate that represents a study; the study has at least one."""
     return int(worth(study).argmax())
 
 
 @dataclass(frozen=True, eq=False)
 class Leads:
-    """Studies with a candidate, each as the embedding of its leading one."""
+    """Studies that have candidates, each represented by the embedding of its leading candidate."""
 
-    free: tuple[ScoredImage, ...]
-    """That may be offered."""
+    free: tuple[ScoredStudy, ...]
+    """Studies that may be offered and have a candidate."""
     points: Array
-    """[N, D] of these."""
+    """[N, D] embeddings of these."""
     read: Array
-    """[L, D] of those read or on offer."""
+    """[L, D] embeddings of studies that were read or are on offer."""
     others: tuple[str, ...]
-    """Images that may be offered, without a candidate: read last, but not never."""
+    """Images without a candidate that may be offered: they come last."""
 
     @classmethod
-    def of(cls, free: Sequence[ScoredImage], done: Sequence[ScoredImage]) -> Leads:
-        """Look at studies that may be offered, and at those read or on offer."""
-        usable, known = (tuple(k for k in some if k.study.embeddings.size) for some in (free, done))
-        points, read = ([k.study.embeddings[leading(k.study)] for k in s] for s in (usable, known))
+    def of(cls, free: Sequence[ScoredStudy], done: Sequence[ScoredStudy]) -> Leads:
+        """Collect the leading candidates.
+
+        Args:
+            free: studies that may be offered.
+            done: studies that were read or are on offer.
+        """
+        usable, known = (tuple(s for s in some if s.embeddings.size) for some in (free, done))
+        points, read = ([s.embeddings[leading(s)] for s in some] for some in (usable, known))
         width = len(points[0]) if points else 0
         return cls(
             usable,
             np.array(points, float).reshape(len(points), width),
             np.array(read, float).reshape(len(read), -1 if read else width),
-            tuple(k.image for k in free if not k.study.embeddings.size),
+            tuple(s.image for s in free if not s.embeddings.size),
         )
 
     def images(self, order: Sequence[int]) -> tuple[str, ...]:
-        """All images that may be offered, those with a candidate in this order."""
+        """Return the images that have a candidate, in this order, and then the others."""
         return (*(self.free[n].image for n in order), *self.others)
 
 
 def informative(
-    free: Sequence[ScoredImage], done: Sequence[ScoredImage], generator: np.random.Generator
+    free: Sequence[ScoredStudy], done: Sequence[ScoredStudy], generator: np.random.Generator
 ) -> Chosen:
-    """The study of which a reading tells most: unlike what was read, and undecided in class.
+    """Choose the study whose reading is expected to give the most information.
 
-    A study counts as its leading candidate, times its likeness to a nodule; further studies of a
-    patient are worth less. Compared with other choices in docs/experiments/active_learning.md.
+    That is one unlike those that were read, and with an undecided class. A study counts by its
+    leading candidate, times how much that looks like a nodule; further studies of a patient count
+    less. Compared with other choices in docs/experiments/active_learning.md.
 
     Args:
         free: scored studies that may be offered, at least one.
         done: scored studies that were read, or are on offer.
-        generator: decides where no study has a candidate.
+        generator: for a random choice where no study has a candidate.
     """
     leads = Leads.of(free, done)
     if not leads.free:
-        return _by_chance(free, generator)
+        return _at_random(free, generator)
     project = Projection.of(np.concatenate([leads.points, leads.read]))
     x, read = project(leads.points), project(leads.read)
-    first_of = [(known.study, leading(known.study)) for known in leads.free]
-    told = information(x, read, np.array([s.probability_malignant[n] for s, n in first_of]))
-    seen = Counter(known.patient for known in done if known.patient)
-    value = told * [likeness(s)[n] for s, n in first_of]
-    value = value * [PATIENT_FACTOR ** seen[known.patient or ""] for known in leads.free]
-    groups = [known.patient or n for n, known in enumerate(leads.free)]
-    order = telling(value, x, read, groups, len(x)).tolist()
-    first = leads.free[order[0]].study
-    why = f"{_kind(first)}: a reading would tell {told[order[0]]:.2f} nats"
-    why += f", that of the median study {np.median(told):.2f}; {_says(first)}"
-    return Chosen(float(value[order[0]]), why, leads.images(order), _told(first))
+    lead_of = [(study, leading(study)) for study in leads.free]
+    expected = information(x, read, np.array([s.probability_malignant[n] for s, n in lead_of]))
+    seen = Counter(study.patient for study in done if study.patient)
+    value = expected * [likeness(study)[n] for study, n in lead_of]
+    value = value * [PATIENT_FACTOR ** seen[study.patient or ""] for study in leads.free]
+    groups = [study.patient or n for n, study in enumerate(leads.free)]
+    order = in_order_of_information(value, x, read, groups, len(x)).tolist()
+    first = leads.free[order[0]]
+    why = (
+        f"{_kind(first)}. Expected information {expected[order[0]]:.2f} "
+        f"(median study {np.median(expected):.2f}). {_answer(first)}"
+    )
+    return Chosen(float(value[order[0]]), why, leads.images(order), _shown(first))
 
 
 def diverse(
-    free: Sequence[ScoredImage], done: Sequence[ScoredImage], generator: np.random.Generator
+    free: Sequence[ScoredStudy], done: Sequence[ScoredStudy], generator: np.random.Generator
 ) -> Chosen:
-    """The study whose leading candidate lies farthest from all that were read.
+    """Choose the study whose leading candidate is least like all that were read.
 
     Args:
         free: scored studies that may be offered, at least one.
         done: scored studies that were read, or are on offer.
-        generator: decides where nothing was read yet.
+        generator: for a random choice where no study has a candidate.
     """
     leads = Leads.of(free, done)
     if not leads.free:
-        return _by_chance(free, generator)
+        return _at_random(free, generator)
     points, read = leads.points, leads.read
     order = selection.k_centre(points, read, len(points)).tolist()
-    first = leads.free[order[0]].study
-    from_what = read if len(read) else points.mean(0, keepdims=True)
-    distance = float(np.sqrt(selection.nearest_squared(points[order[:1]], from_what)[0]))
-    what = "those that were read" if len(read) else "the mean of the studies"
-    why = f"{_kind(first)}: its embedding lies farthest from {what} (distance {distance:.1f})"
-    return Chosen(distance, why, leads.images(order), _told(first))
+    first = leads.free[order[0]]
+    others = read if len(read) else points.mean(0, keepdims=True)
+    distance = float(np.sqrt(selection.nearest_squared(points[order[:1]], others)[0]))
+    what = "the studies that were read" if len(read) else "the average study"
+    why = f"{_kind(first)}. Least like {what} (embedding distance {distance:.1f})."
+    return Chosen(distance, why, leads.images(order), _shown(first))
 
 
-def _by_chance(free: Sequence[ScoredImage], generator: np.random.Generator) -> Chosen:
+def _at_random(free: Sequence[ScoredStudy], generator: np.random.Generator) -> Chosen:
     order = generator.permutation(len(free))
     return Chosen(None, NONE_FOUND, tuple(free[n].image for n in order))
 
 
 def _kind(study: ScoredStudy) -> str:
+    """Return texture and size of the leading candidate in words."""
     at = slice(leading(study), leading(study) + 1)
-    return stratum_name(int(strata(study.diameter_mm[at], study.texture[at])[0]))
+    name = stratum_name(int(strata(study.diameter_mm[at], study.texture[at])[0]))
+    return name[0].upper() + name[1:]
 
 
-def _says(study: ScoredStudy) -> str:
+def _answer(study: ScoredStudy) -> str:
+    """Return the model's answer for the leading candidate in words."""
     lead = leading(study)
-    parts = [f"P(malignant) {study.probability_malignant[lead]:.2f}"]
-    parts.append(f"score {study.score[lead]:.1f} (90% interval {study.score_width[lead]:.1f} wide)")
+    parts = [
+        f"P(malignant) {study.probability_malignant[lead]:.2f}",
+        f"score {study.score[lead]:.1f} (90% interval {study.score_width[lead]:.1f} wide)",
+    ]
     mm, width = study.diameter_mm[lead], study.diameter_width[lead]
     if np.isfinite(mm) and np.isfinite(width):
-        parts.append(f"{mm:.1f} mm (interval by a factor of {np.exp(width):.1f})")
-    return "the model says " + ", ".join(parts)
+        parts.append(f"{mm:.1f} mm (upper end of the interval {np.exp(width):.1f} x the lower)")
+    return f"The model's answer: {', '.join(parts)}."
 
 
-def _told(study: ScoredStudy) -> tuple[Json, ...]:
+def _shown(study: ScoredStudy) -> tuple[Json, ...]:
     value = worth(study)
     return tuple(
         {
@@ -194,5 +200,5 @@ def _told(study: ScoredStudy) -> tuple[Json, ...]:
             "equivalent_diameter_mm": finite(study.diameter_mm[n]),
             "texture_rating": finite(study.texture[n]),
         }
-        for n in selection.best(value, MOST_TOLD).tolist()
+        for n in selection.best(value, MOST_SHOWN).tolist()
     )

@@ -1,4 +1,4 @@
-"""What a reading of each nodule would tell of what readers add to a model; needs no label."""
+"""Expected information of a reading of each nodule; needs no label."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PRIOR_GAIN = 2.0
 """Prior variance of a weight over the noise of a label, for features of mean squared length 1: what
 the evidence of 200 to 500 labelled nodules finds for score and texture (1 to 2; size 3 to 5)."""
 REACH = 0.5
-"""Distance of features within which two nodules tell the same."""
+"""Distance of features below which two nodules give much the same information."""
 
 
 def information(features: Array, known: Array, probability_malignant: Array) -> Array:
     """Return the information that a reading gives about score, size, texture and class together.
 
-    Of Bayesian linear regression: the variance of a prediction, in units of a label's noise,
-    depends on where the known nodules lie, not on their labels. Of the class a reading tells as
-    much where it is undecided, and nothing where it is certain.
+    From Bayesian linear regression: the variance of a prediction, in units of a label's noise,
+    depends on the features of the known nodules, not on their labels. A reading of the class gives
+    most where the class is undecided, and nothing where it is certain.
 
     Args:
         features: [N, K] of mean squared length about 1.
@@ -53,13 +53,13 @@ def information(features: Array, known: Array, probability_malignant: Array) -> 
 def informative(
     worth: Array, features: Array, known: Array, groups: Sequence[object], count: int
 ) -> NDArray[np.intp]:
-    """Return the nodules that tell most, unlike those known or chosen, of several patients.
+    """Return the most informative nodules, unlike those known or chosen, of several patients.
 
     Args:
-        worth: [N] information, or that times what else counts.
+        worth: [N] information, or information times other weights.
         features: [N, K].
         known: [L, K].
         groups: [N] patient of each.
-        count: at most so many.
+        count: greatest number to return.
     """
     return diverse(worth, features, known, groups, count, reach=REACH)

@@ -1,4 +1,4 @@
-"""Which study was offered to whom: no study goes to two readers at once, over all processes."""
+"""Keeps which study was offered to which reader, so that no two readers get the same one."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ class Offer:
 
 
 class Offers:
-    """The last offer of each study, in a small SQLite file; in memory where none can be written."""
+    """The last offer of each study, in a small SQLite file, or in memory if it cannot be written.
+
+    Safe to use from several threads and processes.
+    """
 
     def __init__(
         self, file: Path, lease_s: float = LEASE_S, clock: Callable[[], float] = time.time
     ) -> None:
-        """Look at a file; it is made by the first offer.
+        """Look at a file; the first offer makes it.
 
         Args:
             file: of the offers; may be deleted at any time, then all studies are free again.
@@ -57,18 +60,18 @@ class Offers:
             return {image for (image,) in rows}
 
     def take(self, wanted: Sequence[str], client: str) -> Offer | None:
-        """Keep the first study that may be offered for a reader, in one step for all processes.
+        """Reserve the first study that may be offered for a reader, in one transaction.
 
-        First come those that were never offered, in the order wanted; then those whose reader
-        kept them for too long without reading, the oldest first; last, for a client that has a
-        name, what it has itself already, so that skipping does not end the list.
+        Studies that were never offered come first, in the order wanted; then those whose lease has
+        expired, the oldest first; last, if the client has a name, those on lease to itself, so
+        that skipping does not end its list.
 
         Args:
             wanted: studies that nobody has read, the most wanted first.
-            client: who asks; "" if that is not known.
+            client: name of the reader; "" if it is not known.
 
         Returns:
-            None where others have all of them.
+            The offer; None if other readers have all of them.
         """
         now = self._clock()
         with self._connection() as connection, _write(connection):
@@ -110,7 +113,7 @@ class Offers:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             return self._opened(str(self._file))
         except (OSError, sqlite3.Error) as error:
-            logger.warning("%s cannot be used (%s): offers are in memory", self._file, error)
+            logger.warning("%s cannot be used (%s): offers are kept in memory", self._file, error)
             self._memory = self._opened(":memory:")
             return self._memory
 

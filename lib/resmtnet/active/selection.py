@@ -1,6 +1,6 @@
-"""Picking some of many nodules; pure, and chance comes from a generator that is given.
+"""Pure functions that pick some of many nodules; random ones take a generator.
 
-Every function returns indices into what it was given, each at most once, in the order of choice.
+Every function returns indices into its input, each at most once, in the order of choice.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Indices = NDArray[np.intp]
 
 
 def best(scores: Array, count: int) -> Indices:
-    """The highest scores first; of equal ones the first.
+    """Return the highest scores first; among equal scores the first.
 
     Args:
         scores: [N].
-        count: at most so many.
+        count: greatest number to return.
 
     >>> best(np.array([0.1, 0.9, 0.5]), 2).tolist()
     [1, 2]
@@ -30,7 +30,7 @@ def best(scores: Array, count: int) -> Indices:
 
 
 def at_random(number: int, count: int, generator: np.random.Generator) -> Indices:
-    """Any of `number`, all equally likely.
+    """Return any of `number`, all equally likely.
 
     >>> sorted(at_random(3, 3, np.random.default_rng(0)).tolist())
     [0, 1, 2]
@@ -39,15 +39,15 @@ def at_random(number: int, count: int, generator: np.random.Generator) -> Indice
 
 
 def proportional(strata: Sequence[int], count: int, generator: np.random.Generator) -> Indices:
-    """Stratified random: each stratum has its share, by chance within it.
+    """Return a stratified random sample: each stratum has its share, drawn at random within it.
 
     Systematic sampling of the nodules ordered by stratum (Cochran, Sampling Techniques, 1977,
-    chapter 8), so that a stratum's number differs from its share by less than one.
+    chapter 8), so that the number from a stratum differs from its share by less than one.
 
     Args:
         strata: [N] number of each one's stratum.
-        count: at most so many.
-        generator: decides who stands for a stratum, and where the sampling starts.
+        count: greatest number to return.
+        generator: orders the nodules of a stratum, and decides where the sampling starts.
 
     >>> strata = [0] * 6 + [1] * 3
     >>> chosen = proportional(strata, 3, np.random.default_rng(0))
@@ -64,90 +64,17 @@ def proportional(strata: Sequence[int], count: int, generator: np.random.Generat
     return np.asarray(order[places.astype(np.intp)])
 
 
-def tilted(
-    strata: Sequence[int],
-    known: Sequence[int],
-    count: int,
-    generator: np.random.Generator,
-    tilt: float = 0.0,
-    worth: Array | None = None,
-) -> Indices:
-    """Stratified random in which rare strata have more than their share.
-
-    A stratum that holds the share p of all nodules is to have a share of the labels in
-    proportion to p^tilt (power allocation: Bankier, Power Allocations, The American Statistician
-    42, 1988); what is known already counts.
-
-    Args:
-        strata: [N] number of each one's stratum.
-        known: [L] strata of those that have a label.
-        count: at most so many.
-        generator: decides who stands for a stratum, and about fractions.
-        tilt: 1: every stratum in proportion; 0: the same number of each.
-        worth: [N] above 0, in proportion to which a nodule of a stratum is drawn; None: all alike.
-
-    Raises:
-        InputError: tilt is not within 0..1, or a worth is not above 0.
-
-    >>> strata = [0] * 6 + [1] * 3
-    >>> sorted(strata[n] for n in tilted(strata, [], 4, np.random.default_rng(0)))
-    [0, 0, 1, 1]
-    >>> sorted(strata[n] for n in tilted(strata, [1, 1], 2, np.random.default_rng(0)))
-    [0, 0]
-    """
-    if not 0 <= tilt <= 1:
-        raise InputError(f"tilt is {tilt}; 0 to 1 are allowed")
-    groups, given = np.asarray(strata, np.intp), np.asarray(known, np.intp)
-    count = min(_count(count), len(groups))
-    if not count:
-        return np.zeros(0, np.intp)
-    levels = int(max(groups.max(), given.max(initial=0))) + 1
-    free, labelled = np.bincount(groups, minlength=levels), np.bincount(given, minlength=levels)
-    allotted = _allotted(free, labelled, count, tilt)
-    places = np.cumsum(allotted)  # systematic sampling: each number differs by less than one
-    ends = np.floor(places * (1 - 1e-12) + generator.random()).astype(np.intp)
-    ends[-1] = count
-    numbers = np.diff(np.minimum(ends, count), prepend=0)
-    order = _by_chance(len(groups), worth, generator)
-    chosen = [order[groups[order] == g][:n] for g, n in enumerate(numbers.tolist()) if n > 0]
-    found = np.concatenate(chosen)
-    rest = order[~np.isin(order, found)]  # where rounding asked a stratum for more than it has
-    return np.concatenate([found, rest[: count - len(found)]])
-
-
-def _by_chance(number: int, worth: Array | None, generator: np.random.Generator) -> Indices:
-    """Return all in an order of chance in which each next one is drawn in proportion to worth."""
-    value = np.ones(number) if worth is None else np.asarray(worth, float)
-    if value.shape != (number,) or not (value > 0).all():
-        raise InputError(f"worth has shape {value.shape}; {number} values above 0 are needed")
-    return np.argsort(generator.exponential(size=number) / value)
-
-
-def _allotted(free: NDArray[np.intp], labelled: NDArray[np.intp], count: int, tilt: float) -> Array:
-    """Return how many of each stratum, in fractions: at most those free, in all `count`.
-
-    Strata that have more than their due already get nothing; the others share what is left.
-    """
-    share = np.where(free + labelled > 0, (free + labelled).astype(float) ** tilt, 0.0)
-    low, high = 0.0, float(free.sum() + labelled.sum() + count) / share[share > 0].min()
-    for _ in range(60):  # the level to which all are filled, by bisection
-        level = (low + high) / 2
-        filled = np.clip(level * share - labelled, 0, free).sum()
-        low, high = (level, high) if filled < count else (low, level)
-    return np.asarray(np.clip(high * share - labelled, 0, free))
-
-
 def k_centre(points: Array, known: Array, count: int) -> Indices:
-    """Core-set: always the point that lies farthest from all that are known or chosen.
+    """Return a core-set: each time the point farthest from all that are known or chosen.
 
     Sener and Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach
     (2018), the greedy 2-approximation of k-centre.
 
     Args:
         points: [N, D].
-        known: [L, D] points that need not be covered again; may be empty, then the point
-            farthest from the mean is first.
-        count: at most so many.
+        known: [L, D] points that are covered already; if empty, the point farthest from the mean
+            is first.
+        count: greatest number to return.
 
     >>> line = np.array([[0.0], [1.0], [5.0], [9.0]])
     >>> k_centre(line, np.array([[0.0]]), 2).tolist()
@@ -165,38 +92,6 @@ def k_centre(points: Array, known: Array, count: int) -> Indices:
     return np.array(chosen, np.intp)
 
 
-def k_means_plus_plus(points: Array, count: int, generator: np.random.Generator) -> Indices:
-    """Points far from one another by chance: each next with probability as squared distance.
-
-    Arthur and Vassilvitskii, k-means++ (2007), as BADGE uses it on gradient embeddings: the
-    first is the longest, so that what is uncertain and what is different are both preferred.
-
-    Args:
-        points: [N, D].
-        count: at most so many.
-        generator: draws.
-
-    >>> corners = np.array([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 8.0]])
-    >>> sorted(k_means_plus_plus(corners, 2, np.random.default_rng(0)).tolist()) in ([0, 1], [1, 3])
-    True
-    """
-    x = _points(points)
-    count = min(_count(count), len(x))
-    if not count:
-        return np.zeros(0, np.intp)
-    chosen = [int((x**2).sum(1).argmax())]
-    free = np.ones(len(x), bool)
-    distance = np.full(len(x), np.inf)
-    while len(chosen) < count:
-        free[chosen[-1]] = False
-        distance = np.minimum(distance, ((x - x[chosen[-1]]) ** 2).sum(1))
-        weight = np.where(free, distance, 0.0)
-        total = weight.sum()
-        share = weight / total if total > 0 else free / free.sum()
-        chosen.append(int(generator.choice(len(x), p=share)))
-    return np.array(chosen, np.intp)
-
-
 def diverse(
     scores: Array,
     points: Array,
@@ -207,7 +102,7 @@ def diverse(
     reach: float,
     group_factor: float = 0.5,
 ) -> Indices:
-    """Batch-greedy: high scores, not like what is known or chosen, of several patients.
+    """Return high scores that are unlike what is known or chosen, of several patients; greedy.
 
     Each next one has the greatest score x novelty x group_factor^n, where novelty = 1 -
     exp(-(d / reach)^2 / 2) of the distance d to the nearest point known or chosen, and n is how
@@ -218,9 +113,9 @@ def diverse(
         points: [N, D], such as embeddings.
         known: [L, D] points that are labelled; may be empty.
         groups: [N] patient of each.
-        count: at most so many.
-        reach: distance within which two points tell the same.
-        group_factor: 0..1, what each one chosen of a patient takes from the others of that patient.
+        count: greatest number to return.
+        reach: distance within which two points count as much the same.
+        group_factor: 0..1, multiplies the worth of a patient's others for each one chosen of it.
 
     >>> points, nothing = np.array([[0.0], [0.1], [9.0]]), np.zeros((0, 1))
     >>> diverse(np.array([3.0, 2.9, 1.0]), points, nothing, "aab", 2, reach=1.0).tolist()
@@ -248,7 +143,7 @@ def diverse(
 
 
 def nearest_squared(points: Array, known: Array) -> Array:
-    """Squared distance of each point [N, D] to the nearest of those known [L, D], L > 0.
+    """Return the squared distance of each point [N, D] to the nearest of those known [L, D], L > 0.
 
     >>> nearest_squared(np.array([[0.0], [5.0]]), np.array([[1.0], [9.0]])).tolist()
     [1.0, 16.0]

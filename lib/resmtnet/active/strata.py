@@ -14,7 +14,7 @@ _TEXTURES = ("non-solid", "part-solid", "solid")
 
 
 def strata(diameter_mm: NDArray[np.float64], texture: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Number of the stratum of each nodule.
+    """Return the number of the stratum of each nodule.
 
     Args:
         diameter_mm: [N] predicted equivalent diameter; NaN counts as the smallest.
@@ -33,7 +33,7 @@ def strata(diameter_mm: NDArray[np.float64], texture: NDArray[np.float64]) -> ND
 
 
 def stratum_name(number: int) -> str:
-    """What a stratum holds.
+    """Return the name of a stratum.
 
     >>> stratum_name(2), stratum_name(9)
     ('solid, below 6 mm', 'non-solid, from 15 mm')

@@ -1,10 +1,11 @@
-"""What the model says of the candidates of each study: kept on disk, once per model version.
+"""Keeps on disk what each version of the model says of the candidates of each study.
 
-    <folder>/<study>/candidates.npz     places found in the CT, of no model
-    <folder>/<study>/<model>.npz        what one version says of them
-    <folder>/<study>/patient            pseudonym of its patient, empty if that is not known
+    <folder>/<image>/<content>/candidates.npz     places found in the CT; the same for any model
+    <folder>/<image>/<content>/patient            pseudonym of the patient, empty if not known
+    <folder>/<image>/<content>/<model>.npz        what one version says of the candidates
 
-The folder may be deleted at any time: studies are then scored anew.
+An image that is replaced under its id has another content key (`ct.content_key`), and is scored
+anew. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,13 +34,33 @@ logger = logging.getLogger(__name__)
 MOST_CANDIDATES = 10
 _DIGITS = 20
 _PATIENT = "patient"
-_FORMAT = 1
+_ANY_CONTENT = "any"
+"""Folder for images of a datastore that gives no content keys."""
+_FORMAT = 2
+_ARRAYS = (
+    "centres_lps_mm",
+    "candidate_score",
+    "probability_malignant",
+    "score",
+    "score_width",
+    "diameter_mm",
+    "diameter_width",
+    "texture",
+    "texture_entropy",
+    "out_of_distribution",
+    "embeddings",
+)
+"""Fields of a ScoredStudy that are kept in a file."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredStudy:
-    """The candidates [C] of one study, as one version of the model sees them; C may be 0."""
+    """A study and its candidates [C] as one version of the model sees them; C may be 0."""
 
+    image: str
+    """Id of the image."""
+    patient: str | None
+    """Pseudonym; None if it is not known: the study then counts as a patient of its own."""
     centres_lps_mm: Array
     """[C, 3]"""
     candidate_score: Array
@@ -57,22 +78,36 @@ class ScoredStudy:
     """Rating, 1 (non-solid) to 5 (solid)."""
     texture_entropy: Array
     """Nats."""
-    class_entropy: Array
-    """Nats."""
     out_of_distribution: Array
     """Above 1: unlike what the model was trained on."""
     embeddings: Array
     """[C, D]"""
 
     @classmethod
-    def of(cls, findings: Sequence[Finding], candidate_scores: Sequence[float]) -> ScoredStudy:
-        """Take from findings what choosing needs."""
+    def of(
+        cls,
+        image: str,
+        patient: str | None,
+        findings: Sequence[Finding],
+        candidate_scores: Sequence[float],
+    ) -> ScoredStudy:
+        """Take from findings what the choice of the next study needs.
+
+        Args:
+            image: id of the image.
+            patient: pseudonym; None if it is not known.
+            findings: one for each candidate.
+            candidate_scores: of the same candidates, 0..1.
+        """
         textures = [finding.characteristics.get(TEXTURE.name) for finding in findings]
         size = [finding.size for finding in findings]
         log_widths = [_log_width(one.interval_90.get("equivalent_diameter_mm")) for one in size]
         empty = np.zeros((len(findings), 0))
         embeddings = [finding.embedding for finding in findings if finding.embedding is not None]
+        complete = len(embeddings) == len(findings) > 0
         return cls(
+            image,
+            patient,
             np.array([finding.centre_lps_mm for finding in findings], float).reshape(-1, 3),
             np.array(candidate_scores, float),
             np.array([finding.probability_malignant for finding in findings], float),
@@ -82,9 +117,8 @@ class ScoredStudy:
             np.array(log_widths, float),
             np.array([_rating(texture) for texture in textures], float),
             np.array([_entropy(texture) for texture in textures], float),
-            np.array([finding.uncertainty.entropy for finding in findings], float),
             np.array([finding.uncertainty.out_of_distribution for finding in findings], float),
-            np.array(embeddings, float) if len(embeddings) == len(findings) > 0 else empty,
+            np.array(embeddings, float) if complete else empty,
         )
 
     def __len__(self) -> int:
@@ -93,77 +127,82 @@ class ScoredStudy:
 
 
 class StudyScores:
-    """The scored studies of a server; from any thread and process."""
+    """The scored studies of a server; safe to use from any thread and process."""
 
     def __init__(self, folder: Path, most_candidates: int = MOST_CANDIDATES) -> None:
-        """Look at a folder; it is made by the first study.
+        """Look at a folder; the first study makes it.
 
         Args:
-            folder: of the scores.
+            folder: holds the scores.
             most_candidates: of a study, the best first.
         """
         self._folder, self._most = folder, most_candidates
-        self._memory: dict[tuple[str, str], ScoredStudy] = {}
-        self._patients: dict[str, str | None] = {}
+        self._memory: dict[tuple[str, str, str], ScoredStudy] = {}
 
-    def get(self, image: str, model_sha256: str) -> ScoredStudy | None:
-        """Return a study as one version sees it; None where it was not scored."""
-        key = image, model_sha256
-        if key not in self._memory:
-            arrays = _read(self._file(image, model_sha256))
-            try:
-                study = ScoredStudy(**arrays) if arrays else None
-            except TypeError:  # of an older format
-                study = None
-            if study is None:
-                return None
-            self._memory[key] = study
-        return self._memory[key]
-
-    def score(self, image: str, ct: CTVolume, model: NoduleModel) -> ScoredStudy:
-        """Score a study and keep it; candidates that a former version used are not sought again.
+    def get(self, image: str, content: str | None, model_sha256: str) -> ScoredStudy | None:
+        """Return a study as one version sees it; None where it was not scored.
 
         Args:
             image: id of the study.
+            content: key of what the image holds now; None if the image is not on this machine: the
+                content that was scored last is then taken.
+            model_sha256: of the version.
+        """
+        content = self._latest(image) if content is None else content
+        if content is None:
+            return None
+        key = image, content, model_sha256
+        if key not in self._memory:
+            arrays = _read(self._file(image, content, model_sha256))
+            if arrays is None or set(arrays) != set(_ARRAYS):
+                return None
+            self._memory[key] = ScoredStudy(image, self.patient(image, content), **arrays)
+        return self._memory[key]
+
+    def score(
+        self, image: str, content: str, patient: str | None, ct: CTVolume, model: NoduleModel
+    ) -> ScoredStudy:
+        """Score a study and keep it; candidates found for another version are used again.
+
+        Args:
+            image: id of the study.
+            content: key of what the image holds.
+            patient: pseudonym; None if it is not known.
             ct: its CT.
             model: the version.
 
         Raises:
             InputError: the CT cannot be read.
         """
-        centres, values = self._candidates(image, ct)
+        centres, values = self._candidates(image, content, ct)
         findings = model(ct, centres) if centres else []
-        study = ScoredStudy.of(findings, values)
-        _write(self._file(image, model.info.sha256), _arrays(study))
-        self._memory[image, model.info.sha256] = study
+        study = ScoredStudy.of(image, patient, findings, values)
+        name = (patient or "").encode()
+        _replace(self._study(image, content) / _PATIENT, lambda file: file.write(name))
+        sha256 = model.info.sha256
+        _write(self._file(image, content, sha256), {key: getattr(study, key) for key in _ARRAYS})
+        self._memory[image, content, sha256] = study
         return study
 
-    def patient(self, image: str) -> str | None:
+    def patient(self, image: str, content: str | None = None) -> str | None:
         """Return the pseudonym of the patient of a scored study; None where it is not known."""
-        if image not in self._patients:
-            try:
-                self._patients[image] = (self._study(image) / _PATIENT).read_text("ascii") or None
-            except (OSError, ValueError):
-                return None
-        return self._patients[image]
-
-    def keep_patient(self, image: str, patient: str | None) -> None:
-        """Keep of whom a study is, before it is scored.
-
-        Args:
-            image: id of the study.
-            patient: pseudonym; None if that is not known.
-        """
-        self._patients[image] = patient
-        _replace(self._study(image) / _PATIENT, lambda file: file.write((patient or "").encode()))
+        content = self._latest(image) if content is None else content
+        if content is None:
+            return None
+        try:
+            return (self._study(image, content) / _PATIENT).read_text("ascii") or None
+        except (OSError, ValueError):
+            return None
 
     def forget_other_models(self, model_sha256: str) -> None:
-        """Drop from memory what other versions said; on disk it stays for a rollback."""
-        for key in [key for key in list(self._memory) if key[1] != model_sha256]:
+        """Drop what other versions said from memory; it stays on disk for a rollback."""
+        for key in [key for key in list(self._memory) if key[2] != model_sha256]:
             self._memory.pop(key, None)
 
-    def _candidates(self, image: str, ct: CTVolume) -> tuple[list[Point], list[float]]:
-        file = self._study(image) / "candidates.npz"
+    def _candidates(
+        self, image: str, content: str, ct: CTVolume
+    ) -> tuple[list[Point], list[float]]:
+        file = self._study(image, content) / "candidates.npz"
         kept = _read(file)
         if kept is None or set(kept) != {"centres_lps_mm", "scores"}:
             from resmtnet.inference.candidates import find_candidates
@@ -179,19 +218,24 @@ class StudyScores:
         centres: list[Point] = [(x, y, z) for x, y, z in kept["centres_lps_mm"].tolist()]
         return centres, kept["scores"].tolist()
 
-    def _study(self, image: str) -> Path:
+    def _latest(self, image: str) -> str | None:
+        """Return the content of an image that was scored last."""
+        folders = [path for path in self._image(image).glob("*") if path.is_dir()]
+        return max(folders, key=lambda path: path.stat().st_mtime_ns).name if folders else None
+
+    def _image(self, image: str) -> Path:
         return self._folder / hashlib.sha256(image.encode()).hexdigest()[:_DIGITS]
 
-    def _file(self, image: str, model_sha256: str) -> Path:
-        return self._study(image) / f"{model_sha256[:_DIGITS] or 'model'}-{_FORMAT}.npz"
+    def _study(self, image: str, content: str) -> Path:
+        return self._image(image) / (content or _ANY_CONTENT)
 
-
-def _arrays(study: ScoredStudy) -> dict[str, Array]:
-    return {field.name: getattr(study, field.name) for field in fields(study)}
+    def _file(self, image: str, content: str, model_sha256: str) -> Path:
+        name = f"{model_sha256[:_DIGITS] or 'model'}-{_FORMAT}.npz"
+        return self._study(image, content) / name
 
 
 def _read(file: Path) -> dict[str, Array] | None:
-    """What _write wrote; None for a file that is missing or damaged, which is made anew."""
+    """Read what `_write` wrote; None for a file that is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name].astype(float) for name in stored.files}
@@ -205,12 +249,12 @@ def _write(file: Path, arrays: dict[str, Array]) -> None:
 
 
 def _replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file that appears only when it is whole; a full disk costs the cache, not more."""
+    """Write a file that appears only when it is complete; where that fails, only log it."""
     try:
         with atomic_file(file) as draft, draft.open("wb") as target:
             write(target)
     except OSError as error:
-        logger.warning("%s is not kept (%s): the study will be scored again", file, error)
+        logger.warning("%s was not written (%s): the study will be scored again", file, error)
 
 
 def _log_width(interval: tuple[float, float] | None) -> float:

@@ -47,16 +47,16 @@ def simulate_active_learning(
     from resmtnet.active.simulation.experiment import run
     from resmtnet.active.simulation.report import goal_text
     from resmtnet.active.simulation.rounds import BUDGETS, Game
-    from resmtnet.active.simulation.strategies import STRATEGIES
+    from resmtnet.active.simulation.strategies import STRATEGIES, strategies_named
 
-    names = _parts(strategies) if strategies else list(STRATEGIES)
+    chosen = strategies_named(_parts(strategies)) if strategies else STRATEGIES
     game = Game(_numbers(budgets) if budgets else BUDGETS)
     with progress() as tell:
         document, files = run(
             data,
             model,
             out,
-            names,
+            chosen,
             range(first_seed, first_seed + seeds),
             game,
             device,

@@ -1,4 +1,4 @@
-"""Which DICOM CT series lie in a studies folder, however they are nested or mixed."""
+"""Finds the DICOM CT series in a studies folder, however its subfolders are arranged."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
+from resmtnet.ct.content_key import series_key
 from resmtnet.ct.dicom_header import CT_IMAGE, Header, is_uid, read_header
 from resmtnet.errors import VolumeError
 
@@ -26,9 +27,11 @@ class _SeriesPart:
     """The CT images of one series in one folder."""
 
     file: Path
+    """One of them."""
     images: frozenset[str]
     """Their SOPInstanceUIDs."""
-
+    content_key: str
+    """See `content_key.series_key`."""
     is_volume: bool
 
 
@@ -43,10 +46,10 @@ class _Folder:
 
 
 class SeriesIndex:
-    """The CT series of a folder and its subfolders; a folder is read again when it changes."""
+    """The CT series in a folder and its subfolders; a folder is read again when it has changed."""
 
     def __init__(self, root: Path, left_out: frozenset[str] = frozenset()) -> None:
-        """An index that is empty until `refresh`.
+        """Make an index that is empty until `refresh`.
 
         Args:
             root: the studies folder.
@@ -57,34 +60,44 @@ class SeriesIndex:
         self._folders: dict[Path, _Folder] = {}
         self._series: dict[str, Path] = {}
         self._split: dict[str, tuple[Path, ...]] = {}
+        self._keys: dict[str, str] = {}
         self.complete = False
-        """Whether every folder was read by now."""
+        """Whether every folder has been read."""
         self._lock = RLock()
 
     @property
     def series(self) -> dict[str, Path]:
-        """A file of each series, by SeriesInstanceUID; `CTVolume.open` takes it for the series.
+        """One file of each series, by SeriesInstanceUID; `CTVolume.open` takes it for the series.
 
-        Not of one in `split`, which is listed for the labels that it may have.
+        A series in `split` is listed as well, for its labels, but cannot be opened.
         """
         return self._series
 
     @property
-    def split(self) -> dict[str, tuple[Path, ...]]:
-        """The folders of each series that is whole in none of them, by SeriesInstanceUID.
+    def content_keys(self) -> dict[str, str]:
+        """What each series holds, by SeriesInstanceUID; see `content_key.series_key`.
 
-        `CTVolume.open` would read a part of it without a word.
+        As of the last `refresh`, which notices files that were added, removed or replaced. It
+        does not notice one whose bytes were changed in place, since the folder does not show it.
+        """
+        return self._keys
+
+    @property
+    def split(self) -> dict[str, tuple[Path, ...]]:
+        """The folders of each series that no folder holds completely, by SeriesInstanceUID.
+
+        `CTVolume.open` would read only a part of such a series, without noticing.
         """
         return self._split
 
     def refresh(self, budget_s: float = float("inf")) -> bool:
-        """Brings the index up to date.
+        """Bring the index up to date.
 
         Args:
-            budget_s: what new folders may cost, about 0.1 ms a file; a later call goes on.
+            budget_s: time for reading new folders, about 0.1 ms a file; a later call continues.
 
         Returns:
-            Whether the series are others than before.
+            Whether the list of series has changed.
         """
         with self._lock:
             end = time.monotonic() + budget_s
@@ -98,11 +111,17 @@ class SeriesIndex:
             for uid in split.keys() - self._split.keys():
                 logger.warning("%s", split_series(uid, split[uid]))
             changed = series != self._series
+            self._keys = {
+                uid: part.content_key
+                for uid, found in parts.items()
+                for part in found
+                if part.file == series.get(uid)
+            }
             self._folders, self._series, self._split = folders, series, split
             return changed
 
     def _walk(self, end: float) -> Iterator[tuple[Path, _Folder]]:
-        """Every folder, once, even where a link leads back; no new ones when time is up."""
+        """Yield every folder once, even if links form a loop; no unread ones when time is up."""
         waiting, seen = [(self._root, 0)], set()
         while waiting:
             path, level = waiting.pop()
@@ -149,7 +168,7 @@ class SeriesIndex:
 
 
 def split_series(uid: str, folders: tuple[Path, ...]) -> str:
-    """What to tell the user of a series that is whole in none of its folders."""
+    """Return the message to the user about a series that no folder holds completely."""
     names = ", ".join(str(folder) for folder in folders)
     return (
         f"The series {uid} is spread over {len(folders)} folders, and cannot be read: {names}. "
@@ -160,9 +179,9 @@ def split_series(uid: str, folders: tuple[Path, ...]) -> str:
 def _placed(
     parts: dict[str, list[_SeriesPart]],
 ) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]]]:
-    """A file of each series, and the folders of those that no folder holds whole.
+    """Return one file of each series, and the folders of those that no folder holds completely.
 
-    The first folder with all images of a series is used: others hold copies.
+    The first folder with all images of a series is used; further ones hold copies.
     """
     series, split = {}, {}
     for uid, found in parts.items():
@@ -179,11 +198,15 @@ def _placed(
 
 def _part(headers: list[Header]) -> _SeriesPart:
     images = frozenset(header.values.get("SOPInstanceUID", header.path.name) for header in headers)
-    return _SeriesPart(min(header.path for header in headers), images, _stack(headers))
+    key = series_key(
+        (header.values.get("SOPInstanceUID", header.path.name), _size(header.path))
+        for header in headers
+    )
+    return _SeriesPart(min(header.path for header in headers), images, key, _is_volume(headers))
 
 
 def _ct_header(path: Path) -> Header | None:
-    """The header of a CT slice; None for everything else, also for a damaged file."""
+    """Return the header of a CT slice; None for any other or damaged file."""
     if path.suffix.lower() in _OTHER_FILES:
         return None
     try:
@@ -199,8 +222,16 @@ def _ct_header(path: Path) -> Header | None:
     return header
 
 
-def _stack(headers: list[Header]) -> bool:
-    """Whether two images are parallel and placed: a localizer or a screen shot is no volume."""
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 if it has just been removed."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _is_volume(headers: list[Header]) -> bool:
+    """Whether two images are parallel and have a position; a localizer or screen shot is no CT."""
     placed = Counter(
         header.values.get("ImageOrientationPatient")
         for header in headers

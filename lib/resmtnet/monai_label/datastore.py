@@ -9,10 +9,12 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.config import settings as platform
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
+from resmtnet.ct.content_key import FileKeys
 from resmtnet.ct.image_file import check_whole
 from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.downloads import converted
@@ -82,8 +84,9 @@ class StudiesDatastore(SharedListDatastore):
         """
         self._read = read
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
+        self._file_keys = FileKeys()
         self.last_saved: dict[str, str] = {}
-        """Tag of the label that was saved last, by image: on_save_label is not told it."""
+        """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
         self._index.refresh(_FIRST_SCAN_S)
         self._refreshed_s = time.monotonic()
         super().__init__(
@@ -105,6 +108,18 @@ class StudiesDatastore(SharedListDatastore):
             raise Refusal(400, split_series(image_id, self._index.split[image_id]))
         name = self._filename(image_id, image.image.ext)
         return os.path.realpath(os.path.join(self._datastore.image_path(), name))
+
+    def content_key(self, image_id: str) -> str | None:
+        """What an image holds now, see `ct.content_key`; None for one that cannot be read."""
+        image = self._image(image_id)
+        if image is None:
+            return None
+        if image.image.ext == SERIES_EXTENSION:
+            return self._index.content_keys.get(image_id)
+        try:
+            return self._file_keys.of(Path(self.volume_path(image_id)))
+        except OSError:
+            return None
 
     def get_image_uri(self, image_id: str) -> str:
         """One file with the whole image on its own grid; a series is converted once, into a cache.
@@ -255,27 +270,44 @@ def studies_datastore(studies: str, read: Callable[[], Set[str]]) -> StudiesData
 
 
 class VolumePaths:
-    """The side of a datastore that inference sees: paths that `CTVolume.open` takes.
+    """A datastore as inference and scoring see it: paths that `CTVolume.open` takes.
 
-    `get_image_uri` of the datastore itself is a file to download, which may have to be made.
+    `get_image_uri` of the datastore itself is a file for download, which may have to be made first.
     """
 
     def __init__(self, datastore: Datastore) -> None:
-        """Wraps a datastore of any kind.
+        """Wrap a datastore.
 
         Args:
-            datastore: asked for `volume_path` where it has one.
+            datastore: of any kind; its `volume_path` and `content_key` are used if it has them.
         """
         self._datastore = datastore
 
     def get_image_uri(self, image_id: str) -> str:
-        """The path of an image; 404 for an unknown one."""
+        """Return the path of an image, downloaded first from a PACS.
+
+        Raises:
+            Refusal: 404 for an unknown image.
+        """
         find = getattr(self._datastore, "volume_path", self._datastore.get_image_uri)
         path = find(image_id)
         if not path:
             raise Refusal(404, f"There is no image {image_id!r}; /datastore lists them.")
         return str(path)
 
+    def content_key(self, image_id: str) -> str | None:
+        """Return a key that changes when the image is replaced under its id.
+
+        None: the image is not on this machine. A datastore that cannot tell gives the same key for
+        every content.
+        """
+        find = getattr(self._datastore, "content_key", lambda image_id: "")
+        try:
+            key = find(image_id)
+        except HTTPException:  # the id is none
+            return None
+        return None if key is None else str(key)
+
     def save_label(self, *arguments: Any) -> Any:
-        """Stores a label in the datastore."""
+        """Store a label in the datastore."""
         return self._datastore.save_label(*arguments)

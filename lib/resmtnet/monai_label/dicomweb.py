@@ -1,6 +1,7 @@
-"""A PACS over DICOMweb: MONAI Label's datastore, which here keeps DICOM as it is.
+"""Serves the series of a PACS over DICOMweb, and keeps them as DICOM files.
 
-A click then decodes the slices it needs; MONAI Label would convert the whole series first.
+A click then decodes only the slices it needs; MONAI Label alone would convert the whole series
+first.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import sysconfig
 import tempfile
 import time
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from fastapi import HTTPException
@@ -22,9 +22,11 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.content_key import downloaded_series_key
 from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError
 from resmtnet.monai_label.datastore import checked_tag
+from resmtnet.monai_label.downloads import Locks
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.readings.formats.class_mask import write_ct
@@ -51,9 +53,9 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         Args:
             stock: its client, search filter and cache folder are used.
         """
-        self._download_lock = Lock()
+        self._locks = Locks()
         self.last_saved: dict[str, str] = {}
-        """Tag of the label that was saved last, by image: on_save_label is not told it."""
+        """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
         super().__init__(
             client=stock._client,
             search_filter=stock._search_filter,
@@ -65,25 +67,39 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
     def volume_path(self, image_id: str) -> str:
         """The folder of a series, downloaded first if it is not there.
 
+        A request waits for the download of its own series only, and for none if that is there.
+
         Raises:
             Refusal: 400 if the id is no UID, 404 if the PACS has no such series, 502 if it does
                 not answer.
         """
-        folder = Path(self._datastore.image_path(), _checked_uid(image_id)).resolve()
-        with self._download_lock:
-            if not folder.is_dir():
-                self._download(image_id, folder)
+        folder = self._folder(image_id)
+        if not folder.is_dir():  # it appears in one step, when all files are there
+            with self._locks.of(image_id):
+                if not folder.is_dir():
+                    self._download(image_id, folder)
         return str(folder)
+
+    def content_key(self, image_id: str) -> str | None:
+        """What a downloaded series holds, see `ct.content_key`; None if it is not downloaded."""
+        try:
+            return downloaded_series_key(self._folder(image_id))
+        except OSError:
+            return None
+
+    def _folder(self, image_id: str) -> Path:
+        return Path(self._datastore.image_path(), _checked_uid(image_id)).resolve()
 
     def get_image_uri(self, image_id: str) -> str:
         """One NRRD with the whole series, made once; the DICOM folder lies beside it."""
         folder = Path(self.volume_path(image_id))
         target = folder.with_name(f"{folder.name}.nrrd")
-        if not target.is_file():
-            try:
-                write_ct(CTVolume.open(folder), target)
-            except InputError as error:
-                raise Refusal(400, str(error)) from error
+        with self._locks.of(target.name):
+            if not target.is_file():
+                try:
+                    write_ct(CTVolume.open(folder), target)
+                except InputError as error:
+                    raise Refusal(400, str(error)) from error
         self._list(image_id)
         return str(target)
 

@@ -1,11 +1,14 @@
-"""CTs as one file, for viewers that download them: made once, in a cache of limited size."""
+"""Converts a CT into one file for viewers that download it, and keeps it in a bounded cache."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from resmtnet.ct import CTVolume
 from resmtnet.ct.cache import cache_folder
@@ -17,8 +20,32 @@ from resmtnet.readings.formats.class_mask import write_ct
 _DOWNLOADS_BYTES = 8 * 2**30
 
 
+class Locks:
+    """One lock for each name, so that work on one image does not wait for work on another."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, Lock] = {}
+        self._users: Counter[str] = Counter()
+        self._lock = Lock()
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Hold the lock of a name."""
+        with self._lock:
+            lock = self._locks.setdefault(name, Lock())
+            self._users[name] += 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                self._users[name] -= 1
+                if not self._users[name]:
+                    del self._users[name], self._locks[name]
+
+
 def converted(volume: Path, image_id: str) -> Path:
-    """An NRRD of a CT, on its own grid, from the cache of downloads.
+    """Return an NRRD file of a CT on its own grid, made if the cache does not have it.
 
     Args:
         volume: what `CTVolume.open` takes.
@@ -42,7 +69,7 @@ def converted(volume: Path, image_id: str) -> Path:
 
 
 def _make_room(folder: Path, keep: Path) -> None:
-    """Deletes the downloads not used for longest, beyond a number of bytes."""
+    """Delete the least recently used files until the cache is within its limit."""
     files = sorted(folder.glob("*/*.nrrd"), key=lambda path: -path.stat().st_mtime_ns)
     total = 0
     for path in files:

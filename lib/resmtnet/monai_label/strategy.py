@@ -1,4 +1,4 @@
-"""The strategies of "next sample": a study that nobody has read, and why this one."""
+"""MONAI Label strategies ("next sample"): offer a study that nobody has read, and say why."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from resmtnet.active.background_scoring import BackgroundScoring
-from resmtnet.active.choice import Chosen, ScoredImage, diverse, informative
+from resmtnet.active.choice import Chosen, diverse, informative
 from resmtnet.active.leases import LEASE_S, Offer, Offers
-from resmtnet.active.study_scores import StudyScores
+from resmtnet.active.study_scores import ScoredStudy, StudyScores
 from resmtnet.errors import InputError
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.datastore import VolumePaths
@@ -28,20 +28,21 @@ from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.types import Json
 
 SCORES, OFFERS = "scores", "offers.sqlite"
-"""Beside the readings database; both may be deleted at any time."""
-ANY = "any study that nobody has read, all equally likely"
-UNSCORED = "not scored yet: chosen by chance, because an answer at once is worth more"
+"""Folder and file beside the readings database; both may be deleted at any time."""
+RANDOM = "Picked at random among the studies that nobody has read."
+UNSCORED = "Not scored yet; picked at random so that you need not wait."
+SECOND_BEST = "Studies that are wanted more are being read by others, or were offered before."
 
-Choose = Callable[[Sequence[ScoredImage], Sequence[ScoredImage], np.random.Generator], Chosen]
-"""Of scored studies that may be offered, and of those read or on offer: one of the former."""
+Choose = Callable[[Sequence[ScoredStudy], Sequence[ScoredStudy], np.random.Generator], Chosen]
+"""Takes scored studies that may be offered, and those read or on offer; orders the former."""
 
 
 @dataclass
 class Worklist:
-    """What all strategies of a server share: what is read, scored and on offer."""
+    """What all strategies of a server share: which studies are read, scored and on offer."""
 
     read: Callable[[], set[str]]
-    """Images that have a reading."""
+    """Returns the images that have a reading."""
     scoring: BackgroundScoring
     offers: Offers
     generator: np.random.Generator
@@ -50,35 +51,32 @@ class Worklist:
         self._lock = Lock()  # a numpy generator is not for several threads
 
     def unread(self, datastore: Datastore) -> list[str]:
-        """Studies without a reading and without a final label, in an order of chance.
+        """Return the studies without a reading and without a final label, in random order.
 
-        The readings are asked each time: a list of a PACS may be older than the last reading.
+        The readings are looked up each time, since the list of a PACS may be older.
         """
-        datastore.list_images()  # sees what was copied in since
+        datastore.list_images()  # notices studies that were copied in since
         read = self.read()
         images = sorted(set(datastore.get_unlabeled_images()) - read)
         with self._lock:
             order = self.generator.permutation(len(images))
         return [images[n] for n in order]
 
-    def known(self, images: Sequence[str]) -> list[ScoredImage]:
-        """Those that are scored by the served version."""
-        found = [(image, self.scoring.get(image)) for image in images]
-        patient = self.scoring.scores.patient
-        return [
-            ScoredImage(image, study, patient(image)) for image, study in found if study is not None
-        ]
+    def scored(self, images: Sequence[str]) -> list[ScoredStudy]:
+        """Return those of the studies that the served version has scored."""
+        found = (self.scoring.get(image) for image in images)
+        return [study for study in found if study is not None]
 
     def choose(
-        self, choose: Choose, free: Sequence[ScoredImage], done: Sequence[ScoredImage]
+        self, choose: Choose, free: Sequence[ScoredStudy], done: Sequence[ScoredStudy]
     ) -> Chosen:
-        """Run a choice with the worklist's own chance."""
+        """Choose with the worklist's random generator."""
         with self._lock:
             return choose(free, done, self.generator)
 
 
 class NextStudy(Strategy):  # type: ignore[misc]
-    """One strategy."""
+    """One strategy of MONAI Label."""
 
     def __init__(self, description: str, worklist: Worklist, choose: Choose | None) -> None:
         """Make a strategy.
@@ -86,7 +84,7 @@ class NextStudy(Strategy):  # type: ignore[misc]
         Args:
             description: what a viewer shows for it.
             worklist: shared with the other strategies.
-            choose: one of several scored studies; None: by chance, no study is scored.
+            choose: orders scored studies; None: a random choice, for which nothing is scored.
         """
         super().__init__(description)
         self._worklist, self._choose = worklist, choose
@@ -95,11 +93,11 @@ class NextStudy(Strategy):  # type: ignore[misc]
         """Offer a study.
 
         Args:
-            request: client_id, of whom asks; everything else is for other apps.
+            request: client_id names the reader; everything else is for other apps.
             datastore: has the studies.
 
         Returns:
-            id, and under "active_learning" why; None where every study is read or on offer.
+            The id, and the reason under "active_learning"; None if all are read or on offer.
 
         Raises:
             Refusal: the readings database or the PACS does not answer.
@@ -111,12 +109,12 @@ class NextStudy(Strategy):  # type: ignore[misc]
     def _next(self, client: str, datastore: Datastore) -> Json | None:
         work = self._worklist
         unread = work.unread(datastore)
-        chosen = self._wish(unread, set(datastore.list_images()))
+        chosen = self._wanted(unread, set(datastore.list_images()))
         first = chosen.order[0] if chosen.order else None
         offer = self._take([*dict.fromkeys([*chosen.order, *unread])], client)
         if offer is None:
             return None
-        said = chosen if offer.image == first else Chosen(None, self._otherwise(offer.image))
+        said = chosen if offer.image == first else Chosen(None, self._reason(offer.image))
         return {
             "id": offer.image,
             "active_learning": {
@@ -129,44 +127,45 @@ class NextStudy(Strategy):  # type: ignore[misc]
             },
         }
 
-    def _wish(self, unread: Sequence[str], there: Set[str]) -> Chosen:
-        """Say which studies are wanted; nothing in particular where none is scored yet.
+    def _wanted(self, unread: Sequence[str], there: Set[str]) -> Chosen:
+        """Order the studies by how much they are wanted; no order where none is scored yet.
 
-        Those that were read are scored too, if they are still there: before the served version
-        has seen one, the choice does without it.
+        Studies that were read are scored too, if they are still there; until then the choice
+        ignores them.
         """
         work = self._worklist
         if self._choose is None:
-            return Chosen(None, ANY)
+            return Chosen(None, RANDOM)
         held = work.offers.held()
         free = [image for image in unread if image not in held]
         read = work.read()
         to_free, to_held, to_read = (
-            sorted(part, key=_lot) for part in (free, held & set(unread), read & there)
+            sorted(part, key=_fixed_random) for part in (free, held & set(unread), read & there)
         )
         work.scoring.want([*to_free, *to_held], to_read)
-        scored = work.known(free)
+        scored = work.scored(free)
         if not scored:
             return Chosen(None, UNSCORED)
-        return work.choose(self._choose, scored, work.known(sorted(read | held)))
+        return work.choose(self._choose, scored, work.scored(sorted(read | held)))
 
     def _take(self, wanted: Sequence[str], client: str) -> Offer | None:
-        """Keep the first that can be read for a client."""
+        """Reserve the first study that can be opened for a reader."""
         work = self._worklist
         while True:
             offer = work.offers.take([i for i in wanted if work.scoring.readable(i)], client)
             if offer is None or self._can_be_opened(offer.image):
                 return offer
 
-    def _otherwise(self, image: str) -> str:
+    def _reason(self, image: str) -> str:
+        """Say why another study than the most wanted one is offered."""
         if self._choose is None:
-            return ANY
+            return RANDOM
         if self._worklist.scoring.get(image) is None:
             return UNSCORED
-        return "what was more wanted is being read by others, or was offered before"
+        return SECOND_BEST
 
     def _can_be_opened(self, image: str) -> bool:
-        """A study that is not scored yet may be none; a PACS sends it now rather than later."""
+        """Whether a study can be opened; one that is not scored yet is tried, and downloaded."""
         scoring = self._worklist.scoring
         if scoring.get(image) is not None:
             return True
@@ -184,13 +183,13 @@ def make_strategies(
     """The strategies of a server, in the order in which viewers list them.
 
     Args:
-        submissions: know what was read.
+        submissions: has the readings.
         shared: has the version that is served now.
-        datastore: has the images; asked when it exists.
+        datastore: returns the images; called when the first study is asked for.
     """
     return strategies_over(
         submissions.database,
-        lambda: submissions.store.images(),  # the store is opened, or tried again, when asked
+        lambda: submissions.store.images(),  # opens the store when it is first needed
         lambda: shared.model,
         datastore,
     )
@@ -209,35 +208,35 @@ def strategies_over(
 
     Args:
         database: of the readings; scores and offers are kept beside it.
-        read: images that have a reading.
-        model: the version that is served now.
-        datastore: has the images.
+        read: returns the images that have a reading.
+        model: returns the version that is served now.
+        datastore: returns the images.
         lease_s: how long a study that was offered is kept for its reader.
-        seed: of the choices by chance; None: another at each start.
+        seed: of the random choices; None: another one at each start.
     """
     scoring = BackgroundScoring(
         StudyScores(database.parent / SCORES),
         model,
-        lambda image: VolumePaths(datastore()).get_image_uri(image),
+        lambda: VolumePaths(datastore()),
     )
     generator = np.random.default_rng(seed)
     work = Worklist(read, scoring, Offers(database.parent / OFFERS, lease_s), generator)
     return {
         "resmtnet_informative": NextStudy(
-            "The study that teaches most: kinds of nodules that were read too rarely, and among "
-            "them what the model is least sure of",
+            "The study from which the model learns most: unlike those that were read, and of "
+            "undecided class",
             work,
             informative,
         ),
         "resmtnet_diverse": NextStudy(
             "The study least like those that were read (core-set on embeddings)", work, diverse
         ),
-        "random": NextStudy("Any study that nobody has read", work, None),
+        "random": NextStudy("A random study that nobody has read", work, None),
     }
 
 
-def _lot(image: str) -> str:
-    """An order of chance that stays the same: those scored first are a sample of all."""
+def _fixed_random(image: str) -> str:
+    """Sort key of a random order that stays the same: what is scored first is a sample of all."""
     return hashlib.sha256(image.encode()).hexdigest()
 
 

@@ -54,8 +54,8 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
     def stats(self) -> Json:
         """Return the status of the last or running training, as Slicer and OHIF read it.
 
-        Keys: epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served version
-        on its reference set), verdict (running, published, kept, failed, stopped), reason,
+        Keys: epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served
+        version on its reference set), verdict (running, published, kept, failed, stopped), reason,
         version (served now), readings.
         """
         now = self._shared.now

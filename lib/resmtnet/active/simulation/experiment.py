@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from resmtnet.active.simulation.pool import Pool, pool_of
 from resmtnet.active.simulation.report import write_report
 from resmtnet.active.simulation.rounds import Curves, Game, play
+from resmtnet.active.simulation.strategies import Strategy
 from resmtnet.active.simulation.summary import Games, summarise
 from resmtnet.data.archive import Archive
 from resmtnet.errors import InputError
@@ -23,7 +24,7 @@ GAME = Game()
 
 def simulate(
     pools: Sequence[Pool],
-    strategies: Sequence[str],
+    strategies: Mapping[str, Strategy],
     seeds: Sequence[int],
     game: Game = GAME,
     tell: PartProgress = lambda what, done, of: None,
@@ -32,7 +33,7 @@ def simulate(
 
     Args:
         pools: one for each trunk.
-        strategies: names.
+        strategies: by name.
         seeds: of every pool.
         game: budgets and heads.
         tell: called with what is done, how much of it, of how much.
@@ -68,7 +69,7 @@ def run(
     archive: Path,
     models: Sequence[Path],
     out: Path,
-    strategies: Sequence[str],
+    strategies: Mapping[str, Strategy],
     seeds: Sequence[int],
     game: Game = GAME,
     device: str | None = None,
@@ -80,7 +81,7 @@ def run(
         archive: whose labels are revealed one by one.
         models: folders of trunks; each has its own pool, the patients it never saw.
         out: folder to write.
-        strategies: names.
+        strategies: by name.
         seeds: of every pool.
         game: budgets and heads.
         device: for the embeddings.

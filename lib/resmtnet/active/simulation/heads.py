@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from resmtnet.active.simulation.pool import Indices, Truth
@@ -185,33 +184,6 @@ def pair(logit: Array) -> Array:
     """
     p = expit(logit)
     return np.stack([1 - p, p], -1)
-
-
-def fit_members(
-    features: Array,
-    truth: Truth,
-    labelled: Indices,
-    patients: NDArray[np.str_],
-    members: int,
-    generator: np.random.Generator,
-) -> tuple[Logistic, ...]:
-    """Fit an ensemble of class heads, each on patients drawn with replacement.
-
-    Args:
-        features: [N, K] of all nodules.
-        truth: of all nodules; only that of the labelled ones is read.
-        labelled: indices.
-        patients: [N] of all nodules.
-        members: how many.
-        generator: draws the patients.
-    """
-    names, group = np.unique(patients[labelled], return_inverse=True)
-    found = []
-    for _ in range(members):
-        drawn = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-        weight = truth.malignant_weight[labelled] * drawn[group]
-        found.append(fit_logistic(features[labelled], truth.malignant[labelled], weight))
-    return tuple(found)
 
 
 def _with_one(features: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Plays the labelling: a strategy chooses, the heads are fitted anew, the test patients judge."""
+"""The rounds of one game: choose nodules, label them, fit the heads, judge on test patients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from resmtnet.active.features import Projection
 from resmtnet.active.simulation.heads import SimulatedHeads, fit_heads
 from resmtnet.active.simulation.pool import Indices, Pool, Truth
-from resmtnet.active.simulation.strategies import STRATEGIES, View
+from resmtnet.active.simulation.strategies import Strategy, View
 from resmtnet.errors import InputError
 from resmtnet.evaluation.metrics import auc
 from resmtnet.types import Array
@@ -41,17 +41,17 @@ class Game:
 
 def play(
     pool: Pool,
-    names: Sequence[str],
+    strategies: Mapping[str, Strategy],
     seeds: Sequence[int],
     game: Game,
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> dict[str, list[Curves]]:
-    """Play every strategy with every seed; of one seed they share patients and first labels.
+    """Play every strategy with every seed; with one seed all share patients and first labels.
 
     Args:
         pool: of one trunk.
-        names: of STRATEGIES.
-        seeds: of the deal of patients, the first labels and the strategies' own chance.
+        strategies: by name.
+        seeds: each decides the split of patients, the first labels and all random draws.
         game: budgets.
         tell: called with games done and games in all.
 
@@ -59,12 +59,9 @@ def play(
         Curves of every strategy, in the order of the seeds.
 
     Raises:
-        InputError: an unknown strategy, or a budget that the pool cannot pay.
+        InputError: a budget is larger than the pool.
     """
-    unknown = [name for name in names if name not in STRATEGIES]
-    if unknown:
-        raise InputError(f"there is no strategy {unknown[0]!r}; known are {', '.join(STRATEGIES)}")
-    found: dict[str, list[Curves]] = {name: [] for name in names}
+    found: dict[str, list[Curves]] = {name: [] for name in strategies}
     done = 0
     for seed in seeds:
         deal = Deal.of(pool, seed)
@@ -73,10 +70,10 @@ def play(
                 f"{game.budgets[-1]} labels are asked for, but seed {seed} leaves "
                 f"{len(deal.choosable)} nodules to choose from; give smaller budgets"
             )
-        for name in names:
-            found[name].append(deal.play(name, game))
+        for name, strategy in strategies.items():
+            found[name].append(deal.play(strategy, game))
             done += 1
-            tell(done, len(seeds) * len(names))
+            tell(done, len(seeds) * len(strategies))
     return found
 
 
@@ -110,7 +107,7 @@ class Deal:
             pool.truth.of(tested),
         )
 
-    def play(self, name: str, game: Game) -> Curves:
+    def play(self, strategy: Strategy, game: Game) -> Curves:
         """Let one strategy spend all budgets, then label the rest."""
         first = np.random.default_rng([self.seed, 0]).permutation(len(self.choosable))
         chance = np.random.default_rng([self.seed, 1])
@@ -122,7 +119,7 @@ class Deal:
             more = budget - len(labelled)
             if more < len(free):
                 view = View(self.features, self.truth, heads, labelled, self.patients, chance)
-                free = free[STRATEGIES[name](view, free, more)]
+                free = free[strategy(view, free, more)]
             labelled = np.concatenate([labelled, free])
             heads = fit_heads(self.features, self.truth, labelled)
             rows.append(figures(heads, self.test_features, self.test_truth))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.active.simulation.rounds import Curves, Game
-from resmtnet.active.simulation.strategies import BASELINES
+from resmtnet.active.simulation.strategies import BASELINE, BASELINES
 from resmtnet.errors import InputError
 from resmtnet.findings import finite
 from resmtnet.types import Array, Json
@@ -166,8 +166,8 @@ def _needed(games: Games, name: str, figure: str, draws: NDArray[np.intp]) -> Js
         "low": finite(float(low), 0),
         "high": finite(float(high), 0),
     }
-    if "stratified" in games.curves:
-        base, base_drawn = of("stratified")
+    if BASELINE in games.curves:
+        base, base_drawn = of(BASELINE)
         low, high = _interval(drawn / base_drawn)
         found["share_of_stratified"] = {
             "value": finite(labels / base, 3),
@@ -178,7 +178,7 @@ def _needed(games: Games, name: str, figure: str, draws: NDArray[np.intp]) -> Js
 
 
 def _goal(strategies: Json) -> Json:
-    """Judge the goal: of many strategies one is the best by chance, so intervals count too."""
+    """Judge the goal by the intervals as well: one of many strategies looks best by luck."""
     shares: Json = {
         name: found["labels_needed"][GOAL_FIGURE]["share_of_stratified"]
         for name, found in strategies.items()
@@ -202,9 +202,9 @@ def _goal(strategies: Json) -> Json:
 
 def _never_worse(name: str, found: Json) -> bool:
     """No figure whose interval of the difference to stratified random lies on the worse side."""
-    if name == "stratified":
+    if name == BASELINE:
         return True
-    compared = found["compared_with"].get("stratified", {})
+    compared = found["compared_with"].get(BASELINE, {})
     return bool(compared) and not any(verdict(f, d) == "worse" for f, d in compared.items())
 
 

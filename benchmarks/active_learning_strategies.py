@@ -1,0 +1,173 @@
+"""Play the active-learning simulation with strategies that the app does not offer.
+
+    python benchmarks/active_learning_strategies.py --data STACKS --model MODEL --out OUT
+
+Eight strategies of the literature beside those of `resmtnet simulate-active-learning`, which has
+the same options; docs/experiments/active_learning.md holds the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import active_learning_scores as extra
+from resmtnet.active import scores, selection
+from resmtnet.active.information import informative
+from resmtnet.active.simulation.experiment import run
+from resmtnet.active.simulation.heads import Logistic, Ridge, fit_logistic, pair
+from resmtnet.active.simulation.pool import Indices, Truth
+from resmtnet.active.simulation.report import goal_text
+from resmtnet.active.simulation.rounds import BUDGETS, Game
+from resmtnet.active.simulation.strategies import STRATEGIES, Strategy, View
+from resmtnet.types import Array
+
+MEMBERS = 8
+"""Class heads of the ensemble."""
+TILT = 0.5
+LEAST_DOUBT = 0.1
+"""So that nodules the model is sure about are drawn now and then: it may be wrong about them."""
+WIDTH_90 = 3.29
+"""Standard deviations in a normal 90% interval."""
+
+
+def _tilted(tilt: float, by_doubt: bool) -> Strategy:
+    def choose(view: View, free: Indices, count: int) -> Indices:
+        groups, known = view.strata[free].tolist(), view.strata[view.labelled].tolist()
+        worth = LEAST_DOUBT + doubt(view)[free] if by_doubt else None
+        return extra.tilted(groups, known, count, view.generator, tilt, worth)
+
+    return choose
+
+
+def _information(view: View, free: Indices, count: int) -> Indices:
+    x, patients = view.features, view.patients[free].tolist()
+    return informative(
+        posterior_information(view)[free], x[free], x[view.labelled], patients, count
+    )
+
+
+def _entropy(view: View, free: Indices, count: int) -> Indices:
+    return selection.best(extra.class_entropy(view.probabilities[free]), count)
+
+
+def _bald(view: View, free: Indices, count: int) -> Indices:
+    members = fit_members(
+        view.features, view.truth, view.labelled, view.patients, MEMBERS, view.generator
+    )
+    found = np.stack([pair(member.logit(view.features[free])) for member in members])
+    return selection.best(extra.disagreement(found), count)
+
+
+def _badge(view: View, free: Indices, count: int) -> Indices:
+    residual = extra.class_residuals(view.probabilities[free])[:, None]
+    gradients = extra.gradient_embeddings(view.features[free], residual)
+    return extra.k_means_plus_plus(gradients, count, view.generator)
+
+
+def _mixture(view: View, free: Indices, count: int) -> Indices:
+    novelty = selection.nearest_squared(view.features[free], view.features[view.labelled])
+    entropy = extra.class_entropy(view.probabilities[free])
+    mixed = extra.mixture([entropy, posterior_information(view)[free], novelty], [1, 1, 1])
+    return selection.best(mixed, count)
+
+
+OTHERS: Mapping[str, Strategy] = {
+    "balanced": _tilted(0.0, by_doubt=False),
+    "tilted": _tilted(TILT, by_doubt=False),
+    "doubted": _tilted(TILT, by_doubt=True),
+    "information": _information,
+    "entropy": _entropy,
+    "bald": _bald,
+    "badge": _badge,
+    "mixture": _mixture,
+}
+"""The app offers none of these."""
+
+
+def posterior_information(view: View) -> Array:
+    """[N] nats that a label gives about all four quantities, by the heads' own posteriors."""
+    heads, x = view.heads, view.features
+    ridges = (heads.score, heads.log_mm, heads.texture)
+    p = view.probabilities[:, 1]
+    noise = [np.full(len(x), ridge.noise) for ridge in ridges]
+    return scores.expected_information(
+        np.stack([*(r.variance(x) for r in ridges), heads.malignant.variance(x)], 1),
+        np.stack([*noise, 1 / np.maximum(p * (1 - p), 1e-6)], 1),
+    )
+
+
+def doubt(view: View) -> Array:
+    """[N] doubt about class, score and size together, as the app computes it from its answers."""
+
+    def width(ridge: Ridge) -> Array:
+        spread = np.sqrt(ridge.variance(view.features) + ridge.noise)
+        return np.asarray(WIDTH_90 * spread)
+
+    return scores.joint_doubt(
+        extra.class_residuals(view.probabilities),
+        width(view.heads.score),
+        width(view.heads.log_mm),
+        np.full(len(view.features), np.nan),
+    )
+
+
+def fit_members(
+    features: Array,
+    truth: Truth,
+    labelled: Indices,
+    patients: NDArray[np.str_],
+    members: int,
+    generator: np.random.Generator,
+) -> tuple[Logistic, ...]:
+    """Fit an ensemble of class heads, each on patients drawn with replacement.
+
+    Args:
+        features: [N, K] of all nodules.
+        truth: of all nodules; only that of the labelled ones is read.
+        labelled: indices.
+        patients: [N] of all nodules.
+        members: how many.
+        generator: draws the patients.
+    """
+    names, group = np.unique(patients[labelled], return_inverse=True)
+    found = []
+    for _ in range(members):
+        drawn = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
+        weight = truth.malignant_weight[labelled] * drawn[group]
+        found.append(fit_logistic(features[labelled], truth.malignant[labelled], weight))
+    return tuple(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="archive of `resmtnet prepare`")
+    parser.add_argument(
+        "--model", type=Path, action="append", required=True, help="repeat for more"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--seeds", type=int, default=10, help="games of each strategy and model")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="numbers of labels")
+    parser.add_argument("--device")
+    given = parser.parse_args()
+    document, files = run(
+        given.data,
+        given.model,
+        given.out,
+        {**STRATEGIES, **OTHERS},
+        range(given.first_seed, given.first_seed + given.seeds),
+        Game(tuple(given.budgets)),
+        given.device,
+        lambda what, done, of: print(f"{what}: {done} of {of}", flush=True),
+    )
+    print(goal_text(document))
+    print("\n".join(str(file) for file in files))
+
+
+if __name__ == "__main__":
+    main()
