@@ -9,7 +9,7 @@ NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imp
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: help setup demo test check format viewers clean
+.PHONY: help setup demo test check format docs viewers clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -38,6 +38,9 @@ format: setup ## rewrite the files in the house format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
+docs: setup ## build the documentation into site/, which needs no network; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 # What only the PACS tests and the Slicer tests need; where it cannot be had, they are skipped.
 viewers: .venv-slicer/.installed
 	@command -v Orthanc /usr/sbin/Orthanc >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb; } || echo "Orthanc cannot be installed here: the PACS tests are skipped"
@@ -47,4 +50,4 @@ viewers: .venv-slicer/.installed
 	@{ $(PY) -m venv .venv-slicer && .venv-slicer/bin/python -m pip install -q --disable-pip-version-check $(SLICER_CORE) && touch $@; } || echo "$(SLICER_CORE) cannot be installed here: the Slicer tests are skipped"
 
 clean: ## remove what the commands made
-	rm -rf .venv .venv-slicer build dist demo lib/*.egg-info .mypy_cache .ruff_cache
+	rm -rf .venv .venv-slicer build dist demo site lib/*.egg-info .mypy_cache .ruff_cache

@@ -29,7 +29,7 @@ def serve(
     conf: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE", help="Setting of the app, see README.md; may be repeated."
+            metavar="KEY=VALUE", help="Setting of the app, see docs/server.md; may be repeated."
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -45,7 +45,7 @@ OTHER_APPS_KEYS = (
 
 @dataclass(frozen=True)
 class AppSettings:
-    """What `--conf KEY VALUE` of start_server can set; each docstring is a row of the README."""
+    """What `--conf KEY VALUE` of start_server can set; docs/server.md lists the same."""
 
     models: tuple[str, ...] = MODELS
     """Models to offer, comma-separated: resmtnet, resmtnet_click, resmtnet_findings."""
