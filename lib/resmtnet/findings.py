@@ -159,6 +159,11 @@ class Finding:
     """uint8 [k, j, i] on the CT's own voxels; not part of the JSON."""
     start_ijk: tuple[int, int, int] | None = None
     """Voxel of the CT at which the mask starts."""
+    long_axis_lps_mm: tuple[Point, Point] | None = None
+    """Ends of the long axis, as far apart as size.long_axis_mm says; None where it was not
+    measured in a mask. Not part of the JSON."""
+    short_axis_lps_mm: tuple[Point, Point] | None = None
+    """The same of the short axis, perpendicular to the long one."""
 
     def to_json(self) -> Json:
         """Return one entry of "nodules"."""
@@ -190,7 +195,7 @@ class Finding:
 
     @classmethod
     def from_json(cls, entry: Json) -> Finding:
-        """Read one entry of "nodules"; mask and embedding do not travel in JSON."""
+        """Read one entry of "nodules"; mask, ends of the axes and embedding are not in JSON."""
         centroid = entry["centroid_lps_mm"]
         return cls(
             id=entry["id"],

@@ -53,6 +53,31 @@ def test_ends_of_the_long_axis_are_as_far_apart_as_it_is_long():
     assert one[2] == other[2] == 1.0
 
 
+def test_line_of_the_short_axis_is_as_long_and_perpendicular():
+    mask = np.zeros((3, 30, 30), np.uint8)
+    mask[1, 4:9, 3:25] = 1
+    mask[1, 9:12, 5:9] = 1
+    found = measure(mask, grid(mask, (0.7, 0.9, 1.0)))
+    long_axis, short_axis = (
+        np.subtract(*ends) for ends in (found.long_axis_ends_lps_mm, found.short_axis_ends_lps_mm)
+    )
+    assert np.linalg.norm(short_axis) == pytest.approx(found.short_axis_mm)
+    assert long_axis @ short_axis == pytest.approx(0, abs=1e-9)
+    assert found.short_axis_ends_lps_mm[0][2] == 1.0
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_equally_long_axes_give_the_same_sizes_whatever_the_voxel_order(turns):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        mask = np.zeros((4, 9, 9), np.uint8)
+        mask[rng.random(mask.shape) < 0.4] = 1
+        turned = np.ascontiguousarray(np.rot90(mask, turns, (1, 2))[::-1])
+        found, other = measure(mask, grid(mask)), measure(turned, grid(mask))
+        assert other.long_axis_mm == pytest.approx(found.long_axis_mm)
+        assert other.short_axis_mm == pytest.approx(found.short_axis_mm)
+
+
 def test_empty_mask_has_no_size():
     mask = np.zeros((3, 3, 3), np.uint8)
     assert measure(mask, grid(mask)) is None

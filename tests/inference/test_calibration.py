@@ -61,7 +61,6 @@ def test_calibration_survives_its_json():
         malignancy_temperature=0.8,
         texture=TextureCalibration(1.5, (0.1, 0.2, -0.3), (0.1, 0.1, 0.8)),
         mask_thresholds=Bands((8.0,), (0.35, 0.45)),
-        size_scales={"long_axis_mm": 1.05},
         score_widths=Bands((), (1.5,)),
         size_intervals={"volume_mm3": LogInterval(1.1, 0.9, 0.2, Bands((6.0,), (1.0, 1.2)))},
         regressed_intervals={"long_axis_mm": LogInterval(0.0, 1.0, 0.0, Bands((), (2.0,)))},
@@ -73,9 +72,16 @@ def test_calibration_survives_its_json():
     values, arrays = one.to_json()
     other = Calibration.from_json(json.loads(json.dumps(values)), arrays)
     assert other.to_json()[0] == values
-    for name in ("texture", "mask_thresholds", "size_scales", "score_widths", "size_intervals"):
+    for name in ("texture", "mask_thresholds", "score_widths", "size_intervals"):
         assert getattr(other, name) == getattr(one, name)
     np.testing.assert_array_equal(other.familiarity.precision, one.familiarity.precision)
+
+
+def test_factors_of_the_axes_of_older_models_are_ignored():
+    values, arrays = Calibration(class_intercept=0.5).to_json()
+    older = {**values, "size_scales": {"long_axis_mm": 1.03, "short_axis_mm": 0.93}}
+    read = Calibration.from_json(older, arrays)
+    assert read.to_json()[0] == values
 
 
 def test_uncalibrated_model_survives_its_json():

@@ -40,6 +40,15 @@ def test_coverage_that_is_asked_is_given():
     assert fit_widths(scores, diameter, coverage=0.5).at(7.0) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize(("nodules", "known"), [(8, False), (9, True)])
+def test_too_few_nodules_get_no_interval(nodules, known):
+    rng = np.random.default_rng(0)
+    error, diameter = rng.uniform(0.05, 0.2, nodules), np.full(nodules, 7.0)
+    sigma, solid = rng.uniform(0.1, 0.2, nodules), np.zeros(nodules)
+    assert (fit_widths(error, diameter) is not None) == known
+    assert (fit_log_interval(error, sigma, solid, diameter) is not None) == known
+
+
 def test_a_band_of_few_joins_its_smaller_neighbour():
     diameter = np.repeat([4.0, 7.0, 12.0], [50, 5, 20])
     fitted = fit_bands(diameter, lambda rows: float(len(rows)), (6.0, 10.0), fewest=15)

@@ -8,11 +8,11 @@ import torch
 from resmtnet.config import NetworkConfig, TrainingConfig
 from resmtnet.errors import InputError, ModelError
 from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.member_states import read_tensors
 from resmtnet.inference.model_folder import (
     FILES,
     default_model_dir,
     read_model,
-    read_tensors,
     verify,
     write_model,
 )

@@ -7,7 +7,7 @@ import pytest
 
 from resmtnet.characteristics import TASKS
 from resmtnet.ct.measure import Measurement
-from resmtnet.findings import Size
+from resmtnet.findings import Finding, Size
 from resmtnet.inference import postprocessing as interpret
 from resmtnet.inference.calibration import Calibration, TextureCalibration
 from resmtnet.inference.conformal import Bands, LogInterval
@@ -124,25 +124,15 @@ def test_interval_widens_where_the_nodule_may_be_subsolid(calibration):
     assert widths == pytest.approx([0.4, 0.4 * np.e])
 
 
-def test_axes_are_corrected_and_the_volume_is_that_of_the_mask(calibration):
-    scaled = replace(
-        calibration,
-        size_scales={"long_axis_mm": 1.1, "short_axis_mm": 1.0},
-    )
-    size, _ = interpret.size(observation(), measured(10.0), scaled)
-    assert size.long_axis_mm == pytest.approx(13.2)
-    assert size.mean_diameter_mm == pytest.approx((13.2 + 8) / 2)
-    assert size.volume_mm3 == pytest.approx(np.pi / 6 * 1000)
-
-
-def test_short_axis_is_never_the_longer_one(calibration):
-    scaled = replace(calibration, size_scales={"short_axis_mm": 3.0})
-    size, _ = interpret.size(observation(), measured(10.0), scaled)
-    assert size.short_axis_mm == size.long_axis_mm
+def test_sizes_are_those_of_the_mask_as_it_is(calibration):
+    size, _ = interpret.size(observation(), measured(10.0), calibration)
+    mask = measured(10.0)
+    for name in SIZES:
+        assert getattr(size, name) == pytest.approx(getattr(mask, name))
 
 
 def test_uncalibrated_answer_has_no_size_interval_and_the_whole_scale_for_the_score():
-    said = interpret.answer(seen(observation(), measured(10.0)), Calibration())
+    said = interpret.to_finding(seen(observation(), measured(10.0)), Calibration(), "N1")
     assert said.size.interval_90 == {}
     assert said.malignancy.interval_90 == (1.0, 5.0)
 
@@ -194,32 +184,52 @@ def test_members_disagree_by_their_means_over_views(calibration):
     assert apart.mutual_information > 0.6
 
 
+def told(prediction: RawPrediction, calibration: Calibration) -> Finding:
+    """A finding of which somebody asks the guideline category."""
+    return interpret.to_finding(prediction, calibration, "N1", context="screening_baseline")
+
+
 def test_what_is_unlike_the_training_nodules_is_told_and_not_named(calibration):
     far = RawOutputs(observation(**{"class": [0, 9]}).views, np.full((1, 4), 9.0, np.float32))
-    near = interpret.answer(seen(observation(**{"class": [0, 9]}), measured(10.0)), calibration)
-    said = interpret.answer(seen(far, measured(10.0)), calibration)
-    assert (near.class_name, near.doubtful) == ("malignant", False)
-    assert (said.class_name, said.doubtful) == ("indeterminate", True)
+    near = told(seen(observation(**{"class": [0, 9]}), measured(10.0)), calibration)
+    said = told(seen(far, measured(10.0)), calibration)
+    assert near.class_name == "malignant"
+    assert near.guidelines["lung_rads"] is not None
+    assert said.class_name == "indeterminate"
+    assert said.guidelines["lung_rads"] is None
     assert "unlike" in said.warnings[-1]
 
 
 def test_nodule_that_is_cut_is_told_and_gets_no_category(calibration):
-    said = interpret.answer(seen(observation(), measured(10.0), cut=True), calibration)
-    assert said.doubtful
+    said = told(seen(observation(), measured(10.0), cut=True), calibration)
+    assert said.guidelines["lung_rads"] is None
     assert any("larger than the patch" in warning for warning in said.warnings)
 
 
-def test_no_size_is_told_where_nothing_can_be_a_nodule(calibration):
-    said = interpret.answer(
-        seen(observation(), no_nodule="only air", notes=("thick",)), calibration
+def test_candidate_that_nobody_confirmed_gets_no_category(calibration):
+    found = interpret.to_finding(
+        seen(observation(), measured(10.0)),
+        calibration,
+        "N1",
+        candidate_score=0.4,
+        context="screening_baseline",
     )
+    assert (found.source, found.candidate_score) == ("candidate", 0.4)
+    assert found.guidelines["lung_rads"] is None
+    assert "unconfirmed" in found.guidelines["assumptions"][0]
+
+
+def test_no_size_is_told_where_nothing_can_be_a_nodule(calibration):
+    said = told(seen(observation(), no_nodule="only air", notes=("thick",)), calibration)
     assert said.size == Size()
     assert said.warnings[:2] == ("thick", "only air")
 
 
-def test_answer_becomes_a_finding_at_its_place(calibration):
-    said = interpret.answer(seen(observation(), measured(10.0)), calibration)
-    found = said.finding("N7", centre_lps_mm=(1.0, 2.0, 3.0))
+def test_finding_is_at_its_place_and_has_the_ends_of_its_axes(calibration):
+    mask = measured(10.0)
+    prediction = seen(observation(), mask)
+    found = interpret.to_finding(prediction, calibration, "N7", centre_lps_mm=(1.0, 2.0, 3.0))
     assert (found.id, found.centre_lps_mm) == ("N7", (1.0, 2.0, 3.0))
-    assert found.size == said.size
+    assert found.long_axis_lps_mm == mask.long_axis_ends_lps_mm
     assert found.guidelines["lung_rads"] is None
+    assert interpret.to_finding(seen(observation()), calibration, "N1").long_axis_lps_mm is None

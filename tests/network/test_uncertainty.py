@@ -30,5 +30,8 @@ def test_conformal_quantile_covers_new_scores():
     assert np.mean(covered) == pytest.approx(0.9, abs=0.02)
 
 
-def test_too_few_scores_give_the_greatest():
-    assert conformal_quantile(np.array([1.0, 3.0, 2.0]), 0.99) == 3
+def test_too_few_scores_promise_no_coverage():
+    assert conformal_quantile(np.array([1.0, 3.0, 2.0]), 0.99) == np.inf
+    assert conformal_quantile(np.ones(8), 0.9) == np.inf
+    assert conformal_quantile(np.arange(9.0), 0.9) == 8
+    assert conformal_quantile(np.array([])) == np.inf

@@ -19,7 +19,7 @@ from resmtnet.inference.model_folder import MANIFEST, read_model, verify
 from resmtnet.retraining.finetune import FineTuneConfig, FineTuned, fine_tune
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.registry import ModelRegistry
-from resmtnet.training.cached_nodule import CachedNodule, predict
+from resmtnet.training.cached_nodule import CachedNodule, predict, raw_prediction
 from resmtnet.training.carried_sets import (
     read_calibration_set,
     read_reference,
@@ -60,9 +60,19 @@ def test_habits_of_a_reader_are_learnt(world, severe):
     before = [predict(h, world.model.calibration) for h in world.reference]
     after = [predict(h, candidate.calibration) for h in candidate.answer_all(world.reference)]
     assert np.mean([a.score - b.score for a, b in zip(after, before, strict=True)]) > 0.5
+
+
+def test_habits_of_size_move_what_is_regressed_and_not_what_a_mask_measures(world, severe):
+    candidate = tuned(world, world.samples(severe))
+    after = candidate.answer_all(world.reference)
     for name in ("long_axis_mm", "equivalent_diameter_mm"):
-        ratio = [getattr(a, name) / getattr(b, name) for a, b in zip(after, before, strict=True)]
-        assert np.median(ratio) == pytest.approx(1.15, abs=0.05)
+        logs = [one.observation.outputs[name][0] - np.log(one.truth[name]) for one in after]
+        assert np.exp(np.median(logs)) == pytest.approx(1.15, abs=0.05)
+    for one in after[:20]:
+        measured = raw_prediction(one, candidate.calibration).measured
+        assert predict(one, candidate.calibration).long_axis_mm == pytest.approx(
+            measured.long_axis_mm
+        )
 
 
 def test_right_corrections_change_little(world):

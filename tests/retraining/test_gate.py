@@ -219,7 +219,7 @@ def test_limits_of_readers_decide(verdict_on, name):
     assert "reader A" in verdict_on(change, replace(wide, limits=tightened)).reason
 
 
-def test_new_readings_are_looked_at_by_themselves(world, rightly, tmp_path):
+def test_new_readings_are_looked_at_by_themselves(world, rightly):
     """A few flipped ones hide among many right ones that the parent was trained on."""
     flipped = {h.case.id for h in world.site[-24:]}
 
@@ -235,9 +235,7 @@ def test_new_readings_are_looked_at_by_themselves(world, rightly, tmp_path):
     wide = replace(MARGINS, limits=Limits(auc_drop=0.3), class_auc=1, class_log_loss=9, score_mae=9)
 
     def judged(known: list[str]) -> Verdict:
-        candidate_of_parent = replace(candidate, provenance={"readings": known})
-        candidate_of_parent.write(tmp_path / str(len(known)), "2")
-        parent = replace(world.model, folder=tmp_path / str(len(known)))
+        parent = replace(world.model, provenance={"readings": known})
         return judge(candidate, parent, world.model, world.reference, out, wide)
 
     assert "labels swapped" not in judged([]).reason

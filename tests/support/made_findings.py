@@ -10,6 +10,7 @@ import itk
 import numpy as np
 
 from resmtnet.ct import Geometry
+from resmtnet.ct.measure import measure
 from resmtnet.findings import (
     Finding,
     Malignancy,
@@ -43,6 +44,7 @@ def make_finding(
     name, probability = CLASSES[n % 3]
     mask, start = ball(grid, centre_ijk, radius_mm)
     centre = tuple(float(x) for x in grid.ijk_to_lps(centre_ijk))
+    measured = measure(mask, grid.sub(start, mask.shape[::-1]))
     values: dict[str, Any] = {
         "id": f"N{n + 1}",
         "source": "point",
@@ -58,6 +60,8 @@ def make_finding(
         "centroid_lps_mm": centre,
         "mask": mask,
         "start_ijk": start,
+        "long_axis_lps_mm": measured.long_axis_ends_lps_mm if measured else None,
+        "short_axis_lps_mm": measured.short_axis_ends_lps_mm if measured else None,
     }
     return Finding(**values | changes)
 

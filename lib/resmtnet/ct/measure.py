@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from resmtnet.ct.geometry import Geometry
 from resmtnet.types import Point
 
+TIE_MM = 1e-6
+"""Axes that differ by less are equally long: rounding does not choose between them."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -22,6 +25,9 @@ class Measurement:
     centroid_lps_mm: Point
     long_axis_ends_lps_mm: tuple[Point, Point]
     """End points of the long axis."""
+    short_axis_ends_lps_mm: tuple[Point, Point] | None = None
+    """End points of a line as long as the short axis, perpendicular to the long one; None where
+    only the sizes of a mask were kept."""
 
     @property
     def mean_diameter_mm(self) -> float:
@@ -49,11 +55,31 @@ def _of_sphere(volume_mm3: float) -> float:
     return float((6 * volume_mm3 / np.pi) ** (1 / 3))
 
 
+@dataclass(frozen=True, eq=False)
+class _AxesOfSlice:
+    """Long and short axis of one slice, in its plane."""
+
+    long_mm: float
+    short_mm: float
+    long_ends_mm: NDArray[np.float64]
+    """[2, 2]"""
+    short_ends_mm: NDArray[np.float64]
+    """[2, 2]"""
+
+    def exceeds(self, other: _AxesOfSlice) -> bool:
+        """Return whether this long axis is the longer one, or as long with a longer short axis."""
+        if abs(self.long_mm - other.long_mm) > TIE_MM:
+            return self.long_mm > other.long_mm
+        return self.short_mm > other.short_mm + TIE_MM
+
+
 def measure(mask: NDArray[Any], geometry: Geometry) -> Measurement | None:
     """Measure a mask.
 
     The long axis is the greatest distance of two corners of the mask's voxels in one axial slice,
-    the short axis the greatest extent perpendicular to it in that slice.
+    the short axis the greatest extent perpendicular to it in that slice. Where several long axes
+    are equally long, the one with the longest short axis counts, so that the sizes do not depend
+    on the order of the voxels.
 
     Args:
         mask: [k, j, i], non-zero = inside.
@@ -68,29 +94,50 @@ def measure(mask: NDArray[Any], geometry: Geometry) -> Measurement | None:
     axis = geometry.slice_axis
     in_plane = [a for a in range(3) if a != axis]
     spacing = np.asarray(geometry.spacing_mm)
-    best: tuple[float, NDArray[np.float64], NDArray[np.float64], int] | None = None
+    best: tuple[_AxesOfSlice, int] | None = None
     for level in np.unique(index_ijk[:, axis]):
         rows = index_ijk[index_ijk[:, axis] == level][:, in_plane]
-        corners = _hull(_corners(_ends_of_rows(rows))) * spacing[in_plane]
-        distance = np.linalg.norm(corners[:, None] - corners[None], axis=2)
-        one, other = np.unravel_index(distance.argmax(), distance.shape)
-        if best is None or distance.max() > best[0] + 1e-9:
-            ends = corners[[one, other]]
-            best = (float(distance.max()), ends, corners, int(level))
+        axes = _axes(_hull(_corners(_ends_of_rows(rows))) * spacing[in_plane])
+        if best is None or axes.exceeds(best[0]):
+            best = axes, int(level)
     assert best is not None  # for the type checker: the mask is not empty
-    long_axis, ends, corners, level = best
-    across = np.array([-(ends[1] - ends[0])[1], (ends[1] - ends[0])[0]]) / long_axis
-    extent = corners @ across
-    ends_ijk = np.full((2, 3), float(level))
-    ends_ijk[:, in_plane] = ends / spacing[in_plane]
-    ends_lps = geometry.ijk_to_lps(ends_ijk)
-    centroid = geometry.ijk_to_lps(index_ijk.mean(0))
+    axes, level = best
+
+    def ends_lps(ends_mm: NDArray[np.float64]) -> tuple[Point, Point]:
+        ends_ijk = np.full((2, 3), float(level))
+        ends_ijk[:, in_plane] = ends_mm / spacing[in_plane]
+        one, other = geometry.ijk_to_lps(ends_ijk)
+        return _point(one), _point(other)
+
     return Measurement(
         volume_mm3=float(len(index_ijk) * spacing.prod()),
-        long_axis_mm=long_axis,
-        short_axis_mm=float(extent.max() - extent.min()),
-        centroid_lps_mm=_point(centroid),
-        long_axis_ends_lps_mm=(_point(ends_lps[0]), _point(ends_lps[1])),
+        long_axis_mm=axes.long_mm,
+        short_axis_mm=axes.short_mm,
+        centroid_lps_mm=_point(geometry.ijk_to_lps(index_ijk.mean(0))),
+        long_axis_ends_lps_mm=ends_lps(axes.long_ends_mm),
+        short_axis_ends_lps_mm=ends_lps(axes.short_ends_mm),
+    )
+
+
+def _axes(corners_mm: NDArray[np.float64]) -> _AxesOfSlice:
+    """Return the axes of a slice, given the corners [N, 2] of its hull."""
+    distance = np.linalg.norm(corners_mm[:, None] - corners_mm[None], axis=2)
+    pairs = np.argwhere(np.triu(distance >= distance.max() - TIE_MM, 1))
+    ends = corners_mm[pairs]  # [pairs, 2, 2]
+    along = (ends[:, 1] - ends[:, 0]) / distance[tuple(pairs.T)][:, None]
+    across = np.stack([-along[:, 1], along[:, 0]], 1)
+    heights = corners_mm @ across.T  # [N, pairs]
+    widest = int(np.ptp(heights, axis=0).argmax())
+    low, high = heights[:, widest].argmin(), heights[:, widest].argmax()
+    short_mm = float(heights[high, widest] - heights[low, widest])
+    # the outermost corners need not face each other: the line lies midway between them
+    crossing = (corners_mm[[low, high]] @ along[widest]).mean() * along[widest]
+    levels = heights[[low, high], widest][:, None] * across[widest]
+    return _AxesOfSlice(
+        long_mm=float(np.linalg.norm(ends[widest, 1] - ends[widest, 0])),
+        short_mm=short_mm,
+        long_ends_mm=ends[widest],
+        short_ends_mm=crossing + levels,
     )
 
 

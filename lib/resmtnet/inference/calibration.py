@@ -18,6 +18,8 @@ from resmtnet.types import Array
 
 SPEAKING = ("spiculation", "lobulation", "margin", "texture", "subtlety", "sphericity")
 """Ratings that speak for or against malignancy."""
+NO_LONGER_USED = ("size_scales",)
+"""Values that older calibrations hold and that change nothing any more."""
 RATING = "rating."
 """Before their names among the class's features."""
 
@@ -64,9 +66,6 @@ class Calibration:
     mask_thresholds: Bands = field(default_factory=lambda: Bands((), (0.4,)))
     """Probability at which the masks of solid nodules are usually cut, by regressed diameter;
     removes the median bias of the volume in each band. See mask_level.py."""
-    size_scales: Mapping[str, float] = field(default_factory=dict)
-    """Factor of the measured axes by name: the consensus is smaller than its readers' mean
-    extent. Volume and equivalent diameter are those of the mask, as it is."""
     score_widths: Bands | None = None
     """Half width of the score's 90% interval, in standard deviations of its distribution."""
     size_intervals: Mapping[str, LogInterval] = field(default_factory=dict)
@@ -98,7 +97,6 @@ class Calibration:
             "malignancy_temperature": self.malignancy_temperature,
             "texture": dataclasses.asdict(self.texture),
             "mask_thresholds": self.mask_thresholds.to_json(),
-            "size_scales": dict(self.size_scales),
             "score_widths": widths and widths.to_json(),
             "size_intervals": {k: v.to_json() for k, v in self.size_intervals.items()},
             "regressed_intervals": {k: v.to_json() for k, v in self.regressed_intervals.items()},
@@ -108,7 +106,11 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], arrays: Mapping[str, Any]) -> Calibration:
-        """Read what to_json gave."""
+        """Read what to_json gave.
+
+        Models up to version 3 also hold "size_scales", factors of the axes. They are ignored:
+        every axis is that of the mask, and only the intervals follow the old correction.
+        """
         texture, score = dict(values["texture"]), values["score_widths"]
         read: dict[str, Any] = {
             "texture": TextureCalibration(
@@ -122,7 +124,8 @@ class Calibration:
             },
             "familiarity": OutOfDistribution.from_json(values["familiarity"], arrays),
         }
-        return cls(**{**values, **read})
+        kept = {name: value for name, value in values.items() if name not in NO_LONGER_USED}
+        return cls(**{**kept, **read})
 
 
 def class_features(outputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from resmtnet.ct.volume import CTVolume
 from resmtnet.errors import ConfigError, PointError
 from resmtnet.findings import Finding, ModelInfo, findings_document
-from resmtnet.guidelines import CONTEXTS, assess
+from resmtnet.guidelines import CONTEXTS
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
-from resmtnet.inference.postprocessing import NO_GUIDELINES, Answer, answer, mask_level
+from resmtnet.inference.postprocessing import mask_level, to_finding
 from resmtnet.types import Point
 
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
@@ -141,20 +141,17 @@ class Characterizer:
         self, identifier: str, scene: PointPrediction, context: str | None, score: float | None
     ) -> Finding:
         calibration, sampler = self.model.calibration, scene.sampler
-        level = mask_level(scene.observation, scene.diameter_mm, calibration)
-        masked = scene.mask(level)
-        said = answer(scene.seen(masked), calibration)
-        centre, mask = sampler.centre_lps_mm, masked.voxels
-        i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(centre))
-        return said.finding(
+        masked = scene.mask(mask_level(scene.observation, scene.diameter_mm, calibration))
+        i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(sampler.centre_lps_mm))
+        return to_finding(
+            scene.seen(masked),
+            calibration,
             identifier,
-            source="point" if score is None else "candidate",
-            centre_lps_mm=centre,
+            centre_lps_mm=sampler.centre_lps_mm,
             centre_ijk=(i, j, k),
-            guidelines=_guidelines(context, score, said),
             candidate_score=score,
-            mask=mask.mask if mask else None,
-            start_ijk=mask.start_ijk if mask else None,
+            context=context,
+            mask=masked.voxels,
         )
 
 
@@ -210,22 +207,3 @@ def check_point(ct: CTVolume, centre_mm: ArrayLike) -> Point:
         )
     x, y, z = (float(v) for v in centre)
     return x, y, z
-
-
-def _guidelines(context: str | None, score: float | None, said: Answer) -> dict[str, Any]:
-    if context is None:
-        return NO_GUIDELINES
-    if score is not None or said.doubtful:
-        note = (
-            "an unconfirmed candidate gets no category"
-            if score is not None
-            else "no category: the finding is unlike the training data, or not measured whole"
-        )
-        return {**NO_GUIDELINES, "context": context, "assumptions": [note]}
-    return assess(
-        context,
-        said.characteristics["texture"].probabilities,
-        said.size.mean_diameter_mm,
-        said.size.interval_90.get("mean_diameter_mm"),
-        said.size.solid_component_mm,
-    ).to_json()

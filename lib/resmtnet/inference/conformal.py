@@ -87,15 +87,19 @@ def fit_bands(
     return Bands(tuple(edges), tuple(values))
 
 
-def fit_widths(scores: Array, diameter_mm: Array, coverage: float = COVERAGE) -> Bands:
+def fit_widths(scores: Array, diameter_mm: Array, coverage: float = COVERAGE) -> Bands | None:
     """Fit half widths that cover the calibration errors of each band by itself (Mondrian).
 
     Args:
         scores: [N] absolute errors in units of the predicted spread.
         diameter_mm: [N] predicted diameters.
         coverage: of the intervals.
+
+    Returns:
+        The widths, or None where the nodules are too few for any interval of this coverage.
     """
-    return fit_bands(diameter_mm, lambda n: conformal_quantile(scores[n], coverage))
+    widths = fit_bands(diameter_mm, lambda n: conformal_quantile(scores[n], coverage))
+    return widths if np.isfinite(widths.values).all() else None
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class LogInterval:
 
 def fit_log_interval(
     error: Array, sigma: Array, subsolid: Array, diameter_mm: Array, coverage: float = COVERAGE
-) -> LogInterval:
+) -> LogInterval | None:
     """Fit spread and widths to calibration errors.
 
     Args:
@@ -147,7 +151,12 @@ def fit_log_interval(
         subsolid: [N] probabilities of not being solid.
         diameter_mm: [N] predicted diameters.
         coverage: of the intervals.
+
+    Returns:
+        The interval, or None where the nodules are too few for one of this coverage.
     """
+    if not np.isfinite(conformal_quantile(error, coverage)):
+        return None
     from sklearn.linear_model import QuantileRegressor
 
     features = np.stack([np.log(sigma), subsolid], 1)
@@ -157,4 +166,4 @@ def fit_log_interval(
     by_sigma, by_texture = (float(slope) for slope in fitted.coef_)
     draft = LogInterval(float(fitted.intercept_), by_sigma, by_texture, Bands((), (1.0,)))
     widths = fit_widths(error / draft.spread(sigma, subsolid), diameter_mm, coverage)
-    return dataclasses.replace(draft, widths=widths)
+    return dataclasses.replace(draft, widths=widths) if widths else None

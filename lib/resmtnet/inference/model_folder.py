@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,12 @@ from resmtnet.errors import ConfigError, InputError, ModelError
 from resmtnet.files import atomic_folder
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.member_states import (
+    join_members,
+    networks_of,
+    read_tensors,
+    split_members,
+)
 from resmtnet.network.resmtnet import ResMTNet
 
 SCHEMA = "resmtnet.model/3"
@@ -34,13 +40,17 @@ FILES = (WEIGHTS, CONFIG, CALIBRATION, ARRAYS)
 """Every model has these; the manifest lists them and what else came with it."""
 EMBEDDING_LAYER = "heads.<branch>.outputs"
 """The layer that embeddings enter, in every member; replayed embeddings are its inputs."""
-STORED = torch.float16
-"""Type of stored weights; loaded to float32, they change a probability by less than 0.002."""
+
+
+Write = Callable[[Path], object]
+"""Writes one file."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model that has been read and checked."""
+    """A model that has been read and checked, and what its folder holds beside the weights."""
 
     info: ModelInfo
     config: TrainingConfig
@@ -48,7 +58,21 @@ class Model:
     """The members, in evaluation mode."""
     calibration: Calibration
     folder: Path
-    """Where it was read from; replay.py reads its further files."""
+    """Where it was read from."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data, licence, what was trained on; from the manifest."""
+    _read: dict[Callable[[Path], Any], Any] = field(default_factory=dict, repr=False)
+
+    def carried(self, read: Callable[[Path], T]) -> T:
+        """Return what a reader of further files finds in the folder; read once, then kept.
+
+        Args:
+            read: one of the readers of training/carried_sets.py.
+        """
+        if read not in self._read:
+            self._read[read] = read(self.folder)
+        found: T = self._read[read]
+        return found
 
 
 def default_model_dir() -> Path:
@@ -75,56 +99,11 @@ def read_model(folder: str | Path | None = None, device: str = "cpu") -> Model:
         arrays = {name: tensor.numpy() for name, tensor in read_tensors(path / ARRAYS).items()}
         calibration = Calibration.from_json(values, arrays)
         states = split_members(read_tensors(path / WEIGHTS))
-        networks = tuple(_network(config, state, device) for state in states)
+        networks = networks_of(config, states, device)
     except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: made by another version of the package ({error})") from error
     info = ModelInfo(manifest["name"], manifest["version"], manifest["sha256"])
-    return Model(info, config, networks, calibration, path)
-
-
-def _network(config: TrainingConfig, state: Mapping[str, Tensor], device: str) -> ResMTNet:
-    network = ResMTNet(config.network)
-    network.load_state_dict(state)
-    return network.to(device).eval().requires_grad_(False)
-
-
-def split_members(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], ...]:
-    """Return the state of each member from names such as "1.stem.0.weight"; halves become floats.
-
-    >>> split_members({"0.a": torch.zeros(1), "1.a": torch.ones(1)})
-    ({'a': tensor([0.])}, {'a': tensor([1.])})
-    """
-    members: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in weights.items():
-        number, _, own = name.partition(".")
-        members.setdefault(int(number), {})[own] = (
-            tensor.float() if tensor.dtype == STORED else tensor
-        )
-    return tuple(members[number] for number in sorted(members))
-
-
-def join_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors of all members under numbered names, floats as halves.
-
-    Raises:
-        ModelError: no members, or a value that a half cannot hold.
-    """
-    if not members:
-        raise ModelError("a model without members cannot be written; give at least one")
-    joined = {
-        f"{number}.{name}": tensor.to(
-            "cpu",
-            STORED if tensor.is_floating_point() else tensor.dtype,
-            copy=True,
-            memory_format=torch.contiguous_format,
-        )
-        for number, state in enumerate(members)
-        for name, tensor in state.items()
-    }
-    for name, tensor in joined.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{name} holds a value that is not finite in {STORED}: train anew")
-    return joined
+    return Model(info, config, networks, calibration, path, manifest["provenance"])
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -164,7 +143,7 @@ def write_model(
     config: TrainingConfig,
     calibration: Calibration,
     provenance: Mapping[str, Any],
-    further: Mapping[str, Callable[[Path], object]] | None = None,
+    further: Mapping[str, Write] | None = None,
 ) -> ModelInfo:
     """Write a model; the folder appears, or is replaced, only when it is complete.
 
@@ -175,55 +154,104 @@ def write_model(
         config: that the members share.
         calibration: of the members together.
         provenance: data, licence, what was trained on; kept in the manifest.
-        further: writers of more files by name; see replay.py.
+        further: writers of more files by name; see training/carried_sets.py.
 
     Raises:
         InputError: a further file has the name of one that every model has.
         ModelError: no members, or weights that cannot be stored.
     """
-    from safetensors.torch import save_file
-
     further = further or {}
     taken = sorted({*FILES, MANIFEST} & set(further))
     if taken:
         raise InputError(f"{taken[0]} is a file of every model; give the further file another name")
-    weights = join_members(members)
+    own = {
+        WEIGHTS: _tensors(join_members(members)),
+        CONFIG: _json(configs.to_dict(config)),
+        **_calibration_files(calibration),
+    }
+    return _write(folder, version, len(members), provenance, {**own, **further})
+
+
+def revise_model(
+    source: Path,
+    folder: Path,
+    version: str,
+    calibration: Calibration,
+    further: Mapping[str, Write] | None = None,
+    without: Collection[str] = (),
+) -> ModelInfo:
+    """Write a model with the weights of another and a new calibration.
+
+    Args:
+        source: the other model; its remaining files are copied as they are.
+        folder: to make; may be `source` itself.
+        version: of the new model.
+        calibration: of the new model.
+        further: writers of further files by name, in place of those of `source`.
+        without: names of further files that the new model does not have.
+
+    Raises:
+        ModelError: the other model is missing or damaged.
+        InputError: a file to be left out is one that every model has.
+    """
+    manifest = verify(source)
+    needed = sorted({*FILES} & set(without))
+    if needed:
+        raise InputError(f"{needed[0]} is a file of every model: it cannot be left out")
+    contents = {
+        name: (source / name).read_bytes() for name in manifest["files"] if name not in without
+    }
+    copies: dict[str, Write] = {name: _bytes(data) for name, data in contents.items()}
+    files = {**copies, **_calibration_files(calibration), **(further or {})}
+    return _write(folder, version, manifest["members"], manifest["provenance"], files)
+
+
+def _write(
+    folder: Path,
+    version: str,
+    members: int,
+    provenance: Mapping[str, Any],
+    writers: Mapping[str, Write],
+) -> ModelInfo:
+    """Write the files and a manifest that lists them."""
     with atomic_folder(folder, MANIFEST) as draft:
-        save_file(weights, draft / WEIGHTS)
-        (draft / CONFIG).write_text(json.dumps(configs.to_dict(config), indent=1) + "\n")
-        values, found = calibration.to_json()
-        (draft / CALIBRATION).write_text(json.dumps(values, indent=1) + "\n")
-        arrays = {k: torch.from_numpy(v).contiguous() for k, v in found.items()}
-        save_file(arrays, draft / ARRAYS)
-        for name, write in further.items():
+        for name, write in writers.items():
             write(draft / name)
-        files = {name: _sha256(draft / name) for name in (*FILES, *further)}
-        for name in files:
             (draft / name).chmod(0o644)  # safetensors makes them private
+        files = {name: _sha256(draft / name) for name in writers}
         manifest: dict[str, Any] = {
             "schema": SCHEMA,
             "name": NAME,
             "version": version,
             "sha256": _sha256_of_table(files),
-            "members": len(members),
+            "members": members,
             "embedding_layer": EMBEDDING_LAYER,
             "files": files,
             "provenance": dict(provenance),
         }
-        (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        _json(manifest)(draft / MANIFEST)
     return ModelInfo(NAME, version, manifest["sha256"])
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file: numbers only, nothing that could run."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _calibration_files(calibration: Calibration) -> dict[str, Write]:
+    values, arrays = calibration.to_json()
+    tensors = {name: torch.from_numpy(array).contiguous() for name, array in arrays.items()}
+    return {CALIBRATION: _json(values), ARRAYS: _tensors(tensors)}
 
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a safetensors file ({error})") from error
-    return tensors
+
+def _json(values: Mapping[str, Any]) -> Write:
+    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
+    return lambda path: path.write_text(text)
+
+
+def _tensors(tensors: Mapping[str, Tensor]) -> Write:
+    from safetensors.torch import save_file
+
+    return lambda path: save_file(dict(tensors), path)
+
+
+def _bytes(data: bytes) -> Write:
+    return lambda path: path.write_bytes(data)
 
 
 def _sha256(path: Path) -> str:

@@ -1,20 +1,19 @@
-"""From what was seen at a point to calibrated answers: pure functions."""
+"""From what the network says at a point to the finding that is told: pure functions."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resmtnet.characteristics import CLASS, SIZES, TASKS, TEXTURE, TEXTURE_CLASS
 from resmtnet.ct.measure import Measurement
 from resmtnet.findings import Characteristic, Finding, Interval, Malignancy, Size, Uncertainty
+from resmtnet.guidelines import assess
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import RawOutputs
+from resmtnet.inference.mask_growth import VoxelMask
 from resmtnet.inference.mask_threshold import settle, usual_level
 from resmtnet.inference.point import RawPrediction
 from resmtnet.network.uncertainty import entropy, mutual_information, softmax
@@ -40,70 +39,98 @@ NO_GUIDELINES: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What is said of one point, whoever asked; the fields are those of a Finding."""
+def to_finding(
+    seen: RawPrediction,
+    calibration: Calibration,
+    identifier: str,
+    *,
+    centre_lps_mm: Point = (0.0, 0.0, 0.0),
+    centre_ijk: Point = (0.0, 0.0, 0.0),
+    candidate_score: float | None = None,
+    context: str | None = None,
+    mask: VoxelMask | None = None,
+) -> Finding:
+    """Return what is told of a point.
 
-    class_name: str
-    probability_malignant: float
-    malignancy: Malignancy
-    size: Size
-    characteristics: Mapping[str, Characteristic]
-    uncertainty: Uncertainty
-    centroid_lps_mm: Point | None
-    warnings: tuple[str, ...]
-    embedding: NDArray[np.float32]
-    doubtful: bool
-    """Unlike the training nodules, without a mask, or not seen whole: no category."""
-
-    def finding(self, identifier: str, **place: Any) -> Finding:
-        """Return the finding of this answer.
-
-        Args:
-            identifier: id of the finding.
-            place: the remaining fields of a Finding; by default a point at the origin, without
-                guideline category.
-        """
-        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del said["doubtful"]
-        nowhere = {
-            "source": "point",
-            "centre_lps_mm": (0.0, 0.0, 0.0),
-            "centre_ijk": (0.0, 0.0, 0.0),
-            "guidelines": NO_GUIDELINES,
-        }
-        return Finding(id=identifier, **{**nowhere, **said, **place})
-
-
-def answer(seen: RawPrediction, calibration: Calibration) -> Answer:
-    """Return everything that is said of a point."""
-    observation, measured = seen.observation, seen.measured
-    found_size, size_warnings = (
-        (Size(), (seen.no_nodule,))
-        if measured is None and seen.no_nodule
-        else size(observation, measured, calibration)
-    )
+    Args:
+        seen: what the network says there, and the measured mask.
+        calibration: of the model.
+        identifier: id of the finding.
+        centre_lps_mm: the point, LPS mm.
+        centre_ijk: the same in voxels.
+        candidate_score: None for a point that somebody asked for.
+        context: of the guideline category, one of guidelines.CONTEXTS; None for no category.
+        mask: the measured one.
+    """
+    measured = seen.measured
+    found_size, size_warnings = size_of(seen, calibration)
     doubts = uncertainty(seen, calibration)
+    ratings = characteristics(seen.observation, calibration)
+    probability = float(calibration.probability_malignant(seen.observation.outputs))
     outside = doubts.out_of_distribution > 1
     warnings = [*seen.notes, *size_warnings]
     if seen.cut:
         warnings.append("the nodule is larger than the patch: it is measured only in part")
     if outside:
         warnings.append("unlike the nodules that the model was trained on: do not rely on it")
-    probability = float(calibration.probability_malignant(observation.outputs))
     unsure = outside or measured is None
-    return Answer(
-        class_name(probability, calibration, doubtful=unsure),
-        probability,
-        malignancy(seen, calibration),
-        found_size,
-        characteristics(observation, calibration),
-        doubts,
-        measured.centroid_lps_mm if measured else None,
-        tuple(warnings),
-        observation.embedding,
-        unsure or seen.cut,
+    return Finding(
+        id=identifier,
+        source="point" if candidate_score is None else "candidate",
+        centre_lps_mm=centre_lps_mm,
+        centre_ijk=centre_ijk,
+        class_name=class_name(probability, calibration, doubtful=unsure),
+        probability_malignant=probability,
+        malignancy=malignancy(seen, calibration),
+        size=found_size,
+        characteristics=ratings,
+        uncertainty=doubts,
+        guidelines=guideline_category(
+            context,
+            ratings[TEXTURE.name],
+            found_size,
+            confirmed=candidate_score is None,
+            reliable=not (unsure or seen.cut),
+        ),
+        candidate_score=candidate_score,
+        centroid_lps_mm=measured.centroid_lps_mm if measured else None,
+        warnings=tuple(warnings),
+        embedding=seen.observation.embedding,
+        mask=mask.mask if mask else None,
+        start_ijk=mask.start_ijk if mask else None,
+        long_axis_lps_mm=measured.long_axis_ends_lps_mm if measured else None,
+        short_axis_lps_mm=measured.short_axis_ends_lps_mm if measured else None,
     )
+
+
+def guideline_category(
+    context: str | None, texture: Characteristic, size: Size, *, confirmed: bool, reliable: bool
+) -> dict[str, Any]:
+    """Return the "guidelines" block of a finding.
+
+    Args:
+        context: one of guidelines.CONTEXTS; None for no category.
+        texture: with the probability of each class.
+        size: of the nodule.
+        confirmed: somebody asked for this point; a candidate of a search gets no category.
+        reliable: the nodule is like the training nodules and was measured whole.
+    """
+    if context is None:
+        return NO_GUIDELINES
+    if not confirmed or not reliable:
+        note = (
+            "no category: the finding is unlike the training data, or not measured whole"
+            if confirmed
+            else "an unconfirmed candidate gets no category"
+        )
+        return {**NO_GUIDELINES, "context": context, "assumptions": [note]}
+    return assess(
+        context,
+        texture.probabilities,
+        size.mean_diameter_mm,
+        size.interval_90.get("mean_diameter_mm"),
+        size.solid_component_mm,
+    ).to_json()
 
 
 def class_name(probability_malignant: float, calibration: Calibration, *, doubtful: bool) -> str:
@@ -179,12 +206,20 @@ def characteristics(observation: RawOutputs, calibration: Calibration) -> dict[s
     return found
 
 
+def size_of(seen: RawPrediction, calibration: Calibration) -> tuple[Size, tuple[str, ...]]:
+    """Return the size at a point and what a reader must know of it; none where no nodule is."""
+    if seen.measured is None and seen.no_nodule:
+        return Size(), (seen.no_nodule,)
+    return size(seen.observation, seen.measured, calibration)
+
+
 def size(
     observation: RawOutputs, measured: Measurement | None, calibration: Calibration
 ) -> tuple[Size, tuple[str, ...]]:
     """Return the size and what a reader must know of it.
 
-    The mask is measured; without one the regressed diameters stand in, and a warning says so.
+    All sizes are those of the mask as it is: a mask that comes back unchanged reads the same.
+    Without a mask the regressed diameters stand in, and a warning says so.
     """
     regressed = {task.name: float(np.exp(observation.outputs[task.name][0])) for task in SIZES}
     if measured is None:
@@ -193,7 +228,8 @@ def size(
             "no mask was found at this point: the diameters are regressed, not measured",
         )
     else:
-        values, intervals = sizes_of(measured, calibration.size_scales), calibration.size_intervals
+        values = {name: float(getattr(measured, name)) for name in MEASURED}
+        intervals = calibration.size_intervals
         warnings = _disagreement(regressed, values)
     sigma, subsolid = sigma_of(observation), subsolid_of(observation, calibration)
     at_mm = values["equivalent_diameter_mm"]
@@ -202,16 +238,6 @@ def size(
         for name, interval in intervals.items()
     }
     return Size(**values, interval_90=interval_90), warnings
-
-
-def sizes_of(measured: Measurement, scales: Mapping[str, float]) -> dict[str, float]:
-    """Return the sizes of a mask by name, its axes corrected."""
-    values = {name: float(getattr(measured, name)) for name in MEASURED}
-    values |= {name: factor * values[name] for name, factor in scales.items()}
-    long_mm, short_mm = values["long_axis_mm"], values["short_axis_mm"]
-    values["short_axis_mm"] = min(short_mm, long_mm)
-    values["mean_diameter_mm"] = (long_mm + values["short_axis_mm"]) / 2
-    return values
 
 
 def sigma_of(observation: RawOutputs) -> float:

@@ -70,10 +70,14 @@ def mahalanobis(embedding: Array, mean: Array, precision: Array) -> Array:
 def conformal_quantile(scores: Array, coverage: float = 0.9) -> float:
     """Quantile of calibration scores that covers a new one with at least the given probability.
 
-    The finite-sample rank of Vovk et al., "Algorithmic Learning in a Random World" (2005).
+    The finite-sample rank of Vovk et al., "Algorithmic Learning in a Random World" (2005). Fewer
+    scores than that rank cannot promise the coverage: at 90% this needs nine of them.
 
-    >>> conformal_quantile(np.arange(1.0, 10.0), 0.9)
-    9.0
+    Returns:
+        One of the scores, or infinity where they are too few.
+
+    >>> conformal_quantile(np.arange(1.0, 10.0), 0.9), conformal_quantile(np.ones(8), 0.9)
+    (9.0, inf)
     """
     rank = int(np.ceil((len(scores) + 1) * coverage))
-    return float(np.sort(scores)[min(rank, len(scores)) - 1])
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")

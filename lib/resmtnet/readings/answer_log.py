@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct import Geometry
+from resmtnet.ct.measure import measure
 from resmtnet.files import atomic_file
 from resmtnet.findings import Finding
 from resmtnet.readings.formats.draft import AnsweredNodule
@@ -228,6 +229,20 @@ def _packed(image: str, given: Sequence[GivenAnswer]) -> dict[str, NDArray[Any]]
     return arrays
 
 
+def _with_mask(
+    finding: Finding, mask: NDArray[np.uint8], start_ijk: tuple[int, int, int], grid: Geometry
+) -> Finding:
+    """A finding with its mask [k, j, i], and the ends of the axes that are measured in it."""
+    measured = measure(mask, grid.sub(start_ijk, mask.shape[::-1]))
+    return replace(
+        finding,
+        mask=mask,
+        start_ijk=start_ijk,
+        long_axis_lps_mm=measured.long_axis_ends_lps_mm if measured else None,
+        short_axis_lps_mm=measured.short_axis_ends_lps_mm if measured else None,
+    )
+
+
 def _unpacked(arrays: Any) -> tuple[GivenAnswer, ...]:
     document = json.loads(bytes(arrays["document"]))
     if document["format"] != _FORMAT:
@@ -235,18 +250,13 @@ def _unpacked(arrays: Any) -> tuple[GivenAnswer, ...]:
     given = []
     for a, entry in enumerate(document["answers"]):
         size, spacing, origin = (tuple(values) for values in entry["geometry"])
+        grid = Geometry(size, spacing, origin, np.array(entry["direction"]))
         findings = []
         for n, nodule in enumerate(entry["nodules"]):
-            mask = arrays.get(f"mask_{a}_{n}")
-            start = entry["starts"][n]
-            findings.append(
-                replace(
-                    Finding.from_json(nodule),
-                    mask=mask,
-                    start_ijk=None if start is None else tuple(start),
-                )
-            )
+            finding, mask = Finding.from_json(nodule), arrays.get(f"mask_{a}_{n}")
+            if mask is not None:
+                finding = _with_mask(finding, mask, tuple(entry["starts"][n]), grid)
+            findings.append(finding)
         version, sha256 = entry["model"]
-        grid = Geometry(size, spacing, origin, np.array(entry["direction"]))
         given.append(GivenAnswer(entry["client"], version, sha256, grid, tuple(findings)))
     return tuple(given)

@@ -7,7 +7,6 @@ depth "full" trains everything, from the served weights, and needs the images: f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from resmtnet.config import TrainingConfig, to_dict
 from resmtnet.errors import ConfigError, InputError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
-from resmtnet.inference.model_folder import MANIFEST, STORED, Model, write_model
+from resmtnet.inference.member_states import STORED
+from resmtnet.inference.model_folder import Model, write_model
 from resmtnet.retraining.backbone import Backbone, backbone_of_parent
 from resmtnet.retraining.finetune_full import Images, look_again, train_all
 from resmtnet.retraining.fit_heads import Data, Stopped, replayed, train_members
@@ -275,7 +275,5 @@ def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _inherited(model: Model) -> dict[str, Any]:
     """Return what the parent was made of, its own readings left out: they train again."""
-    path = model.folder / MANIFEST
-    manifest = json.loads(path.read_text()) if path.is_file() else {"provenance": {}}
     own = ("parent", "fine_tuning", "readings", "site")
-    return {k: v for k, v in manifest["provenance"].items() if k not in own}
+    return {k: v for k, v in model.provenance.items() if k not in own}

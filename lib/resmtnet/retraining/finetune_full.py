@@ -20,8 +20,8 @@ from resmtnet.data.dataset import Batch, TrainingSet
 from resmtnet.data.nodule import Nodule
 from resmtnet.errors import InputError
 from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.member_states import networks_of
 from resmtnet.inference.model_folder import Model
-from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.retraining.backbone import Backbone
 from resmtnet.retraining.fit_heads import Stopped
 from resmtnet.retraining.samples import Sample, targets_of_samples
@@ -200,12 +200,7 @@ def look_again(
 
 
 def _inference(model: Model, states: Sequence[Weights], device: str) -> Ensemble:
-    networks = []
-    for state in states:
-        network = ResMTNet(model.config.network)
-        network.load_state_dict(state)
-        networks.append(network.to(device).eval().requires_grad_(False))
-    return Ensemble(networks, model.config.patch, device)
+    return Ensemble(networks_of(model.config, states, device), model.config.patch, device)
 
 
 def _named(ids: Sequence[str], archive: Archive) -> list[Nodule]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from resmtnet.errors import InputError
 from resmtnet.evaluation.bootstrap import BootstrapConfig
-from resmtnet.inference.model_folder import MANIFEST, Model
+from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.finetune import FineTuned
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.noninferiority import (
@@ -183,9 +182,7 @@ def shipped_sight(shipped: Model, reference: Sequence[CachedNodule]) -> list[Cac
 
 def parent_readings(parent: Model) -> set[str]:
     """Return the ids of the readings that a version was trained on, empty for the shipped one."""
-    path = parent.folder / MANIFEST
-    manifest = json.loads(path.read_text()) if path.is_file() else {}
-    return set(manifest.get("provenance", {}).get("readings", ()))
+    return set(parent.provenance.get("readings", ()))
 
 
 def table_of(

@@ -19,11 +19,10 @@ from resmtnet.characteristics import MALIGNANCY, SIZES
 from resmtnet.data.consensus import class_weight
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
 from resmtnet.inference.calibration import Calibration
-from resmtnet.inference.postprocessing import sizes_of
 from resmtnet.network.uncertainty import logit, sigmoid, softmax
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.samples import Sample, class_share
-from resmtnet.training.cached_nodule import CachedNodule, raw_prediction
+from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.calibrate import refit_calibration
 from resmtnet.types import Array
 
@@ -35,11 +34,6 @@ CLASSES = (0.0, 1.0)
 """Class shares of benign and malignant nodules."""
 UNDECIDED = 0.5
 """Class share of a nodule between the classes; the calibration is fitted to the others."""
-FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "axes": ("long_axis_mm", "short_axis_mm", "mean_diameter_mm"),
-    "volume": ("equivalent_diameter_mm",),
-}
-"""Sizes that one factor moves: a reader may draw long axes, and yet agree with the masks."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,6 @@ class Habits:
     """Added to the regressed log sizes, by task."""
     class_shift: float = 0.0
     """Added to the logit of the class."""
-    factors: Mapping[str, float] = field(default_factory=dict)
-    """Factors of measured sizes, by family."""
 
     @property
     def biases(self) -> dict[str, Array]:
@@ -65,11 +57,8 @@ class Habits:
 
     def of(self, calibration: Calibration) -> Calibration:
         """Return a calibration with these habits."""
-        return replace(
-            calibration,
-            class_intercept=calibration.class_intercept + self.class_shift,
-            size_scales=scaled(calibration.size_scales, self.factors),
-        )
+        intercept = calibration.class_intercept + self.class_shift
+        return replace(calibration, class_intercept=intercept)
 
 
 def recalibrated(
@@ -96,12 +85,7 @@ def recalibrated(
         {t.name: regressed_shift(held, t.name, patients, doubt) for t in SIZES},
     )
     held = heads.moved(habits.biases).answer_all(held)
-    habits = replace(
-        habits,
-        class_shift=class_shift(base, samples, held, doubt),
-        factors=size_factors(base, held, patients, doubt),
-    )
-    return base, habits
+    return base, replace(habits, class_shift=class_shift(base, samples, held, doubt))
 
 
 def shrunk(value: float, error: float, doubt: float) -> float:
@@ -173,50 +157,6 @@ def regressed_shift(
         if name in h.truth
     ]
     return _median([value for value, _ in rows], [p for _, p in rows], doubt)
-
-
-def size_factors(
-    calibration: Calibration, held: Sequence[CachedNodule], patients: Sequence[str], doubt: float
-) -> dict[str, float]:
-    """Return what measured sizes are multiplied by at a site, by family: median ratios, shrunk."""
-    factors = {}
-    for family, names in FAMILIES.items():
-        ratios = log_ratios(calibration, held, names)
-        known = ~np.isnan(ratios)
-        whose = [p for p, is_known in zip(patients, known, strict=True) if is_known]
-        factors[family] = float(np.exp(_median(ratios[known], whose, doubt)))
-    return factors
-
-
-def log_ratios(
-    calibration: Calibration, held: Sequence[CachedNodule], names: Sequence[str]
-) -> Array:
-    """Return log (read / told), [N], the mean over the sizes that were read; NaN without a mask."""
-    found = np.full(len(held), np.nan)
-    for n, one in enumerate(held):
-        read = [name for name in names if name in one.truth]
-        measured = raw_prediction(one, calibration).measured if read else None
-        if measured is not None:
-            told = sizes_of(measured, calibration.size_scales)
-            found[n] = np.mean([np.log(one.truth[name] / told[name]) for name in read])
-    return found
-
-
-def scaled(scales: Mapping[str, float], factors: Mapping[str, float]) -> dict[str, float]:
-    """Return the scales of measured sizes with a site's factors; volumes get the cube.
-
-    >>> scaled({"long_axis_mm": 1.5}, {"axes": 2.0})
-    {'long_axis_mm': 3.0, 'short_axis_mm': 2.0}
-    """
-    axes, volume = factors.get("axes", 1.0), factors.get("volume", 1.0)
-    moves = {
-        "long_axis_mm": axes,
-        "short_axis_mm": axes,
-        "equivalent_diameter_mm": volume,
-        "volume_mm3": volume**3,
-    }
-    found = {name: scales.get(name, 1.0) * factor for name, factor in moves.items()}
-    return {name: value for name, value in found.items() if name in scales or value != 1.0}
 
 
 def _newton(

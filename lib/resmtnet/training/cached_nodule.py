@@ -26,7 +26,7 @@ from resmtnet.inference.ensemble import Ensemble, RawOutputs
 from resmtnet.inference.mask_growth import VoxelMask
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.point import RawPrediction, predict_points
-from resmtnet.inference.postprocessing import MEASURED, answer, mask_level
+from resmtnet.inference.postprocessing import MEASURED, mask_level, to_finding
 from resmtnet.training.cases import case_of, prediction_of
 from resmtnet.training.report_pictures import consensus
 
@@ -126,7 +126,7 @@ def raw_prediction(held: CachedNodule, calibration: Calibration) -> RawPredictio
 
 def finding_of(held: CachedNodule, calibration: Calibration) -> Finding:
     """Return what the Characterizer would answer for a held nodule, without mask and category."""
-    return answer(raw_prediction(held, calibration), calibration).finding(held.case.id)
+    return to_finding(raw_prediction(held, calibration), calibration, held.case.id)
 
 
 def predict(held: CachedNodule, calibration: Calibration) -> Prediction:

@@ -37,8 +37,6 @@ THRESHOLD_EDGES_MM = (12.0,)
 """Regressed diameter from which masks get a threshold of their own."""
 FEWEST_FOR_THRESHOLD = 20
 """Nodules that this needs: a median asks for fewer than a 90% quantile."""
-AXES = ("long_axis_mm", "short_axis_mm")
-"""Measured sizes that are corrected."""
 
 
 def fit_calibration(
@@ -134,8 +132,6 @@ def _of_heads(held: Sequence[CachedNodule], draft: Calibration) -> Calibration:
 
 
 def _of_sizes(held: Sequence[CachedNodule], draft: Calibration) -> Calibration:
-    if held[0].masks:
-        draft = replace(draft, size_scales=_fit_scales(held, draft))
     draft = _fit_size_intervals(held, draft)
     return replace(
         draft,
@@ -239,13 +235,6 @@ def _log_ratios(held: CachedNodule, draft: Calibration) -> list[float]:
     return ratios
 
 
-def _fit_scales(held: Sequence[CachedNodule], draft: Calibration) -> dict[str, float]:
-    """Fit the factors of no median bias; a slope in the size would follow the masks that leak."""
-    pairs = [(h.truth, m) for h in held if (m := raw_prediction(h, draft).measured)]
-    ratios = {n: [truth[n] / getattr(m, n) for truth, m in pairs if n in truth] for n in AXES}
-    return {name: float(np.median(found)) if found else 1.0 for name, found in ratios.items()}
-
-
 def _fit_size_intervals(held: Sequence[CachedNodule], draft: Calibration) -> Calibration:
     """Fit the intervals of measured sizes, and of regressed ones where no mask was found."""
     told = [
@@ -256,17 +245,24 @@ def _fit_size_intervals(held: Sequence[CachedNodule], draft: Calibration) -> Cal
     without = [(h, size) for h, size in told if size.volume_mm3 is None]
     if len(without) < FEWEST_MASKS:
         without = [(h, interpret.size(h.observation, None, draft)[0]) for h in held]
-    names = interpret.MEASURED if drawn else ()
     return replace(
         draft,
-        size_intervals={name: _fit_interval(drawn, name, draft) for name in names},
-        regressed_intervals={task.name: _fit_interval(without, task.name, draft) for task in SIZES},
+        size_intervals=_fit_intervals(drawn, interpret.MEASURED, draft),
+        regressed_intervals=_fit_intervals(without, [task.name for task in SIZES], draft),
     )
+
+
+def _fit_intervals(
+    told: Sequence[tuple[CachedNodule, Size]], names: Sequence[str], draft: Calibration
+) -> dict[str, LogInterval]:
+    """Fit the interval of each size; a size with too few nodules gets none."""
+    fitted = {name: _fit_interval(told, name, draft) for name in names}
+    return {name: interval for name, interval in fitted.items() if interval is not None}
 
 
 def _fit_interval(
     told: Sequence[tuple[CachedNodule, Size]], name: str, draft: Calibration
-) -> LogInterval:
+) -> LogInterval | None:
     rows = [
         (
             abs(np.log(getattr(size, name) / h.truth[name])),
@@ -277,10 +273,10 @@ def _fit_interval(
         for h, size in told
         if name in h.truth
     ]
-    return fit_log_interval(*np.array(rows, float).T)
+    return fit_log_interval(*np.array(rows, float).reshape(-1, 4).T)
 
 
-def _fit_score_widths(held: Sequence[CachedNodule], draft: Calibration) -> Bands:
+def _fit_score_widths(held: Sequence[CachedNodule], draft: Calibration) -> Bands | None:
     rated = _rated(held)
     seen = [raw_prediction(h, draft) for h in rated]
     said = [interpret.score_and_deviation(draft.malignancy(s.observation.outputs)) for s in seen]

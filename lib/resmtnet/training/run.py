@@ -19,8 +19,8 @@ from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.member_states import networks_of
 from resmtnet.inference.model_folder import MANIFEST, write_model
-from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.training.cached_nodule import CachedNodule, observe
 from resmtnet.training.calibrate import fit_calibration
 from resmtnet.training.carried_sets import (
@@ -153,12 +153,7 @@ def _train(
 
 def inference_of(weights: Sequence[Weights], config: TrainingConfig, device: str) -> Ensemble:
     """Return the members ready to answer."""
-    networks = []
-    for state in weights:
-        network = ResMTNet(config.network)
-        network.load_state_dict(state)
-        networks.append(network.to(device).eval().requires_grad_(False))
-    return Ensemble(networks, config.patch, device)
+    return Ensemble(networks_of(config, weights, device), config.patch, device)
 
 
 def observe_all(

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct import Geometry
-from resmtnet.ct.measure import measure
 from resmtnet.findings import Finding
 from resmtnet.types import Json
 
@@ -101,8 +100,7 @@ def _extent(finding: Finding, geometry: Geometry) -> list[Json]:
         centre = np.asarray(finding.centre_lps_mm)
         return [_box(finding, centre - radius, centre + radius, colour)]
     grid = geometry.sub(finding.start_ijk, finding.mask.shape[::-1])
-    measured = measure(finding.mask, grid)
-    ends = () if measured is None else measured.long_axis_ends_lps_mm
+    ends = finding.long_axis_lps_mm or ()
     line = _node("Line", f"{finding.id} long axis", [_control_point(end) for end in ends], colour)
     corners = _mask_corners(finding.mask, grid)
     return [line, _box(finding, corners.min(axis=0), corners.max(axis=0), colour)]
