@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +19,11 @@ from resmtnet.errors import InputError, ReadingError
 from resmtnet.monai_label.image_checks import check_centre, volume_of
 from resmtnet.monai_label.infer import InferResult
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
-from resmtnet.readings.formats.draft import NEAR_MM, Draft, Problem, Understood, nearest
+from resmtnet.readings.formats.draft import Draft, Problem, Understood
 from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.label_map import write_mask
 from resmtnet.readings.formats.mask_label import read_mask
+from resmtnet.readings.matching import distance_in_reach_mm, nodule_at, radius_mm
 from resmtnet.readings.patients import patient_of
 from resmtnet.readings.record import Reading
 from resmtnet.readings.reply import Reply, summary
@@ -272,7 +272,7 @@ class Submissions:
             centre = same[0].centre_lps_mm if same else None
         answered = reading.answered
         if find_answer and answered is None and centre is not None:
-            known = nearest(centre, None, self.answers.known(reading.image, reading.reader))
+            known = nodule_at(centre, None, self.answers.known(reading.image, reading.reader))
             answered = None if known is None else known.answered
         patient = reading.study_patient or patient_of(path)
         return replace(reading, answered=answered, study_patient=patient)
@@ -290,5 +290,6 @@ def _refused(reading: Reading, error: ReadingError) -> Problem:
 def _same_nodule(draft: Draft, reading: Reading) -> bool:
     if reading.centre_lps_mm is None or reading.evidence != draft.evidence:
         return False
-    radius = draft.known.radius_mm if draft.known else 0.0
-    return math.dist(draft.centre_lps_mm, reading.centre_lps_mm) <= max(NEAR_MM, radius)
+    radius = radius_mm(draft.known.sizes) if draft.known else 0.0
+    centres = [draft.centre_lps_mm]
+    return distance_in_reach_mm(reading.centre_lps_mm, centres, radius) is not None

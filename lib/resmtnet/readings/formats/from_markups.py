@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.readings.formats.draft import (
-    NEAR_MM,
     AnsweredNodule,
     Draft,
     Problem,
     Understood,
     accepted,
-    nearest,
     removed,
 )
 from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
 from resmtnet.readings.formats.markups_json import BOX, LINE, POINTS, Node, parse_markups
+from resmtnet.readings.matching import distance_in_reach_mm, nodule_at, radius_mm
 from resmtnet.types import Point
 
 _UNMOVED_MM = 0.05
@@ -68,9 +67,10 @@ class _Nodule:
     """Something was moved or drawn."""
 
     @property
-    def reach_mm(self) -> float:
+    def radius_mm(self) -> float:
+        """By the lines that were drawn, or as the model has it."""
         longest = max((line.length_mm for line in self.axes), default=0.0)
-        return max(NEAR_MM, longest / 2, self.known.radius_mm if self.known else 0.0)
+        return max(longest / 2, radius_mm(self.known.sizes) if self.known else 0.0)
 
 
 class _MarkupsReader:
@@ -91,8 +91,8 @@ class _MarkupsReader:
             for point in node.points:
                 self._point(point.lps_mm, point.label, point.description)
             return
-        reach_mm = node.length_mm / 2 if node.kind == LINE else node.in_plane_mm[0] / 2
-        nodule = self._nodule(node.middle_lps_mm, parse(node.name).nodule, reach_mm)
+        half_mm = node.length_mm / 2 if node.kind == LINE else node.in_plane_mm[0] / 2
+        nodule = self._nodule(node.middle_lps_mm, parse(node.name).nodule, half_mm)
         if not any(other.kind == node.kind and _same_place(node, other) for other in self._drawn):
             self._draws(nodule, node)
         # Other names of lines and boxes are not the reader's words: "N1 extent", "Line_2".
@@ -131,28 +131,29 @@ class _MarkupsReader:
             self._problems.append(Problem(node.name, "is a third line through one nodule"))
 
     def _nodule(
-        self, place: Point, name: str | None, reach_mm: float = 0.0, new: bool = False
+        self, place: Point, name: str | None, half_mm: float = 0.0, new: bool = False
     ) -> _Nodule:
         """The nodule that a markup is of; a new one where none is near.
 
         Args:
             place: LPS mm.
             name: that the markup bears.
-            reach_mm: how far it may lie from the nodule's centre.
+            half_mm: half of the length of what was drawn; 0 for a point.
             new: of each nodule at most one.
         """
-        near = [
-            (math.dist(place, nodule.centre_lps_mm), n)
-            for n, nodule in enumerate(self._nodules)
-            if math.dist(place, nodule.centre_lps_mm) <= max(nodule.reach_mm, reach_mm)
-            and not (new and nodule.pointed)
-            and name in (None, nodule.name)
-        ]
+        near = []
+        for n, nodule in enumerate(self._nodules):
+            if (new and nodule.pointed) or name not in (None, nodule.name):
+                continue
+            centres = [nodule.centre_lps_mm]
+            distance = distance_in_reach_mm(place, centres, nodule.radius_mm, half_mm)
+            if distance is not None:
+                near.append((distance, n))
         if near:
             return self._nodules[min(near)[1]]
         taken = {id(nodule.known) for nodule in self._nodules if nodule.known}
         free = [k for k in self._known if id(k) not in taken]
-        known = nearest(place, name, free, max(NEAR_MM, reach_mm))
+        known = nodule_at(place, name, free, half_mm)
         if name and known and known.id != name:
             self._warnings.append(f"{name} lies at {known.id}: read as {known.id}")
         elif name and known is None and self._known:
@@ -245,16 +246,15 @@ def _joined(one: LabelText, other: LabelText) -> LabelText:
 
 
 def _one_place(one: AnsweredNodule, other: AnsweredNodule) -> bool:
-    distance = math.dist(one.centre_lps_mm, other.centre_lps_mm)
-    return one is other or distance <= max(NEAR_MM, other.radius_mm)
+    centres, radius = [other.centre_lps_mm], radius_mm(other.sizes)
+    return one is other or distance_in_reach_mm(one.centre_lps_mm, centres, radius) is not None
 
 
 def _model_diameter_mm(known: AnsweredNodule | None) -> float | None:
     """The diameter that the model wrote into the description."""
     if known is None:
         return None
-    size = known.finding["size"]
-    diameter = size.get("mean_diameter_mm") or size.get("equivalent_diameter_mm")
+    diameter = known.sizes.get("mean_diameter_mm") or known.sizes.get("equivalent_diameter_mm")
     return None if diameter is None else round(float(diameter), 1)
 
 
