@@ -348,4 +348,4 @@ def test_an_answer_for_no_image_of_the_studies_is_not_remembered(site: Site) -> 
     site.ask(image="ct").unlink()
     path = site.datastore.volume_path("ct")
     site._tasks["resmtnet_click"]({"image": path, "image_id": "", "foreground": POINTS})
-    assert len(list((site.database.parent / "answers").glob("*.npz"))) == 1
+    assert len(list((site.database.parent / "answers").rglob("*.npz"))) == 1

@@ -19,7 +19,7 @@ from resmtnet.readings.formats.draft import (
     removed,
 )
 from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
-from resmtnet.readings.formats.markups_json import BOX, LINE, POINTS, Node, parse_markups
+from resmtnet.readings.formats.markups_json import BOX, LINE, POINTS, Markup, parse_markups
 from resmtnet.readings.matching import distance_in_reach_mm, nodule_at, radius_mm
 from resmtnet.types import Point
 
@@ -30,7 +30,7 @@ _PERPENDICULAR = 0.35
 
 
 def from_markups(
-    document: Mapping[str, Any], known: Sequence[AnsweredNodule] = (), drawn: Sequence[Node] = ()
+    document: Mapping[str, Any], known: Sequence[AnsweredNodule] = (), drawn: Sequence[Markup] = ()
 ) -> Understood:
     """Read a Markups document.
 
@@ -42,12 +42,12 @@ def from_markups(
     Raises:
         ReadingError: it is no Markups document.
     """
-    nodes, problems = parse_markups(document)
+    markups, problems = parse_markups(document)
     read = _MarkupsReader(known, drawn, problems)
     for kind in (POINTS, LINE, BOX):
-        for node in nodes:
-            if node.kind == kind:
-                read.node(node)
+        for markup in markups:
+            if markup.kind == kind:
+                read.markup(markup)
     return read.understood()
 
 
@@ -61,8 +61,8 @@ class _Nodule:
     said: LabelText = field(default_factory=LabelText)
     pointed: bool = False
     """It has a point."""
-    axes: list[Node] = field(default_factory=list)
-    box: Node | None = None
+    axes: list[Markup] = field(default_factory=list)
+    box: Markup | None = None
     changed: bool = False
     """Something was moved or drawn."""
 
@@ -77,7 +77,7 @@ class _MarkupsReader:
     """Gathers markups by nodule."""
 
     def __init__(
-        self, known: Sequence[AnsweredNodule], drawn: Sequence[Node], problems: list[Problem]
+        self, known: Sequence[AnsweredNodule], drawn: Sequence[Markup], problems: list[Problem]
     ) -> None:
         self._known = known
         self._drawn = drawn
@@ -85,18 +85,20 @@ class _MarkupsReader:
         self._warnings: list[str] = []
         self._nodules: list[_Nodule] = []
 
-    def node(self, node: Node) -> None:
+    def markup(self, markup: Markup) -> None:
         """Take one markup."""
-        if node.kind == POINTS:
-            for point in node.points:
+        if markup.kind == POINTS:
+            for point in markup.points:
                 self._point(point.lps_mm, point.label, point.description)
             return
-        half_mm = node.length_mm / 2 if node.kind == LINE else node.in_plane_mm[0] / 2
-        nodule = self._nodule(node.middle_lps_mm, parse(node.name).nodule, half_mm)
-        if not any(other.kind == node.kind and _same_place(node, other) for other in self._drawn):
-            self._draws(nodule, node)
+        half_mm = markup.length_mm / 2 if markup.kind == LINE else markup.in_plane_mm[0] / 2
+        nodule = self._nodule(markup.middle_lps_mm, parse(markup.name).nodule, half_mm)
+        if not any(
+            other.kind == markup.kind and _same_place(markup, other) for other in self._drawn
+        ):
+            self._draws(nodule, markup)
         # Other names of lines and boxes are not the reader's words: "N1 extent", "Line_2".
-        for text in (node.name, *(point.label for point in node.points)):
+        for text in (markup.name, *(point.label for point in markup.points)):
             words = parse(text)
             if words.class_name or words.problems:
                 nodule.said = _joined(nodule.said, words)
@@ -120,15 +122,15 @@ class _MarkupsReader:
         if nodule.known and math.dist(place, nodule.known.centre_lps_mm) > _UNMOVED_MM:
             nodule.changed = True
 
-    def _draws(self, nodule: _Nodule, node: Node) -> None:
+    def _draws(self, nodule: _Nodule, markup: Markup) -> None:
         """Take a line or a box that is the reader's own."""
         nodule.changed = True
-        if node.kind == BOX:
-            nodule.box = node
+        if markup.kind == BOX:
+            nodule.box = markup
         elif len(nodule.axes) < 2:
-            nodule.axes.append(node)
+            nodule.axes.append(markup)
         else:
-            self._problems.append(Problem(node.name, "is a third line through one nodule"))
+            self._problems.append(Problem(markup.name, "is a third line through one nodule"))
 
     def _nodule(
         self, place: Point, name: str | None, half_mm: float = 0.0, new: bool = False
@@ -258,10 +260,10 @@ def _model_diameter_mm(known: AnsweredNodule | None) -> float | None:
     return None if diameter is None else round(float(diameter), 1)
 
 
-def _same_place(one: Node, other: Node) -> bool:
+def _same_place(one: Markup, other: Markup) -> bool:
     """Whether two lines, or two boxes, are alike."""
     if one.kind == LINE:
-        ends, others = ([point.lps_mm for point in node.points] for node in (one, other))
+        ends, others = ([point.lps_mm for point in markup.points] for markup in (one, other))
         return any(
             all(math.dist(a, b) <= _UNMOVED_MM for a, b in zip(ends, order, strict=True))
             for order in (others, others[::-1])
@@ -271,5 +273,5 @@ def _same_place(one: Node, other: Node) -> bool:
     return bool(unmoved and np.abs(sides - others_sides).max() <= 2 * _UNMOVED_MM)
 
 
-def _unit(line: Node) -> NDArray[np.float64]:
+def _unit(line: Markup) -> NDArray[np.float64]:
     return np.subtract(line.points[1].lps_mm, line.points[0].lps_mm) / line.length_mm
