@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.measure import measure
-from resmtnet.readings.formats.draft import AnsweredNodule, Draft
+from resmtnet.readings.formats.draft import AnsweredNodule, DraftReading
 from resmtnet.readings.formats.from_mask import from_mask, possible_names
 from resmtnet.readings.formats.regions import MOST_REGIONS
 
@@ -75,7 +75,7 @@ def known(grid: Geometry, first: np.ndarray, second: np.ndarray) -> list[Answere
     ]
 
 
-def by_name(drafts: tuple[Draft, ...]) -> dict[str, Draft]:
+def by_name(drafts: tuple[DraftReading, ...]) -> dict[str, DraftReading]:
     assert len({draft.name for draft in drafts}) == len(drafts)
     return {draft.name: draft for draft in drafts}
 

@@ -68,7 +68,7 @@ class AnsweredNodule:
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class DraftReading:
     """A reading without its image and reader; see `Reading` for the fields they share."""
 
     name: str
@@ -132,15 +132,15 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Understood:
+class ParsedLabel:
     """What a whole file says."""
 
-    drafts: tuple[Draft, ...] = ()
+    drafts: tuple[DraftReading, ...] = ()
     not_understood: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def accepted(drafts: Sequence[Draft]) -> tuple[Draft, ...]:
+def accepted(drafts: Sequence[DraftReading]) -> tuple[DraftReading, ...]:
     """Mark what was left as it was as accepted in bulk, where that is more than one nodule.
 
     A reader who corrects one of ten nodules has not looked at each of the other nine; one who

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from resmtnet.readings.formats.draft import (
     AnsweredNodule,
-    Draft,
+    DraftReading,
+    ParsedLabel,
     Problem,
-    Understood,
     accepted,
     removed,
 )
@@ -31,7 +31,7 @@ _PERPENDICULAR = 0.35
 
 def from_markups(
     document: Mapping[str, Any], known: Sequence[AnsweredNodule] = (), drawn: Sequence[Markup] = ()
-) -> Understood:
+) -> ParsedLabel:
     """Read a Markups document.
 
     Args:
@@ -164,7 +164,7 @@ class _MarkupsReader:
         self._nodules.append(nodule)
         return nodule
 
-    def understood(self) -> Understood:
+    def understood(self) -> ParsedLabel:
         """The drafts of all nodules, and what is missing."""
         drafts = []
         for nodule in self._nodules:
@@ -184,9 +184,9 @@ class _MarkupsReader:
                 for known in self._known
                 if known.expected and not any(_one_place(known, other) for other in found)
             ]
-        return Understood(accepted(drafts), tuple(self._problems), tuple(self._warnings))
+        return ParsedLabel(accepted(drafts), tuple(self._problems), tuple(self._warnings))
 
-    def _draft(self, nodule: _Nodule) -> Draft:
+    def _draft(self, nodule: _Nodule) -> DraftReading:
         said, known = nodule.said, nodule.known
         sizes = dict(said.sizes)
         if DIAMETER in sizes:
@@ -196,7 +196,7 @@ class _MarkupsReader:
         else:
             sizes = _drawn_sizes(nodule, self._warnings) | sizes
         only_class = known is not None and said == LabelText(said.nodule, known.class_name)
-        return Draft(
+        return DraftReading(
             name=nodule.name,
             centre_lps_mm=nodule.centre_lps_mm,
             class_name=said.class_name,

@@ -14,9 +14,9 @@ from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.measure import measure
 from resmtnet.readings.formats.draft import (
     AnsweredNodule,
-    Draft,
+    DraftReading,
+    ParsedLabel,
     Problem,
-    Understood,
     accepted,
     removed,
 )
@@ -49,7 +49,7 @@ def from_mask(
     *,
     exact: bool = False,
     resampled: bool = False,
-) -> Understood:
+) -> ParsedLabel:
     """Read a label map.
 
     Args:
@@ -66,7 +66,7 @@ def from_mask(
     found = list(islice(regions, MOST_REGIONS + 1)) if len(values) <= MOST_REGIONS else []
     if max(len(values), len(found)) > MOST_REGIONS:
         why = f"holds more than {MOST_REGIONS} separate regions; at most {MOST_REGIONS} are read"
-        return Understood(not_understood=(Problem("the mask", why),))
+        return ParsedLabel(not_understood=(Problem("the mask", why),))
     choices = possible_names(values, label_info, exact=exact)
     drawn = match_regions(found, known, resampled)
     agreement = [_agreement(drawn, names) for names in choices]
@@ -81,7 +81,7 @@ def from_mask(
     read.all()
     read.resampled()
     read.removed(known, [str(entry.get("name", "")) for entry in label_info])
-    return Understood(accepted(read.drafts), tuple(read.problems), tuple(warnings + read.warnings))
+    return ParsedLabel(accepted(read.drafts), tuple(read.problems), tuple(warnings + read.warnings))
 
 
 def possible_names(
@@ -133,7 +133,7 @@ class _MaskReader:
     def __init__(self, names: Names, matched: Sequence[MatchedRegion]) -> None:
         self._names = names
         self._matched = matched
-        self.drafts: list[Draft] = []
+        self.drafts: list[DraftReading] = []
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
 
@@ -174,7 +174,7 @@ class _MaskReader:
         else:
             self.problems.append(Problem(place, "has neither a class nor another outline"))
 
-    def _draft(self, matched: MatchedRegion, said: LabelText) -> Draft:
+    def _draft(self, matched: MatchedRegion, said: LabelText) -> DraftReading:
         region, known = matched.region, matched.known
         drawn = not matched.unchanged and said.class_name != "not_a_nodule"
         measured = measure(region.mask, region.grid) if drawn else None
@@ -190,7 +190,7 @@ class _MaskReader:
             }
         )
         given = {"mean_diameter_mm" if n == "diameter_mm" else n: v for n, v in said.sizes.items()}
-        return Draft(
+        return DraftReading(
             name=known.id if known else said.nodule or "a new nodule",
             centre_lps_mm=region.inner_point(),
             class_name=said.class_name,
@@ -207,7 +207,7 @@ class _MaskReader:
             and said == LabelText(said.nodule, known.class_name),
         )
 
-    def _tell(self, drawn: MatchedRegion, said: LabelText, draft: Draft) -> None:
+    def _tell(self, drawn: MatchedRegion, said: LabelText, draft: DraftReading) -> None:
         if drawn.known and said.nodule not in (None, drawn.known.id):
             self.warnings.append(
                 f"segment {said.nodule} lies over {drawn.known.id}: read as {drawn.known.id}"
@@ -250,7 +250,7 @@ class _MaskReader:
                 self.problems.append(removed(nodule))
                 continue
             self.drafts.append(
-                Draft(
+                DraftReading(
                     nodule.id,
                     nodule.centre_lps_mm,
                     said.class_name,
