@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from monailabel.config import settings as platform
@@ -13,13 +14,14 @@ from monailabel.interfaces.tasks.train import TrainTask
 from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
 from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
-from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.labels import DatastoreImages, on_save_label, remember
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import checked
 from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
 from resmtnet.monai_label.trainer import make_trainers
+from resmtnet.readings.inbox import Inbox
 
 
 class ResMTNetApp(MONAILabelApp):
@@ -31,15 +33,15 @@ class ResMTNetApp(MONAILabelApp):
         platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
-        self.submissions = Submissions(database, self.datastore, self.shared.open)
-        self.shared.on_answer = self.submissions.remember
+        self.inbox = Inbox(database, DatastoreImages(self.datastore, self.shared.open))
+        self.shared.on_answer = partial(remember, self.inbox)
         super().__init__(app_dir, studies, conf or {}, **ABOUT)
 
     def init_datastore(self) -> Datastore:
         """A studies folder, or (through init_remote_datastore) a PACS."""
         if is_remote(self.studies):
             return super().init_datastore()
-        return studies_datastore(self.studies, lambda: self.submissions.store.images())
+        return studies_datastore(self.studies, lambda: self.inbox.store.images())
 
     def init_remote_datastore(self) -> Datastore:
         """A PACS over DICOMweb, its series kept as DICOM."""
@@ -52,11 +54,11 @@ class ResMTNetApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """The trainer, over the readings."""
-        return make_trainers(self.shared, self.submissions)
+        return make_trainers(self.shared, self.inbox)
 
     def init_strategies(self) -> dict[str, Any]:
         """Which study is read next."""
-        return make_strategies(self.submissions, self.shared, self.datastore)
+        return make_strategies(self.inbox, self.shared, self.datastore)
 
     def init_batch_infer(self) -> BatchInfer:
         """MONAI Label's, made to run without a GPU too."""
@@ -77,4 +79,4 @@ class ResMTNetApp(MONAILabelApp):
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Makes readings of a label; the reply says what was understood."""
-        return self.submissions.on_save_label(image_id, label_id)
+        return on_save_label(self.inbox, self.datastore(), image_id, label_id)

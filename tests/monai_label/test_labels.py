@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from resmtnet.ct import CTVolume
 from resmtnet.errors import ReadingError, StoreError
 from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
-from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.labels import DatastoreImages, on_save_label, remember
 from resmtnet.monai_label.served_model import ServedModel
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.patients import pseudonym
 
 LABEL_INFO = [
@@ -36,8 +38,9 @@ class Site:
         self.datastore = StudiesDatastore(str(studies), auto_reload=False)
         shared = SharedCharacterizer(served, AppSettings())
         self.database = studies / "resmtnet" / "readings.sqlite"
-        self.submissions = Submissions(self.database, lambda: self.datastore, shared.open)
-        shared.on_answer = self.submissions.remember
+        images = DatastoreImages(lambda: self.datastore, shared.open)
+        self.inbox = Inbox(self.database, images)
+        shared.on_answer = partial(remember, self.inbox)
         self._tasks = make_tasks(shared)
 
     def ask(
@@ -51,7 +54,7 @@ class Site:
     def send(self, file: Path, image: str = "ct", tag: str = "final", **params: Any) -> Any:
         """The reply to a label."""
         label_id = self.datastore.save_label(image, str(file), tag, params)
-        reply = self.submissions.on_save_label(image, label_id)
+        reply = on_save_label(self.inbox, self.datastore, image, label_id)
         json.dumps(reply, allow_nan=False)
         return reply
 
@@ -86,7 +89,7 @@ def test_a_renamed_segment_is_a_reading_that_answers_what_the_reader_saw(site: S
     info = [LABEL_INFO[0], {"name": "benign", "idx": 2}, LABEL_INFO[2]]
     reply = site.send(site.ask(), label_info=info, client_id="ann")
     assert sorted(reply["understood"]) == ["N1: benign", "N2: benign"]
-    readings = site.submissions.store.readings("ct")
+    readings = site.inbox.store.readings("ct")
     (first,) = [r for r in readings if r.answered and r.answered.finding["id"] == "N1"]
     assert first.reader == "ann"
     assert first.source == "mask"
@@ -108,9 +111,9 @@ def test_an_edited_mask_is_kept_alone_on_its_voxels(site: Site, read_array: Any)
     changed.CopyInformation(image)
     itk.imwrite(changed, str(file))
     reply = site.send(file, label_info=LABEL_INFO, client_id="ann")
-    (reading,) = [r for r in site.submissions.store.readings("ct") if r.mask]
+    (reading,) = [r for r in site.inbox.store.readings("ct") if r.mask]
     assert reading.mask is not None
-    kept = read_label_map(site.submissions.store.masks / reading.mask.file)
+    kept = read_label_map(site.inbox.store.masks / reading.mask.file)
     assert kept.mask.sum() == (voxels == 2).sum()
     assert set(np.unique(kept.mask)) <= {0, 1}
     ct = CTVolume.open(Path(site.datastore.volume_path("ct")))
@@ -126,8 +129,8 @@ def test_markups_and_documents_give_the_same_record(site: Site, write: Any) -> N
     centre = json.loads(markups.read_text())["markups"][0]["controlPoints"][0]["position"]
     document = {"centre_lps_mm": centre, "class": "benign", "malignancy": 2}
     site.send(write([document]), client_id="bob")
-    site.submissions.post({**document, "image": "ct", "reader": "cyd"})
-    same = [r for r in site.submissions.store.readings("ct") if r.malignancy == 2]
+    site.inbox.add_document({**document, "image": "ct", "reader": "cyd"})
+    same = [r for r in site.inbox.store.readings("ct") if r.malignancy == 2]
     assert [(r.reader, r.source) for r in same] == [
         ("ann", "markups"),
         ("bob", "label"),
@@ -156,7 +159,7 @@ def test_what_was_left_as_it_is_does_not_undo_an_earlier_correction(site: Site) 
     reply = site.send(site.ask(), label_info=LABEL_INFO, client_id="ann")
     assert reply["readings"] == []
     assert any("earlier reading stands" in text for text in reply["warnings"])
-    standing = {r.class_name for r in site.submissions.store.readings("ct") if r.reader == "ann"}
+    standing = {r.class_name for r in site.inbox.store.readings("ct") if r.reader == "ann"}
     assert standing == {"benign"}
 
 
@@ -179,8 +182,8 @@ def test_the_reader_is_named_by_the_request(
 
 def test_the_patient_of_a_series_is_known_by_a_pseudonym(site: Site) -> None:
     place = {"reader": "ann", "centre_lps_mm": [-24.0, 18.0, -92.0], "class": "benign"}
-    assert site.submissions.post({**place, "image": "1.2.3"}).study_patient == pseudonym("P1")
-    assert site.submissions.post({**place, "image": "ct"}).study_patient is None
+    assert site.inbox.add_document({**place, "image": "1.2.3"}).study_patient == pseudonym("P1")
+    assert site.inbox.add_document({**place, "image": "ct"}).study_patient is None
 
 
 @pytest.mark.parametrize(
@@ -230,7 +233,7 @@ def test_the_wrong_one_of_several_readings_keeps_no_other_out(site: Site, write:
     reply = site.send(write(documents), client_id="ann")
     assert len(reply["readings"]) == 2
     assert [problem["why"].split()[0] for problem in reply["not_understood"]] == ["nodule", "mask"]
-    kept = site.submissions.store.readings("ct")
+    kept = site.inbox.store.readings("ct")
     assert [reading.class_name for reading in kept] == ["benign", "malignant"]
     assert kept[0].nodule != kept[1].nodule
 
@@ -258,17 +261,17 @@ def test_a_nodule_that_is_no_reading_keeps_no_other_of_the_file_out(
 
 def test_what_was_said_earlier_and_is_not_said_again_goes_on_holding(site: Site) -> None:
     place = {"reader": "ann", "image": "ct", "centre_lps_mm": [-24.0, 18.0, -92.0]}
-    site.submissions.post({**place, "size": {"long_axis_mm": 9.0}})
-    site.submissions.post({**place, "class": "malignant"})
-    (standing,) = site.submissions.store.readings("ct")
+    site.inbox.add_document({**place, "size": {"long_axis_mm": 9.0}})
+    site.inbox.add_document({**place, "class": "malignant"})
+    (standing,) = site.inbox.store.readings("ct")
     assert (standing.class_name, standing.sizes) == ("malignant", {"long_axis_mm": 9.0})
 
 
 def test_every_way_in_tells_how_many_readings_there_are(site: Site, write: Any) -> None:
     counts: list[int] = []
-    site.submissions.on_kept = counts.append
+    site.inbox.on_kept = counts.append
     document = {"reader": "ann", "centre_lps_mm": [-24.0, 18.0, -92.0], "class": "benign"}
-    site.submissions.post({**document, "image": "ct"})
+    site.inbox.add_document({**document, "image": "ct"})
     site.send(write(document))
     assert counts == [1, 2]
 
@@ -292,7 +295,7 @@ def test_a_mask_of_another_image_is_not_read(site: Site, tmp_path: Path) -> None
 def test_labels_of_the_model_are_no_readings(site: Site) -> None:
     reply = site.send(site.ask(), tag="original", label_info=LABEL_INFO)
     assert reply["readings"] == []
-    assert site.submissions.store.count() == 0
+    assert site.inbox.store.count() == 0
 
 
 def test_a_mask_without_label_info_is_read_as_the_app_writes_it(site: Site) -> None:
@@ -310,17 +313,17 @@ def test_a_database_that_cannot_be_opened_keeps_no_label_from_being_saved(
     reply = site.send(write(place))
     assert str(site.database.name) in reply["not_understood"][0]["why"]
     with pytest.raises(StoreError):
-        site.submissions.post({**place, "image": "ct", "reader": "ann"})
+        site.inbox.add_document({**place, "image": "ct", "reader": "ann"})
     assert site.database.read_text() == "something else"
 
 
 def test_a_document_sent_again_under_its_id_is_the_same_reading(site: Site) -> None:
     place = {"reader": "ann", "image": "ct", "id": "one", "class": "benign"}
     document = {**place, "centre_lps_mm": [-24.0, 18.0, -92.0]}
-    first = site.submissions.post(document)
+    first = site.inbox.add_document(document)
     site.ask()
-    assert site.submissions.post(document) == first
-    assert site.submissions.store.count() == 1
+    assert site.inbox.add_document(document) == first
+    assert site.inbox.store.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -339,13 +342,13 @@ def test_a_document_that_does_not_fit_its_image_is_refused_by_its_field(
 ) -> None:
     document = {"reader": "ann", "image": "ct", "centre_lps_mm": [-24.0, 18.0, -92.0]}
     with pytest.raises(ReadingError) as caught:
-        site.submissions.post(document | changes)
+        site.inbox.add_document(document | changes)
     assert caught.value.field == field
-    assert site.submissions.store.count() == 0
+    assert site.inbox.store.count() == 0
 
 
 def test_an_answer_for_no_image_of_the_studies_is_not_remembered(site: Site) -> None:
     site.ask(image="ct").unlink()
     path = site.datastore.volume_path("ct")
     site._tasks["resmtnet_click"]({"image": path, "image_id": "", "foreground": POINTS})
-    assert len(list((site.database.parent / "answers").glob("*.npz"))) == 1
+    assert len(list((site.database.parent / "answers").rglob("*.npz"))) == 1

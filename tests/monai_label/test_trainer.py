@@ -17,12 +17,13 @@ from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import write_nifti
 from resmtnet.monai_label import trainer as trainers
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.labels import DatastoreImages
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.monai_label.trainer import ResMTNetTrainer, make_trainers, train_when_due
 from resmtnet.monai_label.training_status import TrainReport
+from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import database_in
 from resmtnet.readings.patients import pseudonym
 from resmtnet.readings.record import Reading
@@ -321,12 +322,12 @@ def test_readings_that_are_saved_start_it_if_the_settings_say_so(
     asked = []
     monkeypatch.setattr(trainers, "train_when_due", lambda _, after, count: asked.append(count))
     store = Folder(studies)
-    submissions = Submissions(database_in(studies), lambda: store, shared.open)
-    assert list(make_trainers(shared, submissions)) == ["resmtnet"]
+    inbox = Inbox(database_in(studies), DatastoreImages(lambda: store, shared.open))
+    assert list(make_trainers(shared, inbox)) == ["resmtnet"]
     (point,) = points_lps_mm(phantom, 1)
-    submissions.record([Reading(IMAGE, "A", point, malignancy=4)])
+    inbox.add([Reading(IMAGE, "A", point, malignancy=4)])
     assert asked == [1]
-    submissions.store.close()
+    inbox.store.close()
 
 
 # -- through the real server -----------------------------------------------------------------

@@ -17,7 +17,7 @@ from resmtnet.ct.measure import measure
 from resmtnet.findings import Finding, Malignancy, Size, Uncertainty
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
 from resmtnet.readings.formats.class_mask import write_ct, write_mask
-from resmtnet.readings.formats.draft import Understood
+from resmtnet.readings.formats.draft import ParsedLabel
 from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.from_mask import from_mask
 from resmtnet.readings.formats.label_map import read_label_map
@@ -70,14 +70,14 @@ class Saved:
     label_info: Any
     answers: AnswerLog
 
-    def mask(self, name: str) -> Understood:
+    def mask(self, name: str) -> ParsedLabel:
         found = read_label_map(self.folder / name)
         info, exact = (found.segments, True) if found.segments else (self.label_info, False)
         known = self.answers.known("ct", "ann")
         more = {"exact": exact, "resampled": found.resampled}
         return from_mask(found.mask, found.geometry, info, known, **more)
 
-    def markups(self, frame: str) -> Understood:
+    def markups(self, frame: str) -> ParsedLabel:
         """All nodes in one document, as the plugin puts its ROIs together."""
         files = sorted((self.folder / frame).glob("*.json"))
         nodes = [json.loads(file.read_text())["markups"][0] for file in files]

@@ -23,8 +23,8 @@ from resmtnet.errors import InputError
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.labels import Submissions
 from resmtnet.monai_label.refusals import as_refusals
+from resmtnet.readings.inbox import Inbox
 from resmtnet.types import Json
 
 SCORES, OFFERS = "scores", "offers.sqlite"
@@ -178,18 +178,18 @@ class NextStudy(Strategy):  # type: ignore[misc]
 
 
 def make_strategies(
-    submissions: Submissions, shared: SharedCharacterizer, datastore: Callable[[], Datastore]
+    inbox: Inbox, shared: SharedCharacterizer, datastore: Callable[[], Datastore]
 ) -> dict[str, Strategy]:
     """The strategies of a server, in the order in which viewers list them.
 
     Args:
-        submissions: has the readings.
+        inbox: has the readings.
         shared: has the version that is served now.
         datastore: returns the images; called when the first study is asked for.
     """
     return strategies_over(
-        submissions.database,
-        lambda: submissions.store.images(),  # opens the store when it is first needed
+        inbox.database,
+        lambda: inbox.store.images(),  # opens the store when it is first needed
         lambda: shared.model,
         datastore,
     )

@@ -18,10 +18,10 @@ from resmtnet.errors import InputError
 from resmtnet.inference.characterizer import choose_device
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
-from resmtnet.monai_label.labels import Submissions
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.trainer_form import TrainOptions
 from resmtnet.monai_label.training_status import KEPT, PUBLISHED, TrainReport, due
+from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.store import ReadingStore
 from resmtnet.retraining.retrain import Retrained, Stage, reference_auc, retrain
 from resmtnet.types import Json
@@ -132,15 +132,15 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
             return report.finish(**_told(result))
 
 
-def make_trainers(shared: SharedCharacterizer, submissions: Submissions) -> dict[str, TrainTask]:
+def make_trainers(shared: SharedCharacterizer, inbox: Inbox) -> dict[str, TrainTask]:
     """Return the trainers of the app; setting train_after makes them start automatically.
 
     Args:
         shared: the served model and the settings.
-        submissions: the readings.
+        inbox: the readings.
     """
-    trainer = ResMTNetTrainer(shared, submissions.database)
-    submissions.on_kept = partial(train_when_due, trainer, shared.settings.train_after)
+    trainer = ResMTNetTrainer(shared, inbox.database)
+    inbox.on_kept = partial(train_when_due, trainer, shared.settings.train_after)
     return {NAME: trainer}
 
 

@@ -1,4 +1,10 @@
-"""The last answers of each image, so that a reading can say which answer it corrects."""
+"""The last answers of each image, so that a reading can say which answer it corrects.
+
+    <folder>/<image>/<time>-<random>.npz    one answer
+
+Each answer is a file of its own, written once and never changed: the server and a batch inference,
+which is another process, add answers side by side, and whoever asks sees those of both.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,14 @@ import hashlib
 import io
 import json
 import logging
+import secrets
+import shutil
+import time
 import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -23,9 +33,8 @@ from resmtnet.ct.measure import measure
 from resmtnet.files import atomic_file
 from resmtnet.findings import Finding
 from resmtnet.readings.formats.draft import AnsweredNodule
-from resmtnet.readings.formats.markups_json import BOX, LINE, Node, parse_markups
-from resmtnet.readings.formats.markups_write import markups
-from resmtnet.types import Json
+from resmtnet.readings.formats.markups_json import Markup
+from resmtnet.readings.formats.markups_write import line_and_box
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +45,10 @@ MOST_ANSWERS = 8
 """Answers that are kept of an image."""
 MOST_IMAGES = 64
 """Images whose answers stay in memory."""
-MOST_FILES = 2000
+MOST_STORED_IMAGES = 2000
 """Images whose answers stay on the disk."""
 
-_FORMAT = 1
+_FORMAT = 2
 _PRUNED_EVERY = 100
 
 
@@ -54,10 +63,12 @@ class GivenAnswer:
     geometry: Geometry
     """Of the CT."""
     findings: tuple[Finding, ...]
+    content: str | None = None
+    """Key of what the image held, see ct/content_key.py; None where it is not known."""
 
 
 class AnswerLog:
-    """The last answers by image, in memory and in a folder; from any thread.
+    """The last answers by image, in a folder and in memory; from any thread and process.
 
     The folder is a convenience that lets a restart forget nothing: it is written without waiting
     for the disk, and what cannot be read or written is done without.
@@ -71,7 +82,10 @@ class AnswerLog:
         """
         self._folder = folder
         self._lock = Lock()
-        self._images: OrderedDict[str, tuple[GivenAnswer, ...]] = OrderedDict()
+        self._memory: OrderedDict[str, dict[str, GivenAnswer]] = OrderedDict()
+        """Answers by image and file name; the image that was used last comes last."""
+        self._not_stored: set[str] = set()
+        """Names of the answers in memory that could not be written."""
         self._written = 0
 
     def remember(self, image: str, answer: GivenAnswer) -> None:
@@ -81,29 +95,29 @@ class AnswerLog:
             image: id of the image.
             answer: the latest.
         """
+        light = replace(answer, findings=tuple(replace(f, embedding=None) for f in answer.findings))
+        name = f"{time.time_ns():020}-{secrets.token_hex(4)}"
         with self._lock:
-            light = replace(
-                answer, findings=tuple(replace(f, embedding=None) for f in answer.findings)
-            )
-            given = (light, *self._of(image))[:MOST_ANSWERS]
-            self._images[image] = given
-            self._images.move_to_end(image)
-            while len(self._images) > MOST_IMAGES:
-                self._images.popitem(last=False)
             try:
-                self._write(image, given)
+                self._write(image, name, light)
             except OSError as error:
                 logger.warning("The answers of %s are not kept on the disk: %s", image, error)
+                self._not_stored.add(name)
+            self._memory.setdefault(image, {})[name] = light
+            self._latest(image)
 
-    def known(self, image: str, client: str | None) -> list[AnsweredNodule]:
+    def known(
+        self, image: str, client: str | None, content: str | None = None
+    ) -> list[AnsweredNodule]:
         """The nodules that were answered for an image, the latest first.
 
         Args:
             image: id of the image.
             client: whoever reads now.
+            content: key of what the image holds now: answers for what it held before it was
+                replaced are left out. None: not known, all answers are given.
         """
-        with self._lock:
-            given = self._of(image)
+        given = self._given(image, content)
         mine = [n for n, answer in enumerate(given) if answer.client == client]
         known = []
         for n, answer in enumerate(given):
@@ -125,44 +139,74 @@ class AnswerLog:
                 )
         return known
 
-    def drawn(self, image: str) -> list[Node]:
-        """The lines and boxes that were drawn for an image."""
+    def drawn(self, image: str, content: str | None = None) -> list[Markup]:
+        """The lines and boxes that were drawn for an image; see `known`."""
+        return [
+            markup
+            for answer in self._given(image, content)
+            for finding in answer.findings
+            for markup in line_and_box(finding, answer.geometry)
+        ]
+
+    def _given(self, image: str, content: str | None) -> list[GivenAnswer]:
+        """The answers for what an image holds now, the latest first."""
         with self._lock:
-            given = self._of(image)
-        nodes: list[Node] = []
-        for answer in given:
-            nodes += parse_markups(markups(answer.findings, answer.geometry))[0]
-        return [node for node in nodes if node.kind in (LINE, BOX)]
+            answers = self._latest(image)
+        return [one for one in answers if content is None or one.content in (None, content)]
 
-    def _of(self, image: str) -> tuple[GivenAnswer, ...]:
-        if image not in self._images:
-            self._images[image] = self._read(image)
-        return self._images[image]
+    def _latest(self, image: str) -> list[GivenAnswer]:
+        """The latest answers of an image, of all processes; the lock is held."""
+        remembered = self._memory.pop(image, {})
+        names = {path.stem for path in self._folder_of(image).glob("*.npz")}
+        names |= self._not_stored & remembered.keys()
+        latest = {}
+        for name in sorted(names, reverse=True)[:MOST_ANSWERS]:
+            answer = remembered.get(name) or self._read(image, name)
+            if answer is not None:
+                latest[name] = answer
+        self._memory[image] = latest
+        while len(self._memory) > MOST_IMAGES:
+            self._memory.popitem(last=False)
+        self._not_stored &= {name for answers in self._memory.values() for name in answers}
+        return list(latest.values())
 
-    def _file(self, image: str) -> Path:
-        return self._folder / f"{hashlib.sha256(image.encode()).hexdigest()[:32]}.npz"
+    def _folder_of(self, image: str) -> Path:
+        return self._folder / hashlib.sha256(image.encode()).hexdigest()[:32]
 
-    def _write(self, image: str, given: Sequence[GivenAnswer]) -> None:
+    def _write(self, image: str, name: str, answer: GivenAnswer) -> None:
+        folder = self._folder_of(image)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **_packed(image, given))
-        with atomic_file(self._file(image)) as draft:
+        np.savez_compressed(buffer, **_packed(image, answer))
+        with atomic_file(folder / f"{name}.npz") as draft:
             draft.write_bytes(buffer.getbuffer())
+        for path in sorted(folder.glob("*.npz"))[:-MOST_ANSWERS]:
+            path.unlink(missing_ok=True)
         if self._written % _PRUNED_EVERY == 0:
-            files = sorted(self._folder.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
-            for path in files[:-MOST_FILES]:
-                path.unlink(missing_ok=True)
+            self._prune()
         self._written += 1
 
-    def _read(self, image: str) -> tuple[GivenAnswer, ...]:
-        path = self._file(image)
-        if not path.is_file():
-            return ()
+    def _prune(self) -> None:
+        """Remove the images that were answered longest ago, and files of older versions."""
+        places = []
+        for place in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another process removes them too
+                places.append((place.is_dir(), place.stat().st_mtime_ns, place))
+        for _, _, place in sorted(places)[:-MOST_STORED_IMAGES]:
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                place.unlink(missing_ok=True)
+
+    def _read(self, image: str, name: str) -> GivenAnswer | None:
+        path = self._folder_of(image) / f"{name}.npz"
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return _unpacked(arrays)
+        except FileNotFoundError:  # another process has removed it meanwhile
+            return None
         except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("The answers of %s in %s cannot be read: %s", image, path, error)
-            return ()
+            return None
 
 
 def _visible(findings: Sequence[Finding]) -> list[NDArray[np.uint8] | None]:
@@ -204,27 +248,25 @@ def _without(
     return left
 
 
-def _packed(image: str, given: Sequence[GivenAnswer]) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {}
-    answers: list[Json] = []
-    for a, answer in enumerate(given):
-        grid = answer.geometry
-        starts: list[Any] = []
-        for n, finding in enumerate(answer.findings):
-            starts.append(finding.start_ijk)
-            if finding.mask is not None:
-                arrays[f"mask_{a}_{n}"] = (finding.mask > 0).astype(np.uint8)
-        answers.append(
-            {
-                "client": answer.client,
-                "model": [answer.model_version, answer.model_sha256],
-                "geometry": [grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm],
-                "direction": grid.direction.tolist(),
-                "nodules": [finding.to_json() for finding in answer.findings],
-                "starts": starts,
-            }
-        )
-    document = {"format": _FORMAT, "image": image, "answers": answers}
+def _packed(image: str, answer: GivenAnswer) -> dict[str, NDArray[Any]]:
+    """An answer as arrays for a file."""
+    grid = answer.geometry
+    document = {
+        "format": _FORMAT,
+        "image": image,
+        "content": answer.content,
+        "client": answer.client,
+        "model": [answer.model_version, answer.model_sha256],
+        "geometry": [grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm],
+        "direction": grid.direction.tolist(),
+        "nodules": [finding.to_json() for finding in answer.findings],
+        "starts": [finding.start_ijk for finding in answer.findings],
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        f"mask_{n}": (finding.mask > 0).astype(np.uint8)
+        for n, finding in enumerate(answer.findings)
+        if finding.mask is not None
+    }
     arrays["document"] = np.frombuffer(json.dumps(document).encode(), np.uint8)
     return arrays
 
@@ -243,20 +285,20 @@ def _with_mask(
     )
 
 
-def _unpacked(arrays: Any) -> tuple[GivenAnswer, ...]:
+def _unpacked(arrays: Any) -> GivenAnswer | None:
+    """The answer of arrays from a file; None for one of another version."""
     document = json.loads(bytes(arrays["document"]))
     if document["format"] != _FORMAT:
-        return ()
-    given = []
-    for a, entry in enumerate(document["answers"]):
-        size, spacing, origin = (tuple(values) for values in entry["geometry"])
-        grid = Geometry(size, spacing, origin, np.array(entry["direction"]))
-        findings = []
-        for n, nodule in enumerate(entry["nodules"]):
-            finding, mask = Finding.from_json(nodule), arrays.get(f"mask_{a}_{n}")
-            if mask is not None:
-                finding = _with_mask(finding, mask, tuple(entry["starts"][n]), grid)
-            findings.append(finding)
-        version, sha256 = entry["model"]
-        given.append(GivenAnswer(entry["client"], version, sha256, grid, tuple(findings)))
-    return tuple(given)
+        return None
+    size, spacing, origin = (tuple(values) for values in document["geometry"])
+    grid = Geometry(size, spacing, origin, np.array(document["direction"]))
+    findings = []
+    for n, nodule in enumerate(document["nodules"]):
+        finding, start = Finding.from_json(nodule), document["starts"][n]
+        if start is not None:
+            finding = _with_mask(finding, arrays[f"mask_{n}"], tuple(start), grid)
+        findings.append(finding)
+    version, sha256 = document["model"]
+    return GivenAnswer(
+        document["client"], version, sha256, grid, tuple(findings), document["content"]
+    )

@@ -1,4 +1,8 @@
-"""The nodules of one image in the readings database, and the one that a new reading is of."""
+"""The nodules of one image in the readings database, and the one that a new reading is of.
+
+Where a reading names no nodule, the rule of matching.py decides. A nodule of the database is as
+large as its readers say: the median of the readings that stand.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,17 @@ from heapq import heapify, heappop, heapreplace
 from statistics import median_low
 
 from resmtnet.errors import ReadingError
+from resmtnet.readings.matching import (
+    FARTHEST_MM,
+    SAME_NODULE_MM,
+    distance_in_reach_mm,
+    radius_mm,
+    reach_mm,
+)
 from resmtnet.readings.record import Reading
 from resmtnet.readings.serialise import from_text
 from resmtnet.readings.supersede import by_reader, effective
 from resmtnet.types import Point
-
-SAME_NODULE_MM = 6.0
-"""A point within this distance of a nodule's centre, or within its radius as read, is of it."""
-FARTHEST_MM = 20.0
-"""No nodule reaches further, whatever size was read: half of 500 mm holds a whole lung."""
-_DIAMETERS = ("long_axis_mm", "mean_diameter_mm", "equivalent_diameter_mm")
 
 
 class NoduleIndex:
@@ -39,7 +44,7 @@ class NoduleIndex:
         self._centres: dict[str, Point] = {name: (x, y, z) for name, x, y, z in rows}
         query = "SELECT nodule, max(radius_mm) FROM readings WHERE image = ? GROUP BY nodule"
         self._largest_mm: dict[str, float] = dict(connection.execute(query, (image,)))
-        self._reaches_mm: dict[str, float] = {}
+        self._radii_mm: dict[str, float] = {}
         self._taken: set[tuple[str, str, str]] = set()
 
     def distance_mm(self, reading: Reading) -> float:
@@ -71,8 +76,8 @@ class NoduleIndex:
             placed = replace(reading, nodule=min(near)[1] if near else self._added(reading))
         name = str(placed.nodule)
         self._taken.add((name, reading.reader, reading.evidence))
-        self._largest_mm[name] = max(self._largest_mm.get(name, 0.0), radius_mm(reading))
-        self._reaches_mm.pop(name, None)
+        self._largest_mm[name] = max(self._largest_mm.get(name, 0.0), radius_mm(reading.sizes))
+        self._radii_mm.pop(name, None)
         return placed
 
     def _at_named(self, reading: Reading, name: str) -> Reading:
@@ -83,12 +88,13 @@ class NoduleIndex:
                 f"{', '.join(sorted(self._centres)) or 'none yet'}: leave it out for a new one",
             )
         centre = reading.centre_lps_mm or self._centres[name]
-        away_mm, reach_mm = math.dist(centre, self._centres[name]), self._reach_mm(name)
-        if away_mm > reach_mm:
+        there, radius = self._centres[name], self._radius_mm(name)
+        if distance_in_reach_mm(centre, [there], radius) is None:
             raise ReadingError(
                 "centre_lps_mm",
-                f"is {away_mm:.1f} mm from nodule {name!r}, which reaches {reach_mm:.1f} mm: leave "
-                "the centre out, or leave the nodule out for a new one",
+                f"is {math.dist(centre, there):.1f} mm from nodule {name!r}, which reaches "
+                f"{reach_mm(radius):.1f} mm: leave the centre out, or leave the nodule out for a "
+                "new one",
             )
         return replace(reading, centre_lps_mm=centre)
 
@@ -97,26 +103,28 @@ class NoduleIndex:
         centre, who = reading.centre_lps_mm, (reading.reader, reading.evidence)
         if centre is None:
             return []
-        away = ((math.dist(there, centre), name) for name, there in self._centres.items())
-        return [
-            (mm, name)
-            for mm, name in away
-            if mm <= FARTHEST_MM and (name, *who) not in self._taken and mm <= self._reach_mm(name)
-        ]
+        near = []
+        for name, there in self._centres.items():
+            # How large a nodule is takes a query: only asked where it can matter.
+            if math.dist(there, centre) > FARTHEST_MM or (name, *who) in self._taken:
+                continue
+            distance = distance_in_reach_mm(centre, [there], self._radius_mm(name))
+            if distance is not None:
+                near.append((distance, name))
+        return near
 
-    def _reach_mm(self, name: str) -> float:
-        """How far from a nodule's centre a point is still of it: by the sizes that stand."""
+    def _radius_mm(self, name: str) -> float:
+        """The radius of a nodule as its readers say: the median of what stands, 0 without one."""
         if self._largest_mm.get(name, 0.0) <= SAME_NODULE_MM:
-            return SAME_NODULE_MM
-        if name not in self._reaches_mm:
+            return 0.0  # no reading can widen its reach
+        if name not in self._radii_mm:
             query = "SELECT document FROM readings WHERE nodule = ? ORDER BY sequence"
             rows = self._connection.execute(query, (name,))
             readings = [from_text(document) for (document,) in rows]
             said = [effective(chain) for chain in by_reader(readings)]
-            radii = [radius_mm(reading) for reading in said if not reading.excluded]
-            read_mm = median_low([mm for mm in radii if mm] or [0.0])
-            self._reaches_mm[name] = min(max(SAME_NODULE_MM, read_mm), FARTHEST_MM)
-        return self._reaches_mm[name]
+            radii = [radius_mm(reading.sizes) for reading in said if not reading.excluded]
+            self._radii_mm[name] = median_low([mm for mm in radii if mm] or [0.0])
+        return self._radii_mm[name]
 
     def _added(self, reading: Reading) -> str:
         if reading.centre_lps_mm is None:
@@ -156,12 +164,3 @@ def nearest_first(
         else:
             heappop(waiting)
             yield n
-
-
-def radius_mm(reading: Reading) -> float:
-    """Return half of the greatest diameter that was read, 0 without one.
-
-    >>> radius_mm(Reading("ct", "ann", (0, 0, 0), sizes={"long_axis_mm": 12, "volume_mm3": 700}))
-    6.0
-    """
-    return max(reading.sizes.get(name, 0.0) / 2 for name in _DIAMETERS)

@@ -13,7 +13,8 @@ from resmtnet.errors import ReadingError
 from resmtnet.readings import mask_files
 from resmtnet.readings.backup import back_up
 from resmtnet.readings.database import Database, masks_folder, told
-from resmtnet.readings.nodule_index import NoduleIndex, nearest_first, radius_mm
+from resmtnet.readings.matching import radius_mm
+from resmtnet.readings.nodule_index import NoduleIndex, nearest_first
 from resmtnet.readings.record import MaskReference, Reading
 from resmtnet.readings.serialise import from_text, to_text
 from resmtnet.readings.supersede import by_reader, effective
@@ -234,7 +235,7 @@ def _add(
         "nodule": reading.nodule,
         "reader": reading.reader,
         "evidence": reading.evidence,
-        "radius_mm": radius_mm(reading),
+        "radius_mm": radius_mm(reading.sizes),
         "arrived_at": datetime.now(timezone.utc).isoformat(),
         "document": document,
     }

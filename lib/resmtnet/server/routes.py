@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
@@ -15,9 +15,8 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
 from resmtnet.errors import InputError, ModelError, ReadingError, StoreError
-from resmtnet.readings.record import Reading
+from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.reply import summary
-from resmtnet.readings.store import ReadingStore
 from resmtnet.types import Json
 
 LARGEST_BYTES = 1_000_000
@@ -29,20 +28,9 @@ _MAY_READ = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 _MAY_WRITE = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))
 
 
-class ReadingsInbox(Protocol):
-    """What the routes need of `resmtnet.monai_label.labels`."""
-
-    @property
-    def store(self) -> ReadingStore:
-        """The readings."""
-
-    def post(self, document: object) -> Reading:
-        """Keep one document."""
-
-
-def submissions() -> ReadingsInbox:
+def inbox() -> Inbox:
     """The readings of the app that this process serves."""
-    found: ReadingsInbox = app_instance().submissions
+    found: Inbox = app_instance().inbox
     return found
 
 
@@ -62,7 +50,7 @@ def _add(body: bytes) -> Json:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ReadingError("body", f"is no JSON: {error}") from error
-    kept = submissions().post(document)
+    kept = inbox().add_document(document)
     return {"reading": kept.to_json(), "understood": summary(kept)}
 
 
@@ -74,7 +62,7 @@ def list_readings(
     every: Annotated[bool, Query(description="Every single reading, as it was sent.")] = False,
 ) -> Json:
     """What stands of each nodule, reader and evidence, in order of arrival of the last reading."""
-    store = submissions().store
+    store = inbox().store
     found = [
         reading.to_json()
         for reading in store.readings(image, nodule, every=every)
@@ -86,7 +74,7 @@ def list_readings(
 @router.get("/readings/{reading_id}", dependencies=[_MAY_READ])
 def get_reading(reading_id: str) -> Json:
     """One reading as it was sent."""
-    reading = submissions().store.get(reading_id)
+    reading = inbox().store.get(reading_id)
     if reading is None:
         why = f"There is no reading {reading_id!r}; /resmtnet/readings?every=true lists them."
         raise HTTPException(404, why)

@@ -10,7 +10,7 @@ import pytest
 from resmtnet.errors import ReadingError
 from resmtnet.readings.formats.draft import AnsweredNodule
 from resmtnet.readings.formats.from_markups import from_markups
-from resmtnet.readings.formats.markups_json import MOST_POINTS, Node, parse_markups
+from resmtnet.readings.formats.markups_json import MOST_POINTS, Markup, parse_markups
 
 CENTRES = {"N1": (10.0, -20.0, 30.0), "N2": (60.0, -20.0, 30.0)}
 CLASSES = {"N1": "malignant", "N2": "benign"}
@@ -65,7 +65,7 @@ def sent(*nodes: dict[str, Any]) -> dict[str, Any]:
     return {"markups": list(nodes)}
 
 
-def drawn(*nodes: dict[str, Any]) -> list[Node]:
+def drawn(*nodes: dict[str, Any]) -> list[Markup]:
     return parse_markups(sent(*nodes))[0]
 
 

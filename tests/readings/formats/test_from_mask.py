@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.measure import measure
-from resmtnet.readings.formats.draft import AnsweredNodule, Draft
+from resmtnet.readings.formats.draft import AnsweredNodule, DraftReading
 from resmtnet.readings.formats.from_mask import from_mask, possible_names
-from resmtnet.readings.formats.regions import MOST_PIECES
+from resmtnet.readings.formats.regions import MOST_REGIONS
 
 SIZE_IJK = (60, 50, 30)
 AT = {"N1": (14, 15, 10), "N2": (40, 30, 18)}
@@ -75,7 +75,7 @@ def known(grid: Geometry, first: np.ndarray, second: np.ndarray) -> list[Answere
     ]
 
 
-def by_name(drafts: tuple[Draft, ...]) -> dict[str, Draft]:
+def by_name(drafts: tuple[DraftReading, ...]) -> dict[str, DraftReading]:
     assert len({draft.name for draft in drafts}) == len(drafts)
     return {draft.name: draft for draft in drafts}
 
@@ -423,19 +423,19 @@ def test_a_mask_of_speckles_is_not_read(grid: Geometry) -> None:
     speckles[::3, ::3, ::3] = 1
     said = from_mask(speckles, grid, LABEL_INFO)
     assert said.drafts == ()
-    assert str(MOST_PIECES) in said.not_understood[0].why
+    assert str(MOST_REGIONS) in said.not_understood[0].why
 
 
 def test_of_a_mask_of_very_many_values_no_region_is_looked_for(
     grid: Geometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "resmtnet.readings.formats.from_mask.pieces", lambda *of: pytest.fail("looked")
+        "resmtnet.readings.formats.from_mask.regions_of", lambda *of: pytest.fail("looked")
     )
     values = np.arange(np.prod(grid.shape_kji)).reshape(grid.shape_kji)
-    said = from_mask(values % (MOST_PIECES + 2), grid, LABEL_INFO)
+    said = from_mask(values % (MOST_REGIONS + 2), grid, LABEL_INFO)
     assert said.drafts == ()
-    assert str(MOST_PIECES) in said.not_understood[0].why
+    assert str(MOST_REGIONS) in said.not_understood[0].why
 
 
 def test_an_empty_mask_tells_of_every_nodule(grid: Geometry, known: list[AnsweredNodule]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,9 +12,6 @@ from numpy.typing import NDArray
 from resmtnet.ct.geometry import Geometry
 from resmtnet.readings.record import Answered, Reading
 from resmtnet.types import Json, Point
-
-NEAR_MM = 6.0
-"""What is marked belongs to the nearest nodule within this distance, or within its radius."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +50,16 @@ class AnsweredNodule:
         return float(x), float(y), float(z)
 
     @property
-    def radius_mm(self) -> float:
-        """Half of its long axis, or of its equivalent diameter; 0 where neither is known."""
-        size = self.finding["size"]
-        return float(size.get("long_axis_mm") or size.get("equivalent_diameter_mm") or 0.0) / 2
+    def asked_lps_mm(self) -> Point:
+        """The point that was asked for: a click or a candidate."""
+        x, y, z = self.finding["centre_lps_mm"]
+        return float(x), float(y), float(z)
+
+    @property
+    def sizes(self) -> Mapping[str, float | None]:
+        """What the model measured, mm and mm3 by name."""
+        sizes: Mapping[str, float | None] = self.finding["size"]
+        return sizes
 
     @property
     def answered(self) -> Answered:
@@ -66,7 +68,7 @@ class AnsweredNodule:
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class DraftReading:
     """A reading without its image and reader; see `Reading` for the fields they share."""
 
     name: str
@@ -130,15 +132,15 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Understood:
+class ParsedLabel:
     """What a whole file says."""
 
-    drafts: tuple[Draft, ...] = ()
+    drafts: tuple[DraftReading, ...] = ()
     not_understood: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def accepted(drafts: Sequence[Draft]) -> tuple[Draft, ...]:
+def accepted(drafts: Sequence[DraftReading]) -> tuple[DraftReading, ...]:
     """Mark what was left as it was as accepted in bulk, where that is more than one nodule.
 
     A reader who corrects one of ten nodules has not looked at each of the other nine; one who
@@ -158,26 +160,3 @@ def removed(known: AnsweredNodule) -> Problem:
         "is missing; nothing is recorded of it. If it is no nodule, send it with the name "
         f"'{known.id} not a nodule'.",
     )
-
-
-def nearest(
-    place: Point, name: str | None, known: Sequence[AnsweredNodule], reach_mm: float = NEAR_MM
-) -> AnsweredNodule | None:
-    """The nodule at a place; None where there is none.
-
-    Of several the one of that name, then one that the reader was given, the latest, the nearest.
-
-    Args:
-        place: LPS mm.
-        name: such as N1, or None.
-        known: to choose from.
-        reach_mm: how far its point may lie; within its radius it may always.
-    """
-    near = []
-    for nodule in known:
-        points = [nodule.centre_lps_mm, nodule.finding["centre_lps_mm"]]
-        distance = min(math.dist(place, point) for point in points)
-        if distance <= max(reach_mm, nodule.radius_mm):
-            order = (nodule.id != name, nodule.seen is not True, nodule.answer, distance)
-            near.append((order, nodule))
-    return min(near, key=lambda pair: pair[0])[1] if near else None

@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.readings.formats.draft import (
-    NEAR_MM,
     AnsweredNodule,
-    Draft,
+    DraftReading,
+    ParsedLabel,
     Problem,
-    Understood,
     accepted,
-    nearest,
     removed,
 )
 from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
-from resmtnet.readings.formats.markups_json import BOX, LINE, POINTS, Node, parse_markups
+from resmtnet.readings.formats.markups_json import BOX, LINE, POINTS, Markup, parse_markups
+from resmtnet.readings.matching import distance_in_reach_mm, nodule_at, radius_mm
 from resmtnet.types import Point
 
 _UNMOVED_MM = 0.05
@@ -31,8 +30,8 @@ _PERPENDICULAR = 0.35
 
 
 def from_markups(
-    document: Mapping[str, Any], known: Sequence[AnsweredNodule] = (), drawn: Sequence[Node] = ()
-) -> Understood:
+    document: Mapping[str, Any], known: Sequence[AnsweredNodule] = (), drawn: Sequence[Markup] = ()
+) -> ParsedLabel:
     """Read a Markups document.
 
     Args:
@@ -43,12 +42,12 @@ def from_markups(
     Raises:
         ReadingError: it is no Markups document.
     """
-    nodes, problems = parse_markups(document)
+    markups, problems = parse_markups(document)
     read = _MarkupsReader(known, drawn, problems)
     for kind in (POINTS, LINE, BOX):
-        for node in nodes:
-            if node.kind == kind:
-                read.node(node)
+        for markup in markups:
+            if markup.kind == kind:
+                read.markup(markup)
     return read.understood()
 
 
@@ -62,22 +61,23 @@ class _Nodule:
     said: LabelText = field(default_factory=LabelText)
     pointed: bool = False
     """It has a point."""
-    axes: list[Node] = field(default_factory=list)
-    box: Node | None = None
+    axes: list[Markup] = field(default_factory=list)
+    box: Markup | None = None
     changed: bool = False
     """Something was moved or drawn."""
 
     @property
-    def reach_mm(self) -> float:
+    def radius_mm(self) -> float:
+        """By the lines that were drawn, or as the model has it."""
         longest = max((line.length_mm for line in self.axes), default=0.0)
-        return max(NEAR_MM, longest / 2, self.known.radius_mm if self.known else 0.0)
+        return max(longest / 2, radius_mm(self.known.sizes) if self.known else 0.0)
 
 
 class _MarkupsReader:
     """Gathers markups by nodule."""
 
     def __init__(
-        self, known: Sequence[AnsweredNodule], drawn: Sequence[Node], problems: list[Problem]
+        self, known: Sequence[AnsweredNodule], drawn: Sequence[Markup], problems: list[Problem]
     ) -> None:
         self._known = known
         self._drawn = drawn
@@ -85,18 +85,20 @@ class _MarkupsReader:
         self._warnings: list[str] = []
         self._nodules: list[_Nodule] = []
 
-    def node(self, node: Node) -> None:
+    def markup(self, markup: Markup) -> None:
         """Take one markup."""
-        if node.kind == POINTS:
-            for point in node.points:
+        if markup.kind == POINTS:
+            for point in markup.points:
                 self._point(point.lps_mm, point.label, point.description)
             return
-        reach_mm = node.length_mm / 2 if node.kind == LINE else node.in_plane_mm[0] / 2
-        nodule = self._nodule(node.middle_lps_mm, parse(node.name).nodule, reach_mm)
-        if not any(other.kind == node.kind and _same_place(node, other) for other in self._drawn):
-            self._draws(nodule, node)
+        half_mm = markup.length_mm / 2 if markup.kind == LINE else markup.in_plane_mm[0] / 2
+        nodule = self._nodule(markup.middle_lps_mm, parse(markup.name).nodule, half_mm)
+        if not any(
+            other.kind == markup.kind and _same_place(markup, other) for other in self._drawn
+        ):
+            self._draws(nodule, markup)
         # Other names of lines and boxes are not the reader's words: "N1 extent", "Line_2".
-        for text in (node.name, *(point.label for point in node.points)):
+        for text in (markup.name, *(point.label for point in markup.points)):
             words = parse(text)
             if words.class_name or words.problems:
                 nodule.said = _joined(nodule.said, words)
@@ -120,39 +122,40 @@ class _MarkupsReader:
         if nodule.known and math.dist(place, nodule.known.centre_lps_mm) > _UNMOVED_MM:
             nodule.changed = True
 
-    def _draws(self, nodule: _Nodule, node: Node) -> None:
+    def _draws(self, nodule: _Nodule, markup: Markup) -> None:
         """Take a line or a box that is the reader's own."""
         nodule.changed = True
-        if node.kind == BOX:
-            nodule.box = node
+        if markup.kind == BOX:
+            nodule.box = markup
         elif len(nodule.axes) < 2:
-            nodule.axes.append(node)
+            nodule.axes.append(markup)
         else:
-            self._problems.append(Problem(node.name, "is a third line through one nodule"))
+            self._problems.append(Problem(markup.name, "is a third line through one nodule"))
 
     def _nodule(
-        self, place: Point, name: str | None, reach_mm: float = 0.0, new: bool = False
+        self, place: Point, name: str | None, half_mm: float = 0.0, new: bool = False
     ) -> _Nodule:
         """The nodule that a markup is of; a new one where none is near.
 
         Args:
             place: LPS mm.
             name: that the markup bears.
-            reach_mm: how far it may lie from the nodule's centre.
+            half_mm: half of the length of what was drawn; 0 for a point.
             new: of each nodule at most one.
         """
-        near = [
-            (math.dist(place, nodule.centre_lps_mm), n)
-            for n, nodule in enumerate(self._nodules)
-            if math.dist(place, nodule.centre_lps_mm) <= max(nodule.reach_mm, reach_mm)
-            and not (new and nodule.pointed)
-            and name in (None, nodule.name)
-        ]
+        near = []
+        for n, nodule in enumerate(self._nodules):
+            if (new and nodule.pointed) or name not in (None, nodule.name):
+                continue
+            centres = [nodule.centre_lps_mm]
+            distance = distance_in_reach_mm(place, centres, nodule.radius_mm, half_mm)
+            if distance is not None:
+                near.append((distance, n))
         if near:
             return self._nodules[min(near)[1]]
         taken = {id(nodule.known) for nodule in self._nodules if nodule.known}
         free = [k for k in self._known if id(k) not in taken]
-        known = nearest(place, name, free, max(NEAR_MM, reach_mm))
+        known = nodule_at(place, name, free, half_mm)
         if name and known and known.id != name:
             self._warnings.append(f"{name} lies at {known.id}: read as {known.id}")
         elif name and known is None and self._known:
@@ -161,7 +164,7 @@ class _MarkupsReader:
         self._nodules.append(nodule)
         return nodule
 
-    def understood(self) -> Understood:
+    def understood(self) -> ParsedLabel:
         """The drafts of all nodules, and what is missing."""
         drafts = []
         for nodule in self._nodules:
@@ -181,9 +184,9 @@ class _MarkupsReader:
                 for known in self._known
                 if known.expected and not any(_one_place(known, other) for other in found)
             ]
-        return Understood(accepted(drafts), tuple(self._problems), tuple(self._warnings))
+        return ParsedLabel(accepted(drafts), tuple(self._problems), tuple(self._warnings))
 
-    def _draft(self, nodule: _Nodule) -> Draft:
+    def _draft(self, nodule: _Nodule) -> DraftReading:
         said, known = nodule.said, nodule.known
         sizes = dict(said.sizes)
         if DIAMETER in sizes:
@@ -193,7 +196,7 @@ class _MarkupsReader:
         else:
             sizes = _drawn_sizes(nodule, self._warnings) | sizes
         only_class = known is not None and said == LabelText(said.nodule, known.class_name)
-        return Draft(
+        return DraftReading(
             name=nodule.name,
             centre_lps_mm=nodule.centre_lps_mm,
             class_name=said.class_name,
@@ -245,23 +248,22 @@ def _joined(one: LabelText, other: LabelText) -> LabelText:
 
 
 def _one_place(one: AnsweredNodule, other: AnsweredNodule) -> bool:
-    distance = math.dist(one.centre_lps_mm, other.centre_lps_mm)
-    return one is other or distance <= max(NEAR_MM, other.radius_mm)
+    centres, radius = [other.centre_lps_mm], radius_mm(other.sizes)
+    return one is other or distance_in_reach_mm(one.centre_lps_mm, centres, radius) is not None
 
 
 def _model_diameter_mm(known: AnsweredNodule | None) -> float | None:
     """The diameter that the model wrote into the description."""
     if known is None:
         return None
-    size = known.finding["size"]
-    diameter = size.get("mean_diameter_mm") or size.get("equivalent_diameter_mm")
+    diameter = known.sizes.get("mean_diameter_mm") or known.sizes.get("equivalent_diameter_mm")
     return None if diameter is None else round(float(diameter), 1)
 
 
-def _same_place(one: Node, other: Node) -> bool:
+def _same_place(one: Markup, other: Markup) -> bool:
     """Whether two lines, or two boxes, are alike."""
     if one.kind == LINE:
-        ends, others = ([point.lps_mm for point in node.points] for node in (one, other))
+        ends, others = ([point.lps_mm for point in markup.points] for markup in (one, other))
         return any(
             all(math.dist(a, b) <= _UNMOVED_MM for a, b in zip(ends, order, strict=True))
             for order in (others, others[::-1])
@@ -271,5 +273,5 @@ def _same_place(one: Node, other: Node) -> bool:
     return bool(unmoved and np.abs(sides - others_sides).max() <= 2 * _UNMOVED_MM)
 
 
-def _unit(line: Node) -> NDArray[np.float64]:
+def _unit(line: Markup) -> NDArray[np.float64]:
     return np.subtract(line.points[1].lps_mm, line.points[0].lps_mm) / line.length_mm

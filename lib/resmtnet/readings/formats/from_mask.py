@@ -14,15 +14,21 @@ from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.measure import measure
 from resmtnet.readings.formats.draft import (
     AnsweredNodule,
-    Draft,
+    DraftReading,
+    ParsedLabel,
     Problem,
-    Understood,
     accepted,
     removed,
 )
 from resmtnet.readings.formats.label_text import LabelText, parse
-from resmtnet.readings.formats.region_matching import Outline, outlines
-from resmtnet.readings.formats.regions import LARGEST_MM, MOST_PIECES, overlap, pieces, values_of
+from resmtnet.readings.formats.regions import (
+    LARGEST_MM,
+    MOST_REGIONS,
+    overlap,
+    regions_of,
+    values_of,
+)
+from resmtnet.readings.matching import MatchedRegion, match_regions
 from resmtnet.types import Json
 
 SMALLEST_MM3 = 4.0
@@ -43,7 +49,7 @@ def from_mask(
     *,
     exact: bool = False,
     resampled: bool = False,
-) -> Understood:
+) -> ParsedLabel:
     """Read a label map.
 
     Args:
@@ -55,14 +61,14 @@ def from_mask(
         resampled: what differs from an answer by voxels at the border is no edit.
     """
     values = values_of(mask)
-    regions = (piece for value in values for piece in pieces(mask, geometry, value))
+    regions = (one for value in values for one in regions_of(mask, geometry, value))
     # Each value has a region at least; no more are looked for than tell that there are too many.
-    found = list(islice(regions, MOST_PIECES + 1)) if len(values) <= MOST_PIECES else []
-    if max(len(values), len(found)) > MOST_PIECES:
-        why = f"holds more than {MOST_PIECES} separate regions; at most {MOST_PIECES} are read"
-        return Understood(not_understood=(Problem("the mask", why),))
+    found = list(islice(regions, MOST_REGIONS + 1)) if len(values) <= MOST_REGIONS else []
+    if max(len(values), len(found)) > MOST_REGIONS:
+        why = f"holds more than {MOST_REGIONS} separate regions; at most {MOST_REGIONS} are read"
+        return ParsedLabel(not_understood=(Problem("the mask", why),))
     choices = possible_names(values, label_info, exact=exact)
-    drawn = outlines(found, known, resampled)
+    drawn = match_regions(found, known, resampled)
     agreement = [_agreement(drawn, names) for names in choices]
     names = choices[agreement.index(max(agreement))]
     warnings = []
@@ -73,9 +79,9 @@ def from_mask(
         )
     read = _MaskReader(names, drawn)
     read.all()
-    read.blurred()
+    read.resampled()
     read.removed(known, [str(entry.get("name", "")) for entry in label_info])
-    return Understood(accepted(read.drafts), tuple(read.problems), tuple(warnings + read.warnings))
+    return ParsedLabel(accepted(read.drafts), tuple(read.problems), tuple(warnings + read.warnings))
 
 
 def possible_names(
@@ -113,27 +119,26 @@ def possible_names(
     return choices or [dict.fromkeys(values, "")]
 
 
-def _agreement(outlines: Iterable[Outline], names: Names) -> int:
+def _agreement(matched: Iterable[MatchedRegion], names: Names) -> int:
     """How many nodules bear the class that the model gave them."""
     return sum(
-        outline.known is not None
-        and parse(names[outline.piece.value]).class_name == outline.known.class_name
-        for outline in outlines
+        one.known is not None and parse(names[one.region.value]).class_name == one.known.class_name
+        for one in matched
     )
 
 
 class _MaskReader:
     """Makes drafts of what is drawn."""
 
-    def __init__(self, names: Names, outlines: Sequence[Outline]) -> None:
+    def __init__(self, names: Names, matched: Sequence[MatchedRegion]) -> None:
         self._names = names
-        self._outlines = outlines
-        self.drafts: list[Draft] = []
+        self._matched = matched
+        self.drafts: list[DraftReading] = []
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
 
     def all(self) -> None:
-        """Read every outline."""
+        """Read every segment."""
         for value, name in self._names.items():
             if name in TOOLS:
                 continue
@@ -141,19 +146,19 @@ class _MaskReader:
             label = f"segment {name!r}" if name else f"the voxels of value {value}"
             for problem in said.problems:
                 self.problems.append(Problem(label, problem))
-            for outline in (o for o in self._outlines if o.piece.value == value):
-                self._one(outline, said, label)
+            for one in (one for one in self._matched if one.region.value == value):
+                self._nodule(one, said, label)
 
-    def _one(self, outline: Outline, said: LabelText, label: str) -> None:
-        piece = outline.piece
-        where = ", ".join(f"{mm:.1f}" for mm in piece.inner_point())
+    def _nodule(self, drawn: MatchedRegion, said: LabelText, label: str) -> None:
+        region = drawn.region
+        where = ", ".join(f"{mm:.1f}" for mm in region.inner_point())
         place = f"{label} at LPS ({where}) mm"
-        if piece.extent_mm > LARGEST_MM:
-            why = f"is {piece.extent_mm:.0f} mm long; a nodule is at most {LARGEST_MM:.0f} mm"
+        if region.extent_mm > LARGEST_MM:
+            why = f"is {region.extent_mm:.0f} mm long; a nodule is at most {LARGEST_MM:.0f} mm"
             self.problems.append(Problem(place, why))
             return
-        volume = float(piece.mask.sum() * np.prod(piece.grid.spacing_mm))
-        if volume < SMALLEST_MM3 and outline.known is None:
+        volume = float(region.mask.sum() * np.prod(region.grid.spacing_mm))
+        if volume < SMALLEST_MM3 and drawn.known is None:
             why = f"is only {volume:.1f} mm3; taken for a slip"
             self.problems.append(Problem(place, why))
             return
@@ -162,17 +167,17 @@ class _MaskReader:
                 why = "is no class: name it benign, malignant, indeterminate or not a nodule"
                 self.problems.append(Problem(place, why))
             return
-        draft = self._draft(outline, said)
-        self._tell(outline, said, draft)
+        draft = self._draft(drawn, said)
+        self._tell(drawn, said, draft)
         if draft.says_something:
             self.drafts.append(draft)
         else:
             self.problems.append(Problem(place, "has neither a class nor another outline"))
 
-    def _draft(self, outline: Outline, said: LabelText) -> Draft:
-        piece, known = outline.piece, outline.known
-        drawn = not outline.same and said.class_name != "not_a_nodule"
-        measured = measure(piece.mask, piece.grid) if drawn else None
+    def _draft(self, matched: MatchedRegion, said: LabelText) -> DraftReading:
+        region, known = matched.region, matched.known
+        drawn = not matched.unchanged and said.class_name != "not_a_nodule"
+        measured = measure(region.mask, region.grid) if drawn else None
         sizes = (
             {}
             if measured is None
@@ -185,9 +190,9 @@ class _MaskReader:
             }
         )
         given = {"mean_diameter_mm" if n == "diameter_mm" else n: v for n, v in said.sizes.items()}
-        return Draft(
+        return DraftReading(
             name=known.id if known else said.nodule or "a new nodule",
-            centre_lps_mm=piece.inner_point(),
+            centre_lps_mm=region.inner_point(),
             class_name=said.class_name,
             malignancy=said.malignancy,
             sizes=sizes | given,
@@ -195,29 +200,29 @@ class _MaskReader:
             evidence=said.evidence or "impression",
             comment=said.comment,
             known=known,
-            mask=piece.mask if drawn else None,
-            grid=piece.grid if drawn else None,
-            unchanged=outline.same
+            mask=region.mask if drawn else None,
+            grid=region.grid if drawn else None,
+            unchanged=matched.unchanged
             and known is not None
             and said == LabelText(said.nodule, known.class_name),
         )
 
-    def _tell(self, outline: Outline, said: LabelText, draft: Draft) -> None:
-        if outline.known and said.nodule not in (None, outline.known.id):
+    def _tell(self, drawn: MatchedRegion, said: LabelText, draft: DraftReading) -> None:
+        if drawn.known and said.nodule not in (None, drawn.known.id):
             self.warnings.append(
-                f"segment {said.nodule} lies over {outline.known.id}: read as {outline.known.id}"
+                f"segment {said.nodule} lies over {drawn.known.id}: read as {drawn.known.id}"
             )
-        if outline.touches:
+        if drawn.lesser_part:
             self.warnings.append(
                 f"{draft.name} is a part of a nodule of which another segment has more: read as "
                 "a nodule of its own"
             )
-        for other in outline.others:
+        for other in drawn.also_covers:
             self.warnings.append(f"{other.id} lies in the region of {draft.name}: read as one")
 
-    def blurred(self) -> None:
+    def resampled(self) -> None:
         """Tell of nodules whose border differs, but no more than by resampling."""
-        names = sorted(o.known.id for o in self._outlines if o.blurred and o.known)
+        names = sorted(o.known.id for o in self._matched if o.border_differs and o.known)
         if names:
             self.warnings.append(
                 f"{', '.join(names)}: other voxels at the border are taken for the resampling of "
@@ -227,9 +232,9 @@ class _MaskReader:
 
     def removed(self, known: Sequence[AnsweredNodule], names: Sequence[str]) -> None:
         """Tell of each nodule that was drawn for the reader and is not there any more."""
-        kept = {id(o.known) for o in self._outlines}
-        kept |= {id(other) for o in self._outlines for other in o.others}
-        over = [o.piece for o in self._outlines]
+        kept = {id(o.known) for o in self._matched}
+        kept |= {id(other) for o in self._matched for other in o.also_covers}
+        over = [o.region for o in self._matched]
         denied = {
             said.nodule: said
             for said in map(parse, names)
@@ -238,14 +243,14 @@ class _MaskReader:
         for nodule in known:
             if not nodule.expected or nodule.mask is None or id(nodule) in kept:
                 continue
-            if any(overlap(piece, nodule) for piece in over):
+            if any(overlap(region, nodule) for region in over):
                 continue
             said = denied.get(nodule.id)
             if said is None:
                 self.problems.append(removed(nodule))
                 continue
             self.drafts.append(
-                Draft(
+                DraftReading(
                     nodule.id,
                     nodule.centre_lps_mm,
                     said.class_name,

@@ -1,11 +1,12 @@
-"""Slicer Markups JSON, parsed: points, lines and boxes in LPS mm.
+"""Slicer Markups JSON, both ways: points, lines and boxes in LPS mm.
 
+What is written is what is read: the names of the schema are here and nowhere else.
 https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,14 @@ from numpy.typing import NDArray
 
 from resmtnet.errors import ReadingError
 from resmtnet.readings.formats.draft import Problem
-from resmtnet.types import Point
+from resmtnet.types import Json, Point
 
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"
+    "Schema/markups-schema-v1.0.3.json#"
+)
 POINTS, LINE, BOX = "Fiducial", "Line", "ROI"
+"""`type` of the markups that are read and written."""
 MOST_POINTS = 1000
 """Control points of a document, all markups together; each is looked for among all nodules."""
 
@@ -27,6 +33,10 @@ _TO_LPS = {
     "0": np.array([-1.0, -1.0, 1.0]),
 }
 """Signs by coordinateSystem; older files have vtkMRMLStorageNode's numbers."""
+_RAS_AXES = np.diag(_TO_LPS["RAS"])
+"""Columns: the axes of RAS in LPS, the orientation that Slicer gives by itself."""
+_PLACED = "defined"
+_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -37,17 +47,32 @@ class ControlPoint:
     label: str = ""
     description: str = ""
 
+    def to_json(self, number: int) -> Json:
+        """The point as Slicer writes it; `number` counts from 1."""
+        return {
+            "id": str(number),
+            "label": self.label,
+            "description": self.description,
+            "associatedNodeID": "",
+            "position": _rounded(self.lps_mm),
+            "orientation": _RAS_AXES.ravel().tolist(),
+            "selected": True,
+            "locked": False,
+            "visibility": True,
+            "positionStatus": _PLACED,
+        }
+
 
 @dataclass(frozen=True, eq=False)
-class Node:
-    """One markup."""
+class Markup:
+    """One markup: a list of points, a line or a box."""
 
     kind: str
     """POINTS, LINE or BOX."""
     name: str
     points: tuple[ControlPoint, ...]
     box_centre_lps_mm: Point | None = None
-    box_axes: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
+    box_axes: NDArray[np.float64] = field(default_factory=lambda: _RAS_AXES)
     """Columns: LPS unit vectors of the box's axes."""
     box_size_mm: tuple[float, ...] = ()
 
@@ -72,8 +97,48 @@ class Node:
         sides = [side for axis, side in enumerate(self.box_size_mm) if axis != upright]
         return max(sides), min(sides)
 
+    def to_json(self, colour: Sequence[float]) -> Json:
+        """The markup as Slicer reads it.
 
-def parse_markups(document: Mapping[str, Any]) -> tuple[list[Node], list[Problem]]:
+        Args:
+            colour: red, green and blue, 0..1.
+        """
+        document: Json = {
+            "type": self.kind,
+            "name": self.name,
+            "coordinateSystem": "LPS",
+            "coordinateUnits": "mm",
+            "locked": False,
+            "fixedNumberOfControlPoints": False,
+            "labelFormat": "%N-%d",
+            "lastUsedControlPointNumber": len(self.points),
+            "controlPoints": [point.to_json(n) for n, point in enumerate(self.points, start=1)],
+            "measurements": [],
+            "display": {
+                "visibility": True,
+                "opacity": 1.0,
+                "color": list(colour),
+                "selectedColor": list(colour),
+                "fillOpacity": 0.1,
+            },
+        }
+        if self.kind == BOX:
+            document |= {
+                "roiType": "Box",
+                "center": _rounded(self.middle_lps_mm),
+                "orientation": self.box_axes.ravel().tolist(),
+                "size": _rounded(self.box_size_mm),
+                "insideOut": False,
+            }
+        return document
+
+
+def markups_document(markups: Iterable[Json]) -> Json:
+    """Return the document that holds markups."""
+    return {"@schema": SCHEMA, "markups": list(markups)}
+
+
+def parse_markups(document: Mapping[str, Any]) -> tuple[list[Markup], list[Problem]]:
     """Read a document.
 
     Args:
@@ -93,15 +158,15 @@ def parse_markups(document: Mapping[str, Any]) -> tuple[list[Node], list[Problem
         raise ReadingError(
             "controlPoints", f"are {placed} in all; at most {MOST_POINTS} are read: send fewer"
         )
-    nodes, problems = [], []
+    markups, problems = [], []
     for n, entry in enumerate(listed, start=1):
         name = entry.get("name") if isinstance(entry, Mapping) else None
         what = f"markup {n}" + (f" ({name})" if name else "")
         try:
-            nodes.append(_node(entry))
+            markups.append(_markup(entry))
         except ReadingError as error:
             problems.append(Problem(what, str(error)))
-    return nodes, problems
+    return markups, problems
 
 
 def _n_points(entry: object) -> int:
@@ -109,7 +174,7 @@ def _n_points(entry: object) -> int:
     return len(placed) if isinstance(placed, list) else 0
 
 
-def _node(entry: object) -> Node:
+def _markup(entry: object) -> Markup:
     if not isinstance(entry, Mapping):
         raise ReadingError("markups", f"has {entry!r}; an object is needed")
     kind = entry.get("type")
@@ -131,12 +196,12 @@ def _node(entry: object) -> Node:
         return _box(entry, name, points, signs)
     if kind == LINE and (len(points) != 2 or points[0].lps_mm == points[1].lps_mm):
         raise ReadingError("controlPoints", f"has {len(points)} points; a line has two ends")
-    return Node(kind, name, points)
+    return Markup(kind, name, points)
 
 
 def _box(
     entry: Mapping[str, Any], name: str, points: tuple[ControlPoint, ...], signs: NDArray[Any]
-) -> Node:
+) -> Markup:
     centre = entry.get("center")
     middle = points[0].lps_mm if centre is None and points else _place("center", centre, signs)
     size = _numbers("size", entry.get("size"), 3)
@@ -145,14 +210,14 @@ def _box(
     # The orientation is that of the axes in the file's own frame, row by row.
     given = entry.get("orientation")
     axes = np.eye(3) if given is None else np.reshape(_numbers("orientation", given, 9), (3, 3))
-    return Node(BOX, name, points, middle, axes * signs[:, None], tuple(size))
+    return Markup(BOX, name, points, middle, axes * signs[:, None], tuple(size))
 
 
 def _control_point(point: object, signs: NDArray[Any]) -> ControlPoint | None:
     """A point; None for one that is not placed yet."""
     if not isinstance(point, Mapping):
         raise ReadingError("controlPoints", f"has {point!r}; an object is needed")
-    if point.get("positionStatus", "defined") != "defined":
+    if point.get("positionStatus", _PLACED) != _PLACED:
         return None
     return ControlPoint(
         _place("position", point.get("position"), signs),
@@ -172,3 +237,7 @@ def _numbers(name: str, value: object, count: int) -> list[float]:
     if len(listed) != count or len(numbers) != count or not np.isfinite(numbers).all():
         raise ReadingError(name, f"is {value!r}; {count} finite numbers are needed")
     return numbers
+
+
+def _rounded(numbers: Iterable[float]) -> list[float]:
+    return [round(float(number), _DIGITS) for number in numbers]

@@ -1,7 +1,4 @@
-"""Findings as 3D Slicer Markups: a point, the long axis and a box for each nodule.
-
-Schema: https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json
-"""
+"""Findings as 3D Slicer Markups: a point, the long axis and a box for each nodule."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +13,15 @@ from numpy.typing import NDArray
 
 from resmtnet.ct import Geometry
 from resmtnet.findings import Finding
-from resmtnet.types import Json
-
-SCHEMA = (
-    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"
-    "Schema/markups-schema-v1.0.3.json#"
+from resmtnet.readings.formats.markups_json import (
+    BOX,
+    LINE,
+    POINTS,
+    ControlPoint,
+    Markup,
+    markups_document,
 )
+from resmtnet.types import Json, Point
 
 _COLOURS = {
     "benign": (0.36, 0.75, 0.36),
@@ -31,9 +30,6 @@ _COLOURS = {
 }
 _MIXED_COLOUR = (0.30, 0.60, 0.95)
 _UNKNOWN_DIAMETER_MM = 10.0
-_IDENTITY_IN_RAS = [-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0]
-
-Position = Sequence[float] | NDArray[np.float64]
 
 
 def write_markups(findings: Sequence[Finding], geometry: Geometry) -> Path:
@@ -63,13 +59,15 @@ def markups(findings: Sequence[Finding], geometry: Geometry) -> Json:
     Returns:
         JSON of Slicer's Markups schema 1.0.3, LPS mm.
     """
-    points = [
-        _control_point(f.centroid_lps_mm or f.centre_lps_mm, point_label(f), description(f))
+    points = tuple(
+        ControlPoint(f.centroid_lps_mm or f.centre_lps_mm, point_label(f), description(f))
         for f in findings
-    ]
-    nodes = [_node("Fiducial", "Res-MTNet nodules", points, _MIXED_COLOUR)]
-    nodes += chain.from_iterable(_extent(finding, geometry) for finding in findings)
-    return {"@schema": SCHEMA, "markups": nodes}
+    )
+    written = [Markup(POINTS, "Res-MTNet nodules", points).to_json(_MIXED_COLOUR)]
+    for finding in findings:
+        colour = _COLOURS[finding.class_name]
+        written += [one.to_json(colour) for one in line_and_box(finding, geometry)]
+    return markups_document(written)
 
 
 def point_label(finding: Finding) -> str:
@@ -92,18 +90,18 @@ def description(finding: Finding) -> str:
     return "; ".join([f"score={finding.malignancy.score:.1f}", *known])
 
 
-def _extent(finding: Finding, geometry: Geometry) -> list[Json]:
+def line_and_box(finding: Finding, geometry: Geometry) -> list[Markup]:
     """The long axis and the box of one nodule; without a mask a cube of its diameter."""
-    colour = _COLOURS[finding.class_name]
     if finding.mask is None or finding.start_ijk is None or not finding.mask.any():
         radius = (finding.size.equivalent_diameter_mm or _UNKNOWN_DIAMETER_MM) / 2
         centre = np.asarray(finding.centre_lps_mm)
-        return [_box(finding, centre - radius, centre + radius, colour)]
+        return [_box(finding, centre - radius, centre + radius)]
     grid = geometry.sub(finding.start_ijk, finding.mask.shape[::-1])
     ends = finding.long_axis_lps_mm or ()
-    line = _node("Line", f"{finding.id} long axis", [_control_point(end) for end in ends], colour)
+    points = tuple(ControlPoint(_point(end)) for end in ends)
+    line = [Markup(LINE, f"{finding.id} long axis", points)] if points else []
     corners = _mask_corners(finding.mask, grid)
-    return [line, _box(finding, corners.min(axis=0), corners.max(axis=0), colour)]
+    return [*line, _box(finding, corners.min(axis=0), corners.max(axis=0))]
 
 
 def _mask_corners(mask: NDArray[np.uint8], grid: Geometry) -> NDArray[np.float64]:
@@ -114,49 +112,13 @@ def _mask_corners(mask: NDArray[np.uint8], grid: Geometry) -> NDArray[np.float64
     return grid.ijk_to_lps(ends[choice, [0, 1, 2]])
 
 
-def _box(finding: Finding, low: Position, high: Position, colour: Position) -> Json:
-    centre = (np.asarray(low) + high) / 2
-    node = _node("ROI", f"{finding.id} extent", [_control_point(centre)], colour)
-    return node | {
-        "roiType": "Box",
-        "center": [round(float(x), 4) for x in centre],
-        "orientation": _IDENTITY_IN_RAS,
-        "size": [round(float(x), 4) for x in np.asarray(high) - low],
-        "insideOut": False,
-    }
+def _box(finding: Finding, low: NDArray[np.float64], high: NDArray[np.float64]) -> Markup:
+    centre = _point((low + high) / 2)
+    size = tuple(float(mm) for mm in high - low)
+    points = (ControlPoint(centre),)
+    return Markup(BOX, f"{finding.id} extent", points, centre, box_size_mm=size)
 
 
-def _control_point(lps_mm: Position, label: str = "", text: str = "") -> Json:
-    return {
-        "label": label,
-        "description": text,
-        "associatedNodeID": "",
-        "position": [round(float(x), 4) for x in lps_mm],
-        "orientation": _IDENTITY_IN_RAS,
-        "selected": True,
-        "locked": False,
-        "visibility": True,
-        "positionStatus": "defined",
-    }
-
-
-def _node(kind: str, name: str, points: list[Json], colour: Position) -> Json:
-    return {
-        "type": kind,
-        "name": name,
-        "coordinateSystem": "LPS",
-        "coordinateUnits": "mm",
-        "locked": False,
-        "fixedNumberOfControlPoints": False,
-        "labelFormat": "%N-%d",
-        "lastUsedControlPointNumber": len(points),
-        "controlPoints": [{"id": str(n + 1)} | point for n, point in enumerate(points)],
-        "measurements": [],
-        "display": {
-            "visibility": True,
-            "opacity": 1.0,
-            "color": list(colour),
-            "selectedColor": list(colour),
-            "fillOpacity": 0.1,
-        },
-    }
+def _point(lps_mm: NDArray[np.float64] | Sequence[float]) -> Point:
+    x, y, z = (float(mm) for mm in lps_mm)
+    return x, y, z

@@ -1,4 +1,4 @@
-"""A mask that a viewer has saved, with what MONAI Label was told of its segments."""
+"""A mask file that a viewer has saved, with the names of its segments."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ from dataclasses import replace
 from pathlib import Path
 
 from resmtnet.characteristics import LABEL_NAMES
-from resmtnet.readings.formats.draft import AnsweredNodule, Understood
+from resmtnet.readings.formats.draft import AnsweredNodule, ParsedLabel
 from resmtnet.readings.formats.from_mask import from_mask
 from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.types import Json
 
 
-def read_mask(path: Path, info: Json, known: Sequence[AnsweredNodule]) -> Understood:
+def read_mask(path: Path, named: Sequence[Json], known: Sequence[AnsweredNodule]) -> ParsedLabel:
     """Read a mask.
 
     Args:
         path: of the label map.
-        info: of the label; its label_info names the segments where the file itself does not.
+        named: {"name", "idx"} of the segments, as the viewer told them; what the file itself says
+            goes before it.
         known: what models had answered for the image, the latest first.
 
     Raises:
         VolumeError: it cannot be read, or is no label map.
     """
     label_map = read_label_map(path)
-    listed, warnings = info.get("label_info"), label_map.warnings
-    exact = bool(label_map.segments)
-    segments: list[Json] = [entry for entry in listed or () if isinstance(entry, dict)]
-    if exact:
-        segments = list(label_map.segments)
-    elif not segments:
+    warnings = label_map.warnings
+    segments, exact = (label_map.segments, True) if label_map.segments else (named, False)
+    if not segments:
         warnings += ("there is no label_info: the values are read as the app writes them",)
         segments = [{"name": name, "idx": value} for name, value in LABEL_NAMES.items()]
         exact = True
-    understood = from_mask(
+    parsed = from_mask(
         label_map.mask,
         label_map.geometry,
         segments,
@@ -42,4 +40,4 @@ def read_mask(path: Path, info: Json, known: Sequence[AnsweredNodule]) -> Unders
         exact=exact,
         resampled=label_map.resampled,
     )
-    return replace(understood, warnings=warnings + understood.warnings)
+    return replace(parsed, warnings=warnings + parsed.warnings)

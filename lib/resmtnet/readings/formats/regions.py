@@ -16,7 +16,7 @@ from resmtnet.types import Point
 
 LARGEST_MM = 150.0
 """A region that extends further is no nodule."""
-MOST_PIECES = 200
+MOST_REGIONS = 200
 
 _SAME_GRID_VOXELS = 0.01
 _RESAMPLED = 0.95
@@ -64,15 +64,15 @@ class Region:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How a piece lies over a known nodule."""
+    """How a region lies over a known nodule."""
 
     voxels: int
-    """Voxels of the piece that lie in the nodule."""
+    """Voxels of the region that lie in the nodule."""
     dice: float
     of_known: float
-    """Share of the nodule that the piece covers."""
+    """Share of the nodule that the region covers."""
     same: bool
-    """The piece is the nodule as it was drawn, as far as can be known."""
+    """The region is the nodule as it was drawn, as far as can be known."""
     exact: bool
     """It is, voxel by voxel."""
 
@@ -87,7 +87,7 @@ def values_of(mask: NDArray[Any]) -> list[int]:
     return sorted(found - {0})
 
 
-def pieces(mask: NDArray[Any], geometry: Geometry, value: int) -> list[Region]:
+def regions_of(mask: NDArray[Any], geometry: Geometry, value: int) -> list[Region]:
     """Split the voxels of one value into those that touch, corners included.
 
     Args:
@@ -123,7 +123,7 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
 
 
 def joined(parts: Sequence[Region]) -> Region:
-    """Several pieces of one grid and value as one."""
+    """Several regions of one grid and value as one."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0].grid
@@ -159,51 +159,51 @@ def inside(
     return found
 
 
-def overlap(piece: Region, known: AnsweredNodule, resampled: bool = False) -> Overlap | None:
-    """How a piece lies over a known nodule; None where they do not touch, or it has no mask.
+def overlap(region: Region, known: AnsweredNodule, resampled: bool = False) -> Overlap | None:
+    """How a region lies over a known nodule; None where they do not touch, or it has no mask.
 
     Args:
-        piece: of a label map.
+        region: of a label map.
         known: the nodule.
         resampled: the voxels at the border may differ, although the grids are the same.
     """
     if known.mask is None or known.grid is None or not known.mask.any():
         return None
-    if not _boxes_touch(piece.grid, known.grid):
+    if not _boxes_touch(region.grid, known.grid):
         return None
-    voxels = int(inside(piece.voxels_lps_mm(), known.mask, known.grid).sum())
+    voxels = int(inside(region.voxels_lps_mm(), known.mask, known.grid).sum())
     if not voxels:
         return None
-    one_grid = _one_grid(piece.grid, known.grid)
+    one_grid = _one_grid(region.grid, known.grid)
     # On one grid voxels are counted, so that a single one more is seen.
     volume, other = (
-        (1.0, 1.0) if one_grid else map(np.prod, (piece.grid.spacing_mm, known.grid.spacing_mm))
+        (1.0, 1.0) if one_grid else map(np.prod, (region.grid.spacing_mm, known.grid.spacing_mm))
     )
-    whole, drawn = int((known.mask > 0).sum()) * other, int(piece.mask.sum()) * volume
+    whole, drawn = int((known.mask > 0).sum()) * other, int(region.mask.sum()) * volume
     dice = float(2 * voxels * volume / (whole + drawn))
     exact = same = one_grid and dice == 1
     if not exact and dice >= _ALIKE and (resampled or (not one_grid and dice >= _RESAMPLED)):
-        before, after = _both(piece, known.mask, known.grid)
+        before, after = _both(region, known.mask, known.grid)
         exact = bool((before == after).all())
         same = exact or _by_resampling(before, after)
     return Overlap(voxels, dice, float(voxels * volume / whole), same, exact)
 
 
 def _both(
-    piece: Region, mask: NDArray[np.uint8], grid: Geometry
+    region: Region, mask: NDArray[np.uint8], grid: Geometry
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """A mask and a piece on the piece's voxels, in a box that holds both with a margin."""
-    ends = piece.grid.lps_to_ijk(_corners(grid))
+    """A mask and a region on the region's voxels, in a box that holds both with a margin."""
+    ends = region.grid.lps_to_ijk(_corners(grid))
     low = np.floor(np.minimum(ends.min(axis=0), 0)).astype(int) - 2
-    high = np.ceil(np.maximum(ends.max(axis=0), piece.grid.size_ijk)).astype(int) + 2
-    box = piece.grid.sub(low.tolist(), (high - low).tolist())
+    high = np.ceil(np.maximum(ends.max(axis=0), region.grid.size_ijk)).astype(int) + 2
+    box = region.grid.sub(low.tolist(), (high - low).tolist())
     shape = tuple((high - low)[::-1])
     index = np.indices(shape).reshape(3, -1)[::-1].T
     before = inside(box.ijk_to_lps(index), mask, grid).reshape(shape)
     after = np.zeros(shape, bool)
-    n_k, n_j, n_i = piece.mask.shape
+    n_k, n_j, n_i = region.mask.shape
     i, j, k = -low
-    after[k : k + n_k, j : j + n_j, i : i + n_i] = piece.mask > 0
+    after[k : k + n_k, j : j + n_j, i : i + n_i] = region.mask > 0
     return before, after
 
 
@@ -220,16 +220,16 @@ def _by_resampling(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> bool:
     )
 
 
-def is_all_of(piece: Region, several: Sequence[AnsweredNodule]) -> bool:
-    """Whether a piece is what is drawn for several nodules that touch."""
+def is_all_of(region: Region, several: Sequence[AnsweredNodule]) -> bool:
+    """Whether a region is what is drawn for several nodules that touch."""
     if any(known.mask is None or known.grid is None for known in several):
         return False
-    points = piece.voxels_lps_mm()
+    points = region.voxels_lps_mm()
     covered = np.zeros(len(points), dtype=bool)
     for known in several:
         assert known.mask is not None
         assert known.grid is not None
-        if not _one_grid(piece.grid, known.grid):
+        if not _one_grid(region.grid, known.grid):
             return False
         mine = inside(points, known.mask, known.grid)
         if mine.sum() != known.mask.astype(bool).sum():

@@ -1,0 +1,308 @@
+"""Everything that readers send becomes readings here: saved labels, and documents by REST.
+
+Nothing here knows of a server: a file or a document comes in; readings go into the store, and a
+reply says what was understood. A label takes these steps: read the file, match what it shows with
+what the model had answered, keep the masks, complete each reading with its patient and answer, and
+store them all in one step.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+from resmtnet.ct import CTVolume
+from resmtnet.errors import InputError, ReadingError
+from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
+from resmtnet.readings.formats.draft import AnsweredNodule, DraftReading, ParsedLabel, Problem
+from resmtnet.readings.formats.from_markups import from_markups
+from resmtnet.readings.formats.label_map import write_mask
+from resmtnet.readings.formats.mask_label import read_mask
+from resmtnet.readings.matching import distance_in_reach_mm, nodule_at, radius_mm
+from resmtnet.readings.patients import patient_of
+from resmtnet.readings.record import MaskReference, Reading
+from resmtnet.readings.reply import Reply, summary
+from resmtnet.readings.store import ReadingStore
+from resmtnet.types import Json, Point
+
+logger = logging.getLogger(__name__)
+
+ANSWERS = "answers"
+"""Folder of the last answers, beside the database."""
+MOST_BYTES = 20_000_000
+"""Of a JSON label."""
+MOST_DOCUMENTS = 200
+"""In a JSON label; as many as a mask may have regions."""
+
+
+class SiteImages(Protocol):
+    """What has to be known of the images of a site."""
+
+    def volume(self, image: str) -> Path:
+        """Return what `CTVolume.open` takes for an image.
+
+        Raises:
+            ReadingError: of field "image": there is no such image.
+        """
+
+    def open(self, volume: Path) -> CTVolume:
+        """Open a CT.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+
+    def content_key(self, image: str) -> str | None:
+        """Return a key that changes when the image is replaced; None if it is not here."""
+
+
+@dataclass(frozen=True)
+class SavedLabel:
+    """A file that a viewer has saved for an image."""
+
+    image: str
+    path: Path
+    reader: str
+    """Who says it."""
+    client: str | None = None
+    """The viewer that sent it, as it names itself when it asks for an answer."""
+    segments: Sequence[Json] = ()
+    """{"name", "idx"} of each segment of a mask, where the file itself does not say it."""
+
+
+class Inbox:
+    """The readings of one site, and the ways in; from any thread."""
+
+    def __init__(self, database: Path, images: SiteImages) -> None:
+        """Connect readings with images; the database is opened when it is first used.
+
+        Args:
+            database: of the readings.
+            images: which the readings are of.
+        """
+        self.database = database
+        self.images = images
+        self.answers = AnswerLog(database.parent / ANSWERS)
+        self.on_kept: Callable[[int], object] = lambda count: None
+        """Called after readings were kept, with how many there are in all."""
+        self._store: ReadingStore | None = None
+        self._lock = Lock()
+
+    @property
+    def store(self) -> ReadingStore:
+        """The readings.
+
+        Raises:
+            StoreError: with the reason and advice; the next call tries again.
+        """
+        with self._lock:
+            if self._store is None:
+                self._store = ReadingStore.open(self.database)
+            return self._store
+
+    def remember(self, image: str, answer: GivenAnswer) -> None:
+        """Keep what a client is told of an image, so that a reading can say what it answers."""
+        content = self.images.content_key(image)
+        self.answers.remember(image, replace(answer, content=content))
+
+    def add_label(self, label: SavedLabel) -> Reply:
+        """Read a label and keep its readings; the reply tells of what could not be understood.
+
+        Raises:
+            InputError: the file cannot be read.
+            StoreError: the readings could not be written; none was kept.
+        """
+        if label.path.suffix.lower() != ".json":
+            parsed = read_mask(label.path, label.segments, self._answered(label))
+            return self._add_drafts(parsed, label, "mask")
+        document = _read_json(label.path)
+        if isinstance(document, Mapping) and "markups" in document:
+            drawn = self.answers.drawn(label.image, self.images.content_key(label.image))
+            parsed = from_markups(document, self._answered(label), drawn)
+            return self._add_drafts(parsed, label, "markups")
+        readings, problems = _read_documents(document, label)
+        return self.add(readings, Reply(not_understood=problems))
+
+    def add_document(self, document: object) -> Reading:
+        """Keep one document of schema resmtnet.reading/1.
+
+        Raises:
+            ReadingError: naming the field that is wrong.
+            StoreError: it could not be written.
+        """
+        if not isinstance(document, Mapping):
+            raise ReadingError("body", "is no JSON object of schema resmtnet.reading/1")
+        reading = Reading.from_json({**_given(document), "source": "rest"})
+        kept = self.store.add(self._completed(reading, find_answer=True))
+        self.on_kept(self.store.count())
+        return kept
+
+    def add(
+        self, readings: Sequence[Reading], reply: Reply | None = None, find_answers: bool = True
+    ) -> Reply:
+        """Keep readings, from wherever they come: what every label ends with.
+
+        Each is checked against its image and completed with the patient. Those of one reader are
+        of different nodules. The reply tells of each that is wrong; the others are kept, in one
+        step.
+
+        Args:
+            readings: of one reader, sent together.
+            reply: what is told already of the same label; it is completed and returned.
+            find_answers: a reading that does not say which answer it corrects gets the last one
+                that was given at its place.
+
+        Raises:
+            StoreError: they could not be written; none was kept.
+        """
+        reply, completed = reply or Reply(), []
+        for reading in readings:
+            try:
+                completed.append(self._completed(reading, find_answers))
+            except ReadingError as error:
+                reply.not_understood.append(Problem(summary(reading), str(error)))
+        for reading, stored in zip(completed, self.store.add_all(completed), strict=True):
+            if isinstance(stored, ReadingError):
+                reply.not_understood.append(Problem(summary(reading), str(stored)))
+            else:
+                reply.readings.append(stored)
+        if reply.readings:
+            self.on_kept(self.store.count())
+        return reply
+
+    def _answered(self, label: SavedLabel) -> list[AnsweredNodule]:
+        """What models had answered for the image of a label, as its reader knows it."""
+        content = self.images.content_key(label.image)
+        return self.answers.known(label.image, label.client, content)
+
+    def _add_drafts(self, parsed: ParsedLabel, label: SavedLabel, source: str) -> Reply:
+        """Keep what a mask or markups say."""
+        reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
+        earlier = [r for r in self.store.readings(label.image) if r.reader == label.reader]
+        readings = []
+        for draft in parsed.drafts:
+            if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
+                reply.warnings.append(
+                    f"{draft.name} is as the model left it: your earlier reading stands"
+                )
+                continue
+            try:
+                mask = self._keep_mask(draft)
+                readings.append(draft.reading(label.image, label.reader, source, mask=mask))
+            except ReadingError as error:
+                reply.not_understood.append(Problem(draft.name, str(error)))
+        return self.add(readings, reply, find_answers=False)
+
+    def _keep_mask(self, draft: DraftReading) -> MaskReference | None:
+        """Keep the mask of one nodule alone, on the voxels of the label."""
+        if draft.mask is None or draft.grid is None:
+            return None
+        with tempfile.TemporaryDirectory(prefix="resmtnet-") as folder:
+            path = Path(folder) / "mask.nrrd"
+            write_mask(draft.mask, draft.grid, path)
+            return self.store.keep_mask(path)
+
+    def _completed(self, reading: Reading, find_answer: bool) -> Reading:
+        """Return a reading with the answer it corrects and the patient.
+
+        Raises:
+            ReadingError: there is no such image, or the nodule does not lie in it.
+        """
+        before = self.store.get(reading.id)
+        if before is not None:  # sent again; what was known then holds
+            return replace(
+                reading,
+                answered=reading.answered or before.answered,
+                study_patient=reading.study_patient or before.study_patient,
+            )
+        volume = self.images.volume(reading.image)
+        centre = reading.centre_lps_mm
+        if centre is not None:
+            self._check_inside(volume, centre)
+        else:
+            same = self.store.readings(reading.image, reading.nodule, every=True)
+            centre = same[0].centre_lps_mm if same else None
+        answered = reading.answered
+        if find_answer and answered is None and centre is not None:
+            content = self.images.content_key(reading.image)
+            known = self.answers.known(reading.image, reading.reader, content)
+            nodule = nodule_at(centre, None, known)
+            answered = None if nodule is None else nodule.answered
+        patient = reading.study_patient or patient_of(volume)
+        return replace(reading, answered=answered, study_patient=patient)
+
+    def _check_inside(self, volume: Path, centre_lps_mm: Point) -> None:
+        """Refuse a point outside the CT.
+
+        Raises:
+            ReadingError: of field "centre_lps_mm", or of "image" where the CT cannot be read.
+        """
+        try:
+            geometry = self.images.open(volume).geometry
+        except InputError as error:
+            raise ReadingError("image", f"cannot be read: {error}") from error
+        if geometry.contains(centre_lps_mm):
+            return
+        corners = geometry.ijk_to_lps([[0, 0, 0], [n - 1 for n in geometry.size_ijk]])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        ends = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
+        told = f"is {list(centre_lps_mm)}, outside the CT ({ends} mm); LPS is needed, not RAS"
+        raise ReadingError("centre_lps_mm", told)
+
+
+def _read_json(path: Path) -> object:
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{path.name} is larger than {MOST_BYTES:,} bytes")
+    try:
+        document: object = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path.name} is no JSON: {error}") from error
+    return document
+
+
+def _read_documents(document: object, label: SavedLabel) -> tuple[list[Reading], list[Problem]]:
+    """One reading document, or a list of them: what can be read, and what is wrong with the rest.
+
+    Raises:
+        InputError: they are too many.
+    """
+    entries = document if isinstance(document, list) else [document]
+    if len(entries) > MOST_DOCUMENTS:
+        raise InputError(
+            f"a list of {len(entries)} readings; at most {MOST_DOCUMENTS} are read: send the "
+            "others in a label of their own"
+        )
+    readings, problems = [], []
+    for n, entry in enumerate(entries, start=1):
+        try:
+            if not isinstance(entry, Mapping):
+                raise ReadingError("reading", "is no object of schema resmtnet.reading/1")
+            if entry.get("image") not in (None, label.image):
+                raise ReadingError(
+                    "image", f"is {entry['image']!r}; the label is of {label.image!r}"
+                )
+            given = {"reader": label.reader, **_given(entry)}
+            readings.append(Reading.from_json({**given, "image": label.image, "source": "label"}))
+        except ReadingError as error:
+            problems.append(Problem(f"reading {n}", str(error)))
+    return readings, problems
+
+
+def _given(document: Mapping[str, Any]) -> Json:
+    """The fields of a document that are not null."""
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def _is_of_same_nodule(draft: DraftReading, reading: Reading) -> bool:
+    """Whether an earlier reading is of the nodule of a draft, on the same evidence."""
+    if reading.centre_lps_mm is None or reading.evidence != draft.evidence:
+        return False
+    radius = radius_mm(draft.known.sizes) if draft.known else 0.0
+    centres = [draft.centre_lps_mm]
+    return distance_in_reach_mm(reading.centre_lps_mm, centres, radius) is not None
