@@ -1,4 +1,4 @@
-"""How far probabilities can be taken at their word; shapes and errors as in metrics.py."""
+"""Measures of calibration: how well predicted probabilities agree with observed shares."""
 
 from __future__ import annotations
 

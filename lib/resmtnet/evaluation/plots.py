@@ -1,4 +1,4 @@
-"""The report's plots of the class, as PNG: ROC, size bands, reliability, risk and coverage."""
+"""Plots of the class for the report, as PNG: ROC, AUC by size, reliability, risk and coverage."""
 
 from __future__ import annotations
 

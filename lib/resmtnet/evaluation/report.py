@@ -1,4 +1,4 @@
-"""metrics.json and report.html: one page that needs nothing else."""
+"""Writes metrics.json, and report.html as one page without links to other files."""
 
 from __future__ import annotations
 
