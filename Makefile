@@ -9,11 +9,11 @@ NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imp
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: help setup demo test check format docs viewers clean
+.PHONY: help setup demo test test-viewers check format docs viewers clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: .venv/.installed ## make .venv and install requirements.txt; nothing where that is done
 
@@ -26,8 +26,12 @@ setup: .venv/.installed ## make .venv and install requirements.txt; nothing wher
 demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections -> training -> next study; STUDIES=folder [AT=x,y,z] for your own CT
 	$(PY) -m resmtnet.cli.demo $(if $(STUDIES),"--studies=$(STUDIES)") $(if $(AT),"--at=$(AT)")
 
-test: setup viewers ## all tests; ARGS="-k name" is handed to pytest
-	$(PY) -m pytest $(ARGS)
+# Two processes, each of them with one thread of PyTorch, so that they do not wait for one another.
+test: setup ## all tests but those of `make test-viewers`; ARGS="-k name" is handed to pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not viewers" --numprocesses 2 --dist loadfile $(ARGS)
+
+test-viewers: setup viewers ## the tests that need Orthanc or Slicer's libraries
+	$(PY) -m pytest -m viewers $(ARGS)
 
 check: setup ## format, lint and types
 	$(PY) -m ruff format --check .

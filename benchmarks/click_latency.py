@@ -1,4 +1,4 @@
-"""How long a radiologist waits for a click: ours and the stock MONAI way, alternating in one run.
+"""How long a click takes: this package and the stock MONAI way, alternating in one run.
 
     python benchmarks/click_latency.py [SERIES --at X,Y,Z] [--repeats 5] [--model DIR] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""What an answer costs: parameters, arithmetic, time on a CPU, bytes on disk, start-up.
+"""The cost of a prediction: parameters, arithmetic, time on a CPU, bytes on disk, start-up.
 
     python benchmarks/cost.py [CUBES] [--model DIR] [--nodules 24] [--json FILE]
 

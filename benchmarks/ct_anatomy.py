@@ -1,4 +1,4 @@
-"""Lungs, body and distances of a chest CT on one grid: what the rules of ct_places.py look at."""
+"""Lungs, body and distances of a chest CT on one grid, for the rules of ct_places.py."""
 
 from __future__ import annotations
 

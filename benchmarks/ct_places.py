@@ -1,4 +1,4 @@
-"""Places in a chest CT that are no nodule, found by rules that anybody can repeat.
+"""Finds places in a chest CT that are no nodule, by rules that anybody can repeat.
 
 No place is marked by hand. Each rule is HU, distance to lungs and skin, and the shape of what lies
 there (eigenvalues of the Hessian); points are drawn by seed, at least APART_MM from one another

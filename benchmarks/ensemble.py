@@ -1,4 +1,4 @@
-"""One network, a pair, or one trunk with several heads: which uncertainty is worth its price?
+"""Compares one network, a pair, and one trunk with several heads as sources of uncertainty.
 
     python benchmarks/ensemble.py [--model DIR] [--heads 8]
 

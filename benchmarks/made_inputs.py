@@ -1,4 +1,4 @@
-"""Inputs that are made, not scanned: phantom nodules, noise, HU that are none."""
+"""Synthetic inputs: phantom nodules, noise, and values that are no HU."""
 
 from __future__ import annotations
 

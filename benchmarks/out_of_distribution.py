@@ -1,4 +1,4 @@
-"""How well the out-of-distribution score tells nodules from what is none, kind by kind.
+"""How well the out-of-distribution score separates nodules from other places, kind by kind.
 
     python benchmarks/out_of_distribution.py CT --at X,Y,Z [--at ...] --cubes ARCHIVE
         [--stacks ARCHIVE --fold 0] [--count 24] [--picture FILE] [--model DIR] [--json FILE]

@@ -1,4 +1,4 @@
-"""Does what is put beyond a stack's ends tell how large the nodule is?
+"""Measures whether the slices invented beyond a stack's ends give away the nodule's size.
 
     python benchmarks/padding_probe.py --stacks STACKS --cubes CUBES [--nodules 800] [--model DIR]
 

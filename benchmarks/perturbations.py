@@ -1,4 +1,4 @@
-"""Changes of a CT that must not change the answer, and how much they do."""
+"""Changes of a CT that should not change the prediction, and the size of their effect."""
 
 from __future__ import annotations
 

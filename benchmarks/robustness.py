@@ -1,4 +1,4 @@
-"""How much answers change under changes that should not matter.
+"""How much predictions change under changes of the CT that should not matter.
 
     python benchmarks/robustness.py CUBES [--ct FOLDER --at X,Y,Z] [--model DIR] [--json FILE]
 

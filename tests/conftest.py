@@ -28,6 +28,18 @@ from resmtnet.training.cached_nodule import CachedNodule, observe
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
+VIEWERS = {"orthanc", "slicer_python"}
+"""Fixtures that need a program from outside."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs Orthanc or Slicer, before pytest looks at the marks."""
+    for item in items:
+        if VIEWERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.viewers)
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The folder that holds pyproject.toml."""

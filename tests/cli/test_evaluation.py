@@ -1,15 +1,24 @@
 """`resmtnet evaluate`: what it asks for, and the files that it writes."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from resmtnet import cli
+from resmtnet.evaluation import summary
+from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.evaluation.records import Case, Prediction, write_predictions
 from resmtnet.evaluation.summary import SCHEMA
 from resmtnet.inference.model_folder import default_model_dir
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are written from few resamples: nothing here looks at an interval."""
+    monkeypatch.setattr(summary, "BootstrapConfig", partial(BootstrapConfig, resamples=40))
 
 
 def predictions(path: Path, first: int) -> Path:

@@ -51,9 +51,9 @@ def test_debiased_error_finds_a_true_one():
 
 
 def test_bins_have_equal_mass_and_few_nodules_make_few_bins():
-    assert calibration.reliability(TRUTH, PROBABILITY)[:, 2].tolist() == [400] * 10
-    assert calibration.reliability(TRUTH[:11], PROBABILITY[:11])[:, 2].tolist() == [6, 5]
-    assert len(calibration.reliability([1], [0.5])) == 1
+    assert calibration.reliability_bins(TRUTH, PROBABILITY)[:, 2].tolist() == [400] * 10
+    assert calibration.reliability_bins(TRUTH[:11], PROBABILITY[:11])[:, 2].tolist() == [6, 5]
+    assert len(calibration.reliability_bins([1], [0.5])) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`resmtnet evaluate`: how good a model is, or a cross-validation was."""
+"""`resmtnet evaluate`: figures and a report of a model or of a cross-validation."""
 
 from __future__ import annotations
 

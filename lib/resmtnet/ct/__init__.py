@@ -1,4 +1,4 @@
-"""CT volumes: lazy reading in HU with LPS geometry, and what is done to their voxels."""
+"""CT volumes: lazy reading in HU with LPS geometry, and all processing of their voxels."""
 
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.source import hu_warnings

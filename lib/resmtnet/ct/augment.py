@@ -1,4 +1,4 @@
-"""Random changes of training patches: the geometry of the sampling, then the HU."""
+"""Random augmentation of training patches: first their geometry, then their HU."""
 
 from __future__ import annotations
 

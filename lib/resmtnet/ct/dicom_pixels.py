@@ -1,4 +1,4 @@
-"""The stored voxels of one DICOM slice, whatever its transfer syntax."""
+"""Decodes the stored voxels of one DICOM slice, for every transfer syntax."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the images of one DICOM series lie: one upright stack of slices, or an error that says why.
+"""Checks that the images of a DICOM series form one stack of slices, and orders them.
 
 References:
     DICOM PS3.3, C.7.6.2 (image plane module).

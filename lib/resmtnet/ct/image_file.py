@@ -1,4 +1,4 @@
-"""A CT in one image file: ITK says where it lies, and decodes what cannot be memory mapped."""
+"""A CT in one image file, read with ITK, and memory mapped where it is not compressed."""
 
 from __future__ import annotations
 

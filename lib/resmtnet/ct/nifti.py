@@ -1,4 +1,4 @@
-"""NIfTI: what only its own header tells, and its voxels, memory mapped if not compressed."""
+"""Reads what ITK does not tell of a NIfTI file, and maps the voxels of one without compression."""
 
 from __future__ import annotations
 

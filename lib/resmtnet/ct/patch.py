@@ -1,4 +1,4 @@
-"""The only preprocessing: training and inference sample and scale the network's input here.
+"""The one preprocessing of training and inference: sampling and HU windowing of patches.
 
 A patch is a set of axial slices in LPS axes around a centre, whatever the voxel order of the CT:
 pixel columns run along L (x), rows along P (y), levels along S (z).

@@ -1,4 +1,4 @@
-"""From the positions of the slices that are there to an even stack: what is missing is said."""
+"""Places slices of uneven or missing positions on an even grid, with a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a CT volume reads its voxels from, and what makes voxel values Hounsfield units."""
+"""The interface through which a CT volume reads its voxels, and their conversion to HU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A CT that is read lazily: `crop` decodes only what it needs, in HU, placed in LPS mm."""
+"""CTVolume, a CT that is read lazily: `crop` decodes only the slices that it needs."""
 
 from __future__ import annotations
 

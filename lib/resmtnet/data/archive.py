@@ -1,4 +1,4 @@
-"""Our on-disk training format, schema resmtnet.archive/2; docs/archive.md describes it.
+"""The on-disk format of training data, schema resmtnet.archive/2; docs/archive.md describes it.
 
 A folder that holds
 

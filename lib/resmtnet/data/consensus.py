@@ -1,4 +1,4 @@
-"""From several readers to one target: named rules for ratings and masks.
+"""Rules that turn the ratings and masks of several readers into one training target.
 
 A reader's rating is MISSING (0) where it was not given, lies outside its scale or is not trusted;
 every rule leaves those out. Ratings of nominal characteristics (calcification, internal structure)

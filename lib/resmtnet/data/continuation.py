@@ -1,4 +1,4 @@
-"""Lung beyond the ends of a stack that holds only the nodule's own slices.
+"""Invents lung above and below a stack that holds only the slices of the nodule.
 
 Where a stack ends, the end slice fades into a copy of itself from which the nodule is inpainted,
 and which drifts with the distance as vessels and walls do. What is padded must not tell where the

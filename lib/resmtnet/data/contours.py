@@ -1,4 +1,4 @@
-"""One reader's contours of a nodule, as LIDC stores them: sizes and coverage of the voxels.
+"""The contours that one LIDC reader drew around a nodule: its sizes, and the voxels they cover.
 
 A contour is a polygon through pixel centres of one axial slice. LIDC draws it on the first pixels
 outside the nodule; its area times the slice spacing is the published volume, so it is used as it

@@ -1,4 +1,4 @@
-"""All crops of an archive as one block of slices, ready for sampling on any device.
+"""Resamples all crops of an archive into one array of slices, from which batches are drawn.
 
 Crops that end where the nodule ends are continued first (continuation.py), in several variants.
 That takes minutes, so the block is kept beside the archive and memory-mapped from then on.

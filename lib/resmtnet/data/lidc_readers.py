@@ -1,4 +1,4 @@
-"""Which annotations of a scan mark the same nodule, and what their readers rate."""
+"""Groups the annotations of a scan by nodule, and lists the ratings of their readers."""
 
 from __future__ import annotations
 

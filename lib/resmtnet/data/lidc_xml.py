@@ -1,4 +1,4 @@
-"""Annotations of LIDC readers from the XML files of LIDC-IDRI (The Cancer Imaging Archive).
+"""Reads the annotations of the LIDC readers from the XML files of LIDC-IDRI.
 
 References:
     LIDC XML documentation, The Cancer Imaging Archive; Armato et al., Med Phys 38 (2011).

@@ -1,4 +1,4 @@
-"""One nodule of an archive without its voxels, and its row of nodules.csv both ways."""
+"""The record of one nodule of an archive, written to and read from a row of nodules.csv."""
 
 from __future__ import annotations
 

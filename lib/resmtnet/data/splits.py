@@ -1,4 +1,4 @@
-"""Splits by patient: no patient ever stands on both sides; saved as JSON resmtnet.splits/1."""
+"""Splits nodules into parts and folds by patient; kept as JSON, schema resmtnet.splits/1."""
 
 from __future__ import annotations
 

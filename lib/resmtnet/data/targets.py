@@ -1,4 +1,4 @@
-"""Targets of the heads: what the readers say of nodules, by task, and how much each counts."""
+"""Training targets of each task, from the readers' ratings and sizes, with their weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops whose axes k, j, i run along S, P, L, whatever the voxel order of the CT."""
+"""Cuts crops whose axes k, j, i run along S, P, L, whatever the voxel order of the CT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A nodule of an archive as a CT, so that it is answered by the path that users take."""
+"""Turns a nodule of an archive back into a small CT, so that the model reads it as any other."""
 
 from __future__ import annotations
 

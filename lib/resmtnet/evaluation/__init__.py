@@ -1,1 +1,1 @@
-"""How good the answers are: figures with intervals beside baselines, as JSON, HTML and Markdown."""
+"""Evaluation of a model: figures with intervals beside baselines, as JSON, HTML and Markdown."""

@@ -1,4 +1,4 @@
-"""What a model must beat: predictors that know only the size, or nothing at all.
+"""Baselines that a model must beat: predictors that know only the size, or nothing at all.
 
 They are fitted on other nodules than those that are evaluated. The size they are given is the
 readers' own, which no user has: an oracle that makes the comparison strict.

@@ -1,4 +1,4 @@
-"""Percentile bootstrap over patients: all nodules of a drawn patient come along.
+"""Bootstrap intervals; patients are drawn, each with all of its nodules.
 
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """

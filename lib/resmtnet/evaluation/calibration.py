@@ -1,4 +1,4 @@
-"""How far probabilities can be taken at their word; shapes and errors as in metrics.py."""
+"""Measures of calibration: how well predicted probabilities agree with observed shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BINS = 10
 BIN_CASES = 5
 
 
-def reliability(malignant: ArrayLike, probability: ArrayLike) -> Array:
+def reliability_bins(malignant: ArrayLike, probability: ArrayLike) -> Array:
     """Return the reliability curve over equal-mass bins.
 
     Args:
@@ -28,7 +28,8 @@ def reliability(malignant: ArrayLike, probability: ArrayLike) -> Array:
     Raises:
         InputError: shapes differ, or N is 0.
 
-    >>> reliability([0, 0, 1, 0, 0, 1, 1, 1, 0, 1], [i / 10 for i in range(10)]).round(2).tolist()
+    >>> probability = [i / 10 for i in range(10)]
+    >>> reliability_bins([0, 0, 1, 0, 0, 1, 1, 1, 0, 1], probability).round(2).tolist()
     [[0.2, 0.2, 5.0], [0.7, 0.8, 5.0]]
     """
     y, p = checked_pair(malignant, probability)
@@ -55,7 +56,7 @@ def calibration_error(malignant: ArrayLike, probability: ArrayLike) -> float:
     >>> round(calibration_error([0, 0, 0, 0, 1], [0.1, 0.2, 0.3, 0.4, 0.5]), 3)
     0.1
     """
-    bins = reliability(malignant, probability)
+    bins = reliability_bins(malignant, probability)
     return float(np.average(np.abs(bins[:, 0] - bins[:, 1]), weights=bins[:, 2]))
 
 
@@ -77,7 +78,7 @@ def debiased_calibration_error(malignant: ArrayLike, probability: ArrayLike) -> 
     >>> debiased_calibration_error([0, 0, 0, 0, 1], [0.1, 0.2, 0.3, 0.4, 0.5])
     0.0
     """
-    p, y, n = reliability(malignant, probability).T
+    p, y, n = reliability_bins(malignant, probability).T
     chance = y * (1 - y) / np.maximum(n - 1, 1)
     return float(np.sqrt(max(0.0, np.average((p - y) ** 2 - chance, weights=n))))
 

@@ -1,4 +1,4 @@
-"""What all plots of the report share: colours, axes, and the PNG."""
+"""Colours, axes and PNG output that all plots of the reports share."""
 
 from __future__ import annotations
 

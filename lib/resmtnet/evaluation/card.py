@@ -1,4 +1,4 @@
-"""MODEL_CARD.md as a whole, from a model's manifest and the metrics documents that it quotes."""
+"""Writes MODEL_CARD.md from a model's manifest and the metrics documents that it quotes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model card says of every model of this package; the figures are not here."""
+"""The fixed sections of a model card: what is true of every model of this package."""
 
 from __future__ import annotations
 

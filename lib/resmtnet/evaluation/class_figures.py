@@ -1,4 +1,4 @@
-"""The figures of the class: discrimination, calibration, and whether it knows its errors."""
+"""Figures of the class: discrimination, calibration, and detection of its own errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation stands on: answers, and baselines that were fitted on other nodules."""
+"""The input of an evaluation: predictions, and baselines that were fitted on other nodules."""
 
 from __future__ import annotations
 

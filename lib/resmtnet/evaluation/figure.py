@@ -1,4 +1,4 @@
-"""What a figure is: one statistic of the answers on one population, beside what it is held to."""
+"""The record of one figure: a statistic of the predictions on one population of nodules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""THE table of figures: which statistic, of what, on which nodules, beside which baseline."""
+"""The table of all figures of an evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of the 90% intervals: whether they cover what they should, and how wide they are."""
+"""Figures of the 90% intervals: their coverage and their width."""
 
 from __future__ import annotations
 

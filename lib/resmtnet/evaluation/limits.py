@@ -1,4 +1,4 @@
-"""What the figures of a document say against the model, in sentences for the model card."""
+"""Sentences for the model card about what the figures show the model not to do well."""
 
 from __future__ import annotations
 

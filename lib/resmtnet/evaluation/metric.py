@@ -1,4 +1,4 @@
-"""What a metric is: a function of truth and answer that may know a shortcut for many draws."""
+"""The type of a metric: a function of truth and prediction, with a fast path for the bootstrap."""
 
 from __future__ import annotations
 

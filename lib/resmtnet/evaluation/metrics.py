@@ -1,4 +1,4 @@
-"""Metrics as pure functions of arrays [N]: truth first, answer second.
+"""Metrics such as AUC, kappa and bias, as pure functions of arrays [N]: truth, prediction.
 
 Each raises InputError where the shapes differ or nothing is given, and returns NaN where it is
 undefined on what was given (an AUC of one class); bootstrap.py turns that into None.

@@ -1,4 +1,4 @@
-"""Saliency by occlusion: how the probability changes when a spot is covered.
+"""Saliency by occlusion: how the probability changes when a part of the CT is covered.
 
 References:
     Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014.

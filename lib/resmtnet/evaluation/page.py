@@ -1,4 +1,4 @@
-"""What every page of figures shares: its style, its first line, tables and pictures."""
+"""HTML that all report pages share: style, head, tables and pictures."""
 
 from __future__ import annotations
 

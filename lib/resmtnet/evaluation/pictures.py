@@ -1,4 +1,4 @@
-"""A nodule as a picture: its central slice with both outlines, or with what the model looks at."""
+"""Draws the central slice of a nodule with the readers' and the model's outline, or a saliency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's plots of the class, as PNG: ROC, size bands, reliability, risk and coverage."""
+"""Plots of the class for the report, as PNG: ROC, AUC by size, reliability, risk and coverage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from sklearn.metrics import roc_curve
 
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
-from resmtnet.evaluation.calibration import reliability
+from resmtnet.evaluation.calibration import reliability_bins
 from resmtnet.evaluation.canvas import (
     GUIDE,
     MODEL,
@@ -126,7 +126,7 @@ def reliability_curves(truth: Array, series: Sequence[tuple[str, str, Array]]) -
     figure, axes = square("Mean probability of malignant", "Share malignant by the readers")
     diagonal(axes, 0, 1)
     for label, colour, probability in series:
-        mean, share, count = reliability(truth, probability).T
+        mean, share, count = reliability_bins(truth, probability).T
         low, high = _wilson(share, count)
         error = np.clip([share - low, high - share], 0, None)
         axes.errorbar(mean, share, error, color=colour, marker="o", ms=4, capsize=2)

@@ -1,4 +1,4 @@
-"""On which nodules a figure stands: populations, and the strata into which they are cut."""
+"""The groups of nodules on which figures are computed, and how they are cut into strata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the readers themselves reach: each one against the others, as rows of truth and answer.
+"""Agreement of each reader with the others, as rows of truth and rating for the same metrics.
 
 Readers are anonymous and cannot be linked across scans, so that every reading counts alike.
 """

@@ -1,4 +1,4 @@
-"""metrics.json and report.html: one page that needs nothing else."""
+"""Writes metrics.json, and report.html as one page without links to other files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from resmtnet.evaluation import agreement_plots, plots
+from resmtnet.evaluation import plots, score_size_plots
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.evaluation.evidence import Evidence
 from resmtnet.evaluation.figures import GROUPS, TITLES, all_figures
@@ -87,7 +87,7 @@ def _sources(document: Json) -> str:
 def _plots(document: Json, evidence: Evidence) -> str:
     settings = {k: v for k, v in document["bootstrap"].items() if k != "unit"}
     figures, answered = all_figures(document), evidence.answered
-    score, diameter = agreement_plots.SCORE, agreement_plots.DIAMETER
+    score, diameter = score_size_plots.SCORE, score_size_plots.DIAMETER
     spread = "Band: 95% of one reader's differences from the mean of the others."
     drawn = (
         (
@@ -107,10 +107,10 @@ def _plots(document: Json, evidence: Evidence) -> str:
             "nodules are answered.",
             plots.risk(evidence),
         ),
-        ("Malignancy score, every rated nodule.", agreement_plots.scatter(score, answered)),
-        (f"Malignancy score. {spread}", agreement_plots.bland_altman(score, answered)),
-        ("Equivalent diameter, every nodule.", agreement_plots.scatter(diameter, answered)),
-        (f"Equivalent diameter. {spread}", agreement_plots.bland_altman(diameter, answered)),
+        ("Malignancy score, every rated nodule.", score_size_plots.scatter(score, answered)),
+        (f"Malignancy score. {spread}", score_size_plots.differences(score, answered)),
+        ("Equivalent diameter, every nodule.", score_size_plots.scatter(diameter, answered)),
+        (f"Equivalent diameter. {spread}", score_size_plots.differences(diameter, answered)),
     )
     return "<h2>Plots</h2>" + "".join(picture(caption, image) for caption, image in drawn)
 

@@ -1,4 +1,4 @@
-"""The figures of the size: diameter, volume, axes, size class, mask."""
+"""Figures of the size: diameter, volume, axes, size class and mask."""
 
 from __future__ import annotations
 

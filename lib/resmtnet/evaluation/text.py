@@ -1,4 +1,4 @@
-"""A metrics document in words: figures as text, tables of any kind, the preamble."""
+"""Figures as text: numbers with intervals, table cells, and the first lines of a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an answer knows when it is wrong: [N, 2] answers hold probability and uncertainty."""
+"""Measures whether the model is uncertain where it is wrong."""
 
 from __future__ import annotations
 

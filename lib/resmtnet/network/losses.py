@@ -1,4 +1,4 @@
-"""The joint loss: every term is masked, so that partial targets train what they have."""
+"""The joint loss of all tasks; a missing target adds nothing to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Res-MTNet: a residual trunk shared by all tasks, two linked branches, a mask decoder.
+"""The network Res-MTNet: a shared residual trunk, two linked branches, and a mask decoder.
 
 Our reading of the abstract of Lin et al., "A Residual Multi-task Network for Joint Classification
 and Regression in Medical Imaging", arXiv 2502.19692 (2025): shared feature extraction, a

@@ -1,4 +1,4 @@
-"""How sure an answer is: pure functions of predictions."""
+"""Entropy and disagreement of an ensemble's predictions, as pure functions."""
 
 from __future__ import annotations
 

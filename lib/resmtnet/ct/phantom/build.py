@@ -1,4 +1,4 @@
-"""Puts the phantom together: chest, vessels, airways, nodules, blur and noise, from one seed."""
+"""Builds the phantom from one seed: chest, vessels, airways, nodules, blur and noise."""
 
 from __future__ import annotations
 

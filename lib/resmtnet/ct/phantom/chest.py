@@ -1,4 +1,4 @@
-"""The body of the phantom: analytic organs painted slice by slice, from the skin inwards.
+"""The body of the phantom: organs as analytic shapes, painted from the skin inwards.
 
 Every organ is an implicit function in anatomy coordinates (LPS mm, x left, y posterior,
 z superior, origin mid-chest): approximately the signed distance in mm, negative inside.

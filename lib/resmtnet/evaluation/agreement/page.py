@@ -125,12 +125,12 @@ def _group(group: Json, members: Sequence[Reading]) -> str:
     drawn = [
         picture(
             f"{label.capitalize()}. Band: 95% of the differences of two readers.",
-            plots.bland_altman(name, label, members),
+            plots.differences(name, label, members),
         )
         for name, label in QUANTITIES
     ]
     drawn.append(
-        picture("Calibration; bars are Wilson's 95% intervals.", plots.reliability(members))
+        picture("Calibration; bars are Wilson's 95% intervals.", plots.class_calibration(members))
     )
     parts = "".join(
         _part(group[key], name)

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from resmtnet.evaluation import metrics
 from resmtnet.evaluation.agreement.document import LEAST_READINGS, pairs, reader_pairs
 from resmtnet.evaluation.agreement.measures import MEASURES, AgreementMeasure
-from resmtnet.evaluation.agreement_plots import differences
 from resmtnet.evaluation.canvas import MODEL, READERS, SIZE_ONLY, legend, png, square
 from resmtnet.evaluation.plots import reliability_curves
+from resmtnet.evaluation.score_size_plots import bland_altman
 from resmtnet.readings.record import Reading
 from resmtnet.types import Json
 
@@ -70,7 +70,7 @@ def count_over_time(counts: Mapping[str, int]) -> bytes:
     return png(figure)
 
 
-def bland_altman(name: str, label: str, members: Sequence[Reading]) -> bytes | None:
+def differences(name: str, label: str, members: Sequence[Reading]) -> bytes | None:
     """Draw the differences of a measured quantity.
 
     Args:
@@ -86,10 +86,10 @@ def bland_altman(name: str, label: str, members: Sequence[Reading]) -> bytes | N
     if len(rows) < LEAST_READINGS:
         return None
     said, answered = np.array([row[:2] for row in rows], np.float64).T
-    return differences(label, said, answered, _spread(measure, members))
+    return bland_altman(label, said, answered, _spread(measure, members))
 
 
-def reliability(members: Sequence[Reading]) -> bytes | None:
+def class_calibration(members: Sequence[Reading]) -> bytes | None:
     """Draw the calibration of the class probability.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The report's plots of score and size, as PNG: against the readers, and their own spread."""
+"""Plots of score and size, as PNG: scatter against the readers, and Bland-Altman."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ def scatter(quantity: Quantity, answered: Sequence[Answered]) -> bytes | None:
     return png(figure)
 
 
-def bland_altman(quantity: Quantity, answered: Sequence[Answered]) -> bytes | None:
+def differences(quantity: Quantity, answered: Sequence[Answered]) -> bytes | None:
     """Draw the model's errors, with the limits within which one reader agrees with the others.
 
     Returns:
         PNG, or None where fewer than two nodules can be compared.
     """
-    return differences(
+    return bland_altman(
         quantity.name, *_pairs(quantity, answered), _readers_limits(quantity, answered)
     )
 
 
-def differences(
+def bland_altman(
     name: str, truth: Array, given: Array, spread: tuple[float, float] | None
 ) -> bytes | None:
     """Draw a Bland-Altman plot of any quantity.
