@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -90,6 +91,14 @@ def test_the_server_page_lists_every_route_of_ours() -> None:
         for method in route.methods  # type: ignore[attr-defined]
     }
     assert ours - told == set()
+
+
+def test_the_evaluation_page_explains_every_field_of_metrics_json() -> None:
+    document = json.loads((DOCS / "experiments" / "reference" / "metrics.json").read_text("utf-8"))
+    page = PAGES["docs/evaluation.md"]
+    fields = {*document, *(name for row in document["figures"].values() for name in row)}
+    assert [name for name in sorted(fields) if f"`{name}`" not in page] == []
+    assert document["schema"] in page
 
 
 def test_every_file_that_a_page_names_exists() -> None:

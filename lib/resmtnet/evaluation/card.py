@@ -51,7 +51,7 @@ def model_card(manifest: Mapping[str, Any], documents: Mapping[str, Json]) -> st
         if model is not None and model["sha256"] != manifest["sha256"]:
             raise InputError(
                 f"{name} was made with the weights {model['sha256'][:12]}, the card is for "
-                f"{manifest['sha256'][:12]}: evaluate this model anew"
+                f"{manifest['sha256'][:12]}: evaluate this model again"
             )
     further = manifest["provenance"].get("further_calibration")
     own = (FURTHER_CALIBRATION.format(**further),) if further else ()
@@ -127,7 +127,7 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _figures(documents: Mapping[str, Json]) -> str:
-    parts = ["## Figures", "Each table is read from the document that it names; nothing is typed."]
+    parts = ["## Figures", "Each table is made from the document that it names."]
     for name, document in documents.items():
         parts.append(f"### {subject(document)}: `{name}`")
         if document["model"] is None:
