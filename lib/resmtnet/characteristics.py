@@ -128,6 +128,24 @@ LABEL_NAMES: dict[str, int] = {"benign": 1, "malignant": 2, "indeterminate": 3}
 """Mask value of each class name."""
 
 
+UNDECIDED_RATING = 3
+"""Malignancy that speaks for neither class."""
+
+CLASS_SHARES: dict[str, float] = {"benign": 0.0, "indeterminate": 0.5, "malignant": 1.0}
+"""How much each class counts as malignant, for training and figures."""
+
+
+def class_of_rating(rating: float) -> str:
+    """Return the class of a malignancy rating, or of the median of several.
+
+    >>> [class_of_rating(rating) for rating in (2.5, 3, 4)]
+    ['benign', 'indeterminate', 'malignant']
+    """
+    if rating == UNDECIDED_RATING:
+        return "indeterminate"
+    return "malignant" if rating > UNDECIDED_RATING else "benign"
+
+
 def branch_tasks(branch: Branch) -> tuple[Task, ...]:
     """Return the tasks of one branch, in the order of TASKS.
 

@@ -222,3 +222,21 @@ def test_voxel_order_and_format_do_not_change_the_finding(model, real_ct, tmp_pa
         assert found.size.volume_mm3 == pytest.approx(expected.size.volume_mm3, rel=0.01)
         assert found.size.long_axis_mm == pytest.approx(expected.size.long_axis_mm, rel=0.01)
         assert found.centroid_lps_mm == pytest.approx(expected.centroid_lps_mm, abs=0.5)
+
+
+def test_warm_up_takes_the_way_of_a_click_on_a_dicom_series(model, monkeypatch):
+    answered = []
+
+    def record(self, ct, findings, timing_ms=None):
+        answered.append((ct, findings))
+        return document(self, ct, findings, timing_ms)
+
+    document = Characterizer.document
+    monkeypatch.setattr(Characterizer, "document", record)
+    model.warm_up()
+    (ct, (finding,)) = answered[0]
+    assert ct.path is not None
+    assert not ct.path.exists()  # nothing stays behind
+    assert finding.mask is not None
+    assert finding.size.long_axis_mm == pytest.approx(10, abs=3)
+    assert finding.guidelines["context"] is not None

@@ -75,6 +75,12 @@ def test_level_is_the_same_however_far_apart_its_neighbours_are_asked(ct):
     np.testing.assert_allclose(coarse, fine[::2], atol=1e-5)
 
 
+def test_network_that_sees_one_slice_answers(ct):
+    patch = PatchConfig(size_px=16, mask_size_px=16, offsets_mm=(0.0,))
+    found = predict_points(Ensemble(members(1), patch), ct, [(0.0, 0.0, 0.0)])[0]
+    assert np.isfinite(found.observation.outputs["malignancy"]).all()
+
+
 def test_inference_without_members_is_refused():
     with pytest.raises(ModelError, match="at least one"):
         Ensemble([], PATCH)

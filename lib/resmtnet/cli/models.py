@@ -80,7 +80,7 @@ def train(
 ) -> None:
     """Train Res-MTNet on an archive, calibrate it, and write OUT/model; also under torchrun."""
     from resmtnet.data.archive import Archive
-    from resmtnet.inference.characterizer import choose_device
+    from resmtnet.inference.device import choose_device
     from resmtnet.training.cross_validation import cross_validate as answer_out_of_fold
     from resmtnet.training.cross_validation import load_answers
     from resmtnet.training.run import run_experiment

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from resmtnet.ct.geometry import Geometry
+from resmtnet.ct.points import as_point
 from resmtnet.ct.source import AIR_HU, ArraySource, VoxelSource, box_kji, hu_warnings, to_hu
-from resmtnet.errors import InputError, PointError, VolumeError
+from resmtnet.errors import InputError, VolumeError
 
 _MARGIN_VOXELS = 1
 """Voxels that a crop has beyond its extent, so that its border can be interpolated."""
@@ -179,12 +180,7 @@ class CTVolume:
         self, centre_lps_mm: ArrayLike, extent_mm: float | Sequence[float]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First index and index past the end, ijk, of the voxels that cover a box in LPS."""
-        centre = np.asarray(centre_lps_mm, dtype=np.float64)
-        if centre.shape != (3,) or not np.isfinite(centre).all():
-            raise PointError(
-                f"The centre {centre.tolist()} is not a point: three finite numbers (LPS mm) "
-                "are needed."
-            )
+        centre = np.array(as_point(centre_lps_mm, "centre"))
         extent = np.asarray(extent_mm, dtype=np.float64)
         if extent.shape not in ((), (3,)) or not np.isfinite(extent).all() or (extent <= 0).any():
             raise InputError(

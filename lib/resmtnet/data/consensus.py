@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.characteristics import LIDC_RATINGS, Task
+from resmtnet.characteristics import CLASS_SHARES, LIDC_RATINGS, Task, class_of_rating
 from resmtnet.data.nodule import MISSING
 from resmtnet.errors import InputError
 
@@ -145,8 +145,7 @@ def malignant_share(ratings: Sequence[int]) -> float:
     >>> malignant_share([5, 3, 4]), malignant_share([2, 4])
     (1.0, 0.5)
     """
-    median = float(np.median(ratings))
-    return 0.5 if median == 3 else float(median > 3)
+    return CLASS_SHARES[class_of_rating(float(np.median(ratings)))]
 
 
 def class_weight(ratings: Sequence[int], minimum_readers: int = 3) -> float:
@@ -155,7 +154,7 @@ def class_weight(ratings: Sequence[int], minimum_readers: int = 3) -> float:
     >>> class_weight([5, 5, 4]), class_weight([5]), class_weight([3, 3, 3])
     (1.0, 0.5, 0.3)
     """
-    if float(np.median(ratings)) == 3:
+    if class_of_rating(float(np.median(ratings))) == "indeterminate":
         return 0.3
     return 1.0 if len(ratings) >= minimum_readers else 0.5
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resmtnet.characteristics import class_of_rating
 from resmtnet.config import TrainingConfig
 from resmtnet.data.nodule import Nodule
 from resmtnet.errors import ArchiveError
@@ -173,7 +174,7 @@ def folds_by_patient(nodules: Sequence[Nodule], seed: int, folds: int = FOLDS) -
     """Deal patients to folds of split "train", evenly by nodules and by malignancy.
 
     Patients go one by one, those with many nodules first and by chance among equals, to the fold
-    that has fewest nodules of their kind of malignancy (benign, undecided, malignant, unrated),
+    that has fewest nodules of their kind of malignancy (benign, indeterminate, malignant, unrated),
     then fewest nodules.
 
     Args:
@@ -206,8 +207,7 @@ def folds_by_patient(nodules: Sequence[Nodule], seed: int, folds: int = FOLDS) -
 
 def _kind(nodule: Nodule) -> str:
     if nodule.malignancy:
-        middle = float(np.median(nodule.malignancy))
-        return "undecided" if middle == 3 else "malignant" if middle > 3 else "benign"
+        return class_of_rating(float(np.median(nodule.malignancy)))
     if nodule.malignant_label is not None:
         return "malignant" if nodule.malignant_label else "benign"
     return "unrated"

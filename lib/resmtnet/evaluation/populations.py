@@ -36,7 +36,7 @@ ALL = Population("all", lambda case: True)
 RATED = Population("rated", lambda case: bool(case.malignancy))
 THREE_READERS = Population(">= 3 readers", lambda case: case.enough_readers)
 PROTOCOL = Population("protocol P", lambda case: case.in_protocol)
-MEDIAN_3 = Population("median 3", lambda case: case.enough_readers and case.median == 3)
+MEDIAN_3 = Population("median 3", lambda case: case.enough_readers and not case.in_protocol)
 SUB_SOLID = Population("sub-solid", lambda case: case.texture_class in (TEXTURE_CLASS.levels[:2]))
 
 

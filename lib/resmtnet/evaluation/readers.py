@@ -9,7 +9,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import permutations
 
-from resmtnet.characteristics import TEXTURE_CLASS, texture_class_of
+from resmtnet.characteristics import (
+    CLASS_SHARES,
+    TEXTURE_CLASS,
+    class_of_rating,
+    texture_class_of,
+)
 from resmtnet.evaluation.records import Case, size_bin
 
 Rows = Sequence[tuple[float, float]]
@@ -38,8 +43,9 @@ def one_against_median_class(case: Case) -> Rows:
     rows = []
     for n, rating in enumerate(case.malignancy):
         others = case.malignancy[:n] + case.malignancy[n + 1 :]
-        if others and (median := statistics.median(others)) != 3:
-            rows.append((float(median > 3), rating))
+        told = class_of_rating(statistics.median(others)) if others else "indeterminate"
+        if told != "indeterminate":
+            rows.append((CLASS_SHARES[told], rating))
     return rows
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from resmtnet.characteristics import texture_class_of
+from resmtnet.characteristics import class_of_rating, texture_class_of
 from resmtnet.errors import InputError
 from resmtnet.guidelines.category import size_band
 
@@ -65,6 +65,11 @@ class Case:
         return statistics.median(self.malignancy) if self.malignancy else None
 
     @property
+    def class_name(self) -> str | None:
+        """Class of the median malignancy; None where nobody rated it."""
+        return None if self.median is None else class_of_rating(self.median)
+
+    @property
     def enough_readers(self) -> bool:
         """At least MINIMUM_READERS rated it."""
         return len(self.malignancy) >= MINIMUM_READERS
@@ -72,12 +77,12 @@ class Case:
     @property
     def in_protocol(self) -> bool:
         """Protocol P: enough readers, and their median malignancy is not 3."""
-        return self.enough_readers and self.median != 3
+        return self.enough_readers and self.class_name != "indeterminate"
 
     @property
     def malignant(self) -> bool:
         """The median is above 3; says nothing of a nodule outside protocol P."""
-        return self.median is not None and self.median > 3
+        return self.class_name == "malignant"
 
     @property
     def volume_mm3(self) -> float:

@@ -103,14 +103,10 @@ def confusion(evidence: Evidence) -> Json:
     classes = sorted(LABEL_NAMES, key=("benign", "indeterminate", "malignant").index)
     counted: Counter[tuple[str, str]] = Counter()
     for case, answer in evidence.answered:
-        if case.enough_readers:
-            counted[_class_of(case), answer.class_name] += 1
+        if case.enough_readers and case.class_name:
+            counted[case.class_name, answer.class_name] += 1
     table = [[counted[readers, model] for model in classes] for readers in classes]
     return {"classes": classes, "table": table}
-
-
-def _class_of(case: Case) -> str:
-    return "malignant" if case.malignant else "benign" if case.in_protocol else "indeterminate"
 
 
 def _data(cases: Sequence[Case], provenance: Mapping[str, Any]) -> Json:

@@ -6,6 +6,7 @@ from resmtnet.guidelines.assess import (
     RangedCategory,
     assess,
     category_range,
+    check_context,
     probable_textures,
 )
 from resmtnet.guidelines.category import TEXTURES, Category
@@ -29,6 +30,7 @@ __all__ = [
     "brock_probability",
     "bts_needs_follow_up",
     "category_range",
+    "check_context",
     "fleischner",
     "lung_rads",
     "probable_textures",

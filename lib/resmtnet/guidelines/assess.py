@@ -16,6 +16,20 @@ from resmtnet.guidelines.lung_rads_v2022 import lung_rads
 CONTEXTS = ("screening_baseline", "screening_followup", "incidental")
 
 
+def check_context(context: str, name: str = "context") -> str:
+    """Return a guideline context that is one of CONTEXTS.
+
+    Args:
+        context: what was given.
+        name: how the message calls it.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    check_allowed(name, context, CONTEXTS)
+    return context
+
+
 @dataclass(frozen=True)
 class RangedCategory:
     """A category and the least and most serious one that the uncertainty allows."""
@@ -136,7 +150,7 @@ def assess(
     >>> block["lung_rads"]["category"], block["lung_rads"]["range"]
     ('4A', ['3', '4A'])
     """
-    check_allowed("context", context, CONTEXTS)
+    check_context(context)
     textures = probable_textures(texture_probabilities)
     incidental = context == "incidental"
     if incidental:

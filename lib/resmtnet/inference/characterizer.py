@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from resmtnet.ct.points import point_inside
 from resmtnet.ct.volume import CTVolume
-from resmtnet.errors import ConfigError, PointError
 from resmtnet.findings import Finding, ModelInfo, findings_document
-from resmtnet.guidelines import CONTEXTS
+from resmtnet.guidelines import check_context
+from resmtnet.inference.device import choose_device
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
@@ -20,6 +21,8 @@ from resmtnet.inference.postprocessing import mask_level, to_finding
 from resmtnet.types import Point
 
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
+WARM_UP_LPS_MM = (-75.0, 0.0, 20.0)
+"""In the right lung of the phantom."""
 NOT_NEGATIVE = "no candidate was found: this is not a negative read of the CT"
 
 
@@ -68,8 +71,9 @@ class Characterizer:
             PointError: a point is not finite or lies outside the CT.
             ConfigError: an unknown context.
         """
-        check_context(context)
-        points = [check_point(ct, centre) for centre in centres_mm]
+        if context is not None:
+            check_context(context)
+        points = [point_inside(centre, ct.geometry) for centre in centres_mm]
         return self._characterise(ct, points, context, [None] * len(points))
 
     def find(
@@ -86,7 +90,8 @@ class Characterizer:
             find_candidates,  # scipy costs 0.5 s that a click has not
         )
 
-        check_context(context)
+        if context is not None:
+            check_context(context)
         candidates = find_candidates(ct, maximum=max_candidates)
         points = [candidate.centre_lps_mm for candidate in candidates]
         return self._characterise(ct, points, context, [c.score for c in candidates])
@@ -119,9 +124,21 @@ class Characterizer:
         )
 
     def warm_up(self) -> None:
-        """Answer once for an empty volume, so that the first user does not wait for lazy set-up."""
-        ct = CTVolume.from_array(np.full((64, 64, 64), -800, np.int16), (1, 1, 1))
-        self(ct, [(32, 32, 32)])
+        """Answer one click as a viewer asks it, so that the first user waits no longer than others.
+
+        A small DICOM series is written to a temporary folder and opened; its nodule is drawn,
+        measured, given a category and put into a document.
+        """
+        from resmtnet.ct.phantom import NoduleSpec, make_phantom, write_dicom_series
+
+        nodule = NoduleSpec(10.0, "solid", centre_lps_mm=WARM_UP_LPS_MM)
+        phantom = make_phantom(
+            shape_kji=(32, 64, 64), nodules=[nodule], centre_lps_mm=WARM_UP_LPS_MM
+        )
+        with tempfile.TemporaryDirectory(prefix="resmtnet-warm-up-") as folder:
+            write_dicom_series(phantom, folder)
+            ct = CTVolume.open(folder)
+            self.document(ct, self(ct, [WARM_UP_LPS_MM], context="screening_baseline"))
 
     def _characterise(
         self,
@@ -153,57 +170,3 @@ class Characterizer:
             context=context,
             mask=masked.voxels,
         )
-
-
-def choose_device(device: str | None) -> str:
-    """Return the device asked for, or a GPU if there is one.
-
-    Raises:
-        ConfigError: the device does not exist on this machine.
-    """
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (":" in device and not index.isdigit()):
-        raise ConfigError(f"device {device!r}: allowed are cpu, cuda, cuda:0, ...")
-    count = torch.cuda.device_count()
-    if kind == "cuda" and int(index or 0) >= count:
-        raise ConfigError(f"device {device!r}: this PyTorch finds {count} CUDA devices; use cpu")
-    return device
-
-
-def check_context(context: str | None) -> None:
-    """Refuse an unknown guideline context.
-
-    Raises:
-        ConfigError: listing those allowed.
-    """
-    if context is not None and context not in CONTEXTS:
-        raise ConfigError(f"context {context!r}: allowed are {', '.join(CONTEXTS)}")
-
-
-def check_point(ct: CTVolume, centre_mm: ArrayLike) -> Point:
-    """Return a point (x, y, z), LPS mm, that lies in the CT.
-
-    Raises:
-        PointError: not three finite numbers, or outside.
-    """
-    try:
-        centre = np.asarray(centre_mm, float)
-    except (TypeError, ValueError) as error:
-        raise PointError(
-            f"point {centre_mm!r}: three numbers x, y, z (LPS mm) are needed"
-        ) from error
-    if centre.shape != (3,) or not np.isfinite(centre).all():
-        raise PointError(f"point {centre_mm!r}: three finite numbers x, y, z (LPS mm) are needed")
-    if not ct.geometry.contains(centre):
-        corners = ct.geometry.ijk_to_lps([(0, 0, 0), [n - 1 for n in ct.geometry.size_ijk]])
-        low, high = corners.min(0).round(1).tolist(), corners.max(0).round(1).tolist()
-        raise PointError(
-            f"point {centre.round(1).tolist()} (LPS mm) is outside the CT, "
-            f"which spans {low} to {high}"
-        )
-    x, y, z = (float(v) for v in centre)
-    return x, y, z

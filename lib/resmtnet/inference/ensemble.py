@@ -25,6 +25,8 @@ MASK_VIEWS = 1
 """How many of these flips each member decodes the mask from; members begin at different ones."""
 NEIGHBOUR_MM = 2.0
 """Distance of the levels that the mask decoder looks at, as in training."""
+LEAST_HEIGHT_MM = 0.1
+"""Of what is read of a CT, where a network looks at the slice of the point alone."""
 BATCH = 8
 """Nodules that are encoded at once."""
 ABSENT_SIZE = (float(np.log(8.0)), float(np.log(0.4)))
@@ -75,7 +77,8 @@ class Sampler:
         if self.crop is None or reach_mm > self._reach_mm:
             widest_px = max(self.config.size_px, self.config.mask_size_px)
             edge_mm = (widest_px - 1) * self.config.pixel_mm
-            self.crop = self.ct.crop(self.centre_lps_mm, (edge_mm, edge_mm, 2 * reach_mm))
+            height_mm = max(2 * reach_mm, LEAST_HEIGHT_MM)
+            self.crop = self.ct.crop(self.centre_lps_mm, (edge_mm, edge_mm, height_mm))
             self._reach_mm = reach_mm
         points = patch_points(torch.tensor([list(heights_mm)]), patch)[0]
         affine = voxel_affine(self.crop.geometry, self.centre_lps_mm)

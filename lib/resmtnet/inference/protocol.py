@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from resmtnet.ct import CTVolume
@@ -10,17 +10,21 @@ from resmtnet.findings import Finding, ModelInfo
 from resmtnet.types import Json, Point
 
 
-class NoduleModel(Protocol):
-    """What servers and scoring need of `resmtnet.Characterizer`."""
+class AnswersPoints(Protocol):
+    """What evaluation needs of `resmtnet.Characterizer`."""
 
     @property
     def info(self) -> ModelInfo:
         """Name, version and checksum of the weights."""
 
     def __call__(
-        self, ct: CTVolume, centres_mm: list[Point], *, context: str | None = None
+        self, ct: CTVolume, centres_mm: Sequence[Point], *, context: str | None = None
     ) -> list[Finding]:
         """One finding for each centre, LPS mm."""
+
+
+class NoduleModel(AnswersPoints, Protocol):
+    """What servers and scoring need of it beside that."""
 
     def find(
         self, ct: CTVolume, *, context: str | None = None, max_candidates: int = ...
@@ -28,9 +32,12 @@ class NoduleModel(Protocol):
         """The candidates of the whole CT."""
 
     def document(
-        self, ct: CTVolume, findings: list[Finding], timing_ms: Mapping[str, float] | None = None
+        self,
+        ct: CTVolume,
+        findings: Sequence[Finding],
+        timing_ms: Mapping[str, float] | None = None,
     ) -> Json:
         """The findings/1 JSON."""
 
     def warm_up(self) -> None:
-        """Runs the network once."""
+        """Answers one click, so that the next one pays for nothing that is set up once."""

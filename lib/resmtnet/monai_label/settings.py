@@ -10,7 +10,8 @@ from typing import Any
 
 from resmtnet import __version__
 from resmtnet.errors import ConfigError
-from resmtnet.guidelines import CONTEXTS
+from resmtnet.guidelines import check_context
+from resmtnet.inference.device import check_device
 from resmtnet.readings.location import database_in
 
 logger = logging.getLogger(__name__)
@@ -160,12 +161,9 @@ def _database(key: str, text: str) -> Path | None:
 
 
 def _device(key: str, text: str) -> str | None:
-    kind, _, number = text.lower().partition(":")
     if not text or text.lower() == "auto":
         return None
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise ConfigError(f"--conf {key} {text!r}: allowed are cpu, cuda, cuda:N or auto.")
-    return text.lower()
+    return check_device(text, f"--conf {key}")
 
 
 def _context(key: str, text: str) -> str | None:
@@ -187,9 +185,7 @@ def parse_context(value: object, name: str) -> str | None:
     """
     if value in (None, "", "none"):
         return None
-    if value not in CONTEXTS:
-        raise ConfigError(f"{name} {value!r}: allowed are {', '.join(CONTEXTS)} or none.")
-    return str(value)
+    return check_context(str(value), name)
 
 
 def parse_count(value: object, name: str, least: int, most: int) -> int:

@@ -15,7 +15,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError
-from resmtnet.inference.characterizer import choose_device
+from resmtnet.inference.device import choose_device
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import Refusal, as_refusals

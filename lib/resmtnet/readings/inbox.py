@@ -18,7 +18,8 @@ from threading import Lock
 from typing import Any, Protocol
 
 from resmtnet.ct import CTVolume
-from resmtnet.errors import InputError, ReadingError
+from resmtnet.ct.points import point_inside
+from resmtnet.errors import InputError, PointError, ReadingError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
 from resmtnet.readings.formats.draft import AnsweredNodule, DraftReading, ParsedLabel, Problem
 from resmtnet.readings.formats.from_markups import from_markups
@@ -247,13 +248,10 @@ class Inbox:
             geometry = self.images.open(volume).geometry
         except InputError as error:
             raise ReadingError("image", f"cannot be read: {error}") from error
-        if geometry.contains(centre_lps_mm):
-            return
-        corners = geometry.ijk_to_lps([[0, 0, 0], [n - 1 for n in geometry.size_ijk]])
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        ends = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
-        told = f"is {list(centre_lps_mm)}, outside the CT ({ends} mm); LPS is needed, not RAS"
-        raise ReadingError("centre_lps_mm", told)
+        try:
+            point_inside(centre_lps_mm, geometry)
+        except PointError as error:
+            raise ReadingError("centre_lps_mm", f"cannot be used: {error}") from error
 
 
 def _read_json(path: Path) -> object:

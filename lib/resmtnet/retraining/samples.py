@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from resmtnet.characteristics import CLASS, LIDC_RATINGS, MALIGNANCY
-from resmtnet.data.consensus import class_weight, in_scale
+from resmtnet.data.consensus import class_weight, in_scale, malignant_share
 from resmtnet.data.nodule import MISSING, Nodule
 from resmtnet.data.targets import targets_of
 from resmtnet.errors import InputError
@@ -208,7 +208,7 @@ def class_share(votes: Sequence[int]) -> float:
     >>> class_share([5, 1]), class_share([5])
     (0.5, 1.0)
     """
-    return float(np.sign(statistics.median(votes) - 3)) / 2 + 0.5
+    return malignant_share(votes)
 
 
 def vote_of(reading: Reading) -> int | None:

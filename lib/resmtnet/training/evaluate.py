@@ -6,12 +6,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.ct.volume import CTVolume
 from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
@@ -25,31 +23,21 @@ from resmtnet.evaluation.records import (
 )
 from resmtnet.evaluation.report import write_metrics, write_report
 from resmtnet.evaluation.summary import summarise
-from resmtnet.findings import Finding, ModelInfo
+from resmtnet.findings import Finding
 from resmtnet.inference.model_folder import read_model
+from resmtnet.inference.protocol import AnswersPoints
 from resmtnet.training.carried_sets import read_reference_answers
 from resmtnet.training.cases import case_of, prediction_of
 from resmtnet.training.report_pictures import Pictures, consensus, draw_nodules, whole_mask
-from resmtnet.types import Json, PartProgress, Point
+from resmtnet.types import Json, PartProgress
 
 CONSENSUS = 0.5
 """Least share of the readers."""
 
 
-class Answering(Protocol):
-    """What is evaluated: a Characterizer, or anything that is called like one."""
-
-    @property
-    def info(self) -> ModelInfo:
-        """Which weights answer."""
-
-    def __call__(self, ct: CTVolume, centres_mm: Sequence[Point]) -> list[Finding]:
-        """Return one finding per point (LPS mm)."""
-
-
 def evaluate(
     archive: Archive,
-    model: Answering,
+    model: AnswersPoints,
     out: Path,
     baselines: Baselines | None = None,
     *,
@@ -135,7 +123,7 @@ def evaluate_predictions(
 def answer(
     archive: Archive,
     nodules: Sequence[Nodule],
-    model: Answering,
+    model: AnswersPoints,
     tell: PartProgress = lambda what, done, of: None,
 ) -> list[Answered]:
     """Ask a model for each nodule at the centre of what its readers marked.

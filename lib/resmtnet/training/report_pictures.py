@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,8 @@ from resmtnet.evaluation.pictures import SlicePicture
 from resmtnet.evaluation.records import Answered, Case, Prediction
 from resmtnet.evaluation.worst import WORST, worst_ids
 from resmtnet.findings import Finding
+from resmtnet.inference.protocol import AnswersPoints
 from resmtnet.types import Json, PartProgress, Point
-
-Ask = Callable[[CTVolume, Sequence[Point]], list[Finding]]
-"""A model: one finding per point (LPS mm)."""
-"""Called with what is being done, how much of it, and of how much."""
 
 SHOWN_MM = 25.0
 """Half edge of a picture."""
@@ -61,7 +58,7 @@ def draw_nodules(
     archive: Archive,
     answered: Sequence[Answered],
     document: Json,
-    model: Ask,
+    model: AnswersPoints,
     pictures: Pictures,
     tell: PartProgress = lambda what, done, of: None,
 ) -> list[SlicePicture]:
@@ -95,7 +92,7 @@ def _spread(answered: Sequence[Answered], count: int) -> list[str]:
 
 
 def _picture(
-    archive: Archive, nodule: Nodule, model: Ask, caption: str, *, explain: bool
+    archive: Archive, nodule: Nodule, model: AnswersPoints, caption: str, *, explain: bool
 ) -> SlicePicture:
     ct, centre_lps_mm = nodule_ct(archive, nodule)
     finding = model(ct, [centre_lps_mm])[0]

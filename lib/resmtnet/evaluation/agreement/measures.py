@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from resmtnet.characteristics import class_of_rating
 from resmtnet.evaluation import metrics
 from resmtnet.evaluation.calibration import (
     calibration_error,
@@ -69,9 +70,9 @@ def said_class(reading: Reading) -> float | None:
     if reading.class_name is not None:
         return BENIGN_OR_MALIGNANT.get(reading.class_name)
     rating = reading.malignancy
-    if rating is None or rating == 3 or reading.evidence != "impression":
+    if rating is None or reading.evidence != "impression":
         return None
-    return float(rating > 3)
+    return BENIGN_OR_MALIGNANT.get(class_of_rating(rating))
 
 
 def said_rating(reading: Reading) -> float | None:
