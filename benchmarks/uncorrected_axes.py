@@ -16,7 +16,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +52,25 @@ def revise(old: Path, new: Path, version: str, without: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "model"
         answers = reference_files(read_reference(old), revised)[f"{REFERENCE}.csv"]
-        info = revise_model(old, draft, version, revised, {f"{REFERENCE}.csv": answers}, without)
+        info = revise_model(
+            old, draft, version, revised, {f"{REFERENCE}.csv": answers}, without, note(factors)
+        )
         new.mkdir(parents=True, exist_ok=True)
         for path in draft.iterdir():
             shutil.copyfile(path, new / path.name)
     for name in without:
         (new / name).unlink(missing_ok=True)
     print(f"{new / MANIFEST}: version {info.version}, sha256 {info.sha256}")
+
+
+def note(factors: Mapping[str, float]) -> str:
+    """Return what the model card says of the change."""
+    return (
+        "The axes are those of the mask as it is, where the older version multiplied the long axis "
+        f"by {factors['long_axis_mm']:.3f} and the short axis by {factors['short_axis_mm']:.3f}. "
+        "Their intervals were moved to that on the calibration set; weights and all other "
+        "constants are the same. A cross-validation made before this change has the older axes."
+    )
 
 
 def print_bias(told: Iterable[tuple[Size, dict[str, float]]], where: str) -> None:

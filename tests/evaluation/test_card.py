@@ -135,3 +135,12 @@ def test_nodules_without_a_size_are_a_limit(cubes):
     changed = copy.deepcopy(cubes)
     changed["figures"]["diameter_mae_mm"]["missing"] = 3
     assert "3 nodules got no diameter" in " ".join(limits({"d.json": changed}))
+
+
+def test_card_of_a_revised_model_says_what_was_changed_and_how_the_weights_were_made(cubes):
+    revised = {"version": "2", "sha256": "cd" * 32, "note": "The intervals are wider."}
+    provenance = {**MANIFEST["provenance"], "revised": revised}
+    text = model_card({**MANIFEST, "provenance": provenance}, {"cubes.json": cubes})
+    assert "--model-version 2" in text
+    assert "The intervals are wider." in text
+    assert "cdcdcdcdcdcd" in text

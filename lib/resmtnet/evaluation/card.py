@@ -14,6 +14,7 @@ from resmtnet.evaluation.card_text import (
     LIMITS,
     NOT_A_DEVICE,
     PROTOCOL,
+    REVISED,
     TARGETS,
     WHAT_IT_IS,
 )
@@ -65,9 +66,16 @@ def model_card(manifest: Mapping[str, Any], documents: Mapping[str, Json]) -> st
         f"## Targets and calibration\n{TARGETS}",
         _figures(documents),
         "## Limits\n" + "\n".join(f"- {line}" for line in [*limits(documents), *LIMITS, *own]),
-        f"## How it was made\n{HOW_MADE.format(version=manifest['version'], further=option)}",
+        _how_made(manifest, option),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _how_made(manifest: Mapping[str, Any], option: str) -> str:
+    revised = manifest["provenance"].get("revised")
+    trained = revised["version"] if revised else manifest["version"]
+    text = f"## How it was made\n{HOW_MADE.format(version=trained, further=option)}"
+    return f"{text.rstrip()}\n\n{REVISED.format(**revised)}" if revised else text
 
 
 def figures_section(document: Json, groups: Sequence[str] = GROUPS) -> str:
@@ -108,7 +116,7 @@ def _compared(entry: Json | None) -> str:
 
 
 def _data(provenance: Mapping[str, Any]) -> str:
-    rows = list(_flat(provenance))
+    rows = _flat({name: value for name, value in provenance.items() if name != "revised"})
     table = ["| | |", "| --- | --- |", *(_line(list(row)) for row in rows)]
     return f"## Data\n{CITATION}\n\n" + "\n".join(table) + f"\n\n{PROTOCOL}"
 

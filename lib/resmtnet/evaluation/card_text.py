@@ -57,7 +57,8 @@ LIMITS = (
     "The truth is the opinion of up to four anonymous readers, not pathology or follow-up.",
     "Sub-solid nodules are few (about one in six, fewer in protocol P): see the document's tables "
     "by texture.",
-    "Long and short axes are measured on the voxels of the mask; LIDC's readers drew by hand.",
+    "Long and short axes are those of the mask's voxels, without any correction; LIDC's readers "
+    "drew by hand.",
     "Slices of more than 1.5 mm are coarse, of more than 3 mm unreliable; warnings say so.",
     "A mass that does not fit the patch is measured in part or not at all; a warning says so.",
 )
@@ -70,6 +71,11 @@ FURTHER_CALIBRATION = (
     "weights, and influenced their calibration only through those networks."
 )
 """A limit of a model whose manifest has such predictions."""
+
+REVISED = (
+    "This is a revision of version {version} (sha256 {sha256:.12}), whose weights it has. {note}"
+)
+"""How a model was made whose manifest says that it was revised."""
 
 HOW_MADE = """
 `resmtnet prepare stacks`, then `resmtnet train --data STACKS --config model/config.json{further}

@@ -61,7 +61,7 @@ class Model:
     """Where it was read from."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, licence, what was trained on; from the manifest."""
-    _read: dict[Callable[[Path], Any], Any] = field(default_factory=dict, repr=False)
+    _read: dict[Callable[[Path], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     def carried(self, read: Callable[[Path], T]) -> T:
         """Return what a reader of further files finds in the folder; read once, then kept.
@@ -104,6 +104,19 @@ def read_model(folder: str | Path | None = None, device: str = "cpu") -> Model:
         raise ModelError(f"{path}: made by another version of the package ({error})") from error
     info = ModelInfo(manifest["name"], manifest["version"], manifest["sha256"])
     return Model(info, config, networks, calibration, path, manifest["provenance"])
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """Return what the manifest of a model says it is; its files are not checked.
+
+    Raises:
+        ModelError: there is no manifest, or it is damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return ModelInfo(manifest["name"], manifest["version"], manifest["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{MANIFEST} cannot be read: {error}") from error
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -179,6 +192,7 @@ def revise_model(
     calibration: Calibration,
     further: Mapping[str, Write] | None = None,
     without: Collection[str] = (),
+    note: str = "",
 ) -> ModelInfo:
     """Write a model with the weights of another and a new calibration.
 
@@ -189,6 +203,7 @@ def revise_model(
         calibration: of the new model.
         further: writers of further files by name, in place of those of `source`.
         without: names of further files that the new model does not have.
+        note: what was changed, for the manifest and the model card.
 
     Raises:
         ModelError: the other model is missing or damaged.
@@ -203,7 +218,9 @@ def revise_model(
     }
     copies: dict[str, Write] = {name: _bytes(data) for name, data in contents.items()}
     files = {**copies, **_calibration_files(calibration), **(further or {})}
-    return _write(folder, version, manifest["members"], manifest["provenance"], files)
+    revised = {"version": manifest["version"], "sha256": manifest["sha256"], "note": note}
+    provenance = {**manifest["provenance"], "revised": revised}
+    return _write(folder, version, manifest["members"], provenance, files)
 
 
 def _write(

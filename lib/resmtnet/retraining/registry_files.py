@@ -16,7 +16,7 @@ from typing import Any
 from resmtnet.errors import ModelError
 from resmtnet.files import atomic_file, sync
 from resmtnet.findings import ModelInfo
-from resmtnet.inference.model_folder import MANIFEST, verify
+from resmtnet.inference.model_folder import MANIFEST, read_info, verify
 from resmtnet.types import Json
 
 SCHEMA = "resmtnet.versions/1"
@@ -130,10 +130,9 @@ def write_pointer(folder: Path, pointer: Pointer) -> None:
 def read_version(name: str, folder: Path) -> Version:
     """Return what the manifest and the record of a version say; its weights are not checked."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        info = ModelInfo(manifest["name"], manifest["version"], manifest["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Version(name, folder, None, damage=f"{MANIFEST} cannot be read: {error}")
+        info = read_info(folder)
+    except ModelError as error:
+        return Version(name, folder, None, damage=str(error))
     try:
         record = json.loads((folder / RECORD).read_text())
         details = dict(record["details"])

@@ -183,7 +183,7 @@ def evaluate_reference(folder: Path, out: Path, config: BootstrapConfig | None =
     model = read_model(folder)
     kept = model.calibration.baselines
     baselines = Baselines.from_json(kept) if kept else None
-    evidence = of_model(read_reference_answers(folder), baselines, held_out=True)
+    evidence = of_model(model.carried(read_reference_answers), baselines, held_out=True)
     provenance = {"form": "the reference set kept with the model, calibrated on other patients"}
     document = summarise(evidence, model.info, provenance, config)
     out.mkdir(parents=True, exist_ok=True)
