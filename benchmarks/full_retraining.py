@@ -37,6 +37,8 @@ from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import Model, read_model
+from resmtnet.retraining.candidate import recalibrate
+from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
 from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.noninferiority import (
@@ -45,8 +47,6 @@ from resmtnet.retraining.noninferiority import (
     SCORE_MAE,
     SIZE_ERROR,
     ComparedMeasure,
-    ComparedNodules,
-    Predictions,
 )
 from resmtnet.retraining.samples import Sample, class_share
 from resmtnet.training.cached_nodule import CachedNodule
@@ -112,8 +112,7 @@ def compared(pool: Pool, habit: str, seed: int, full: Path, archived: Archive) -
     seconds: dict[str, float] = {}
     for name, config in ((FINE_TUNED, FineTuneConfig()), (PLAINLY, PLAIN)):
         started = time.process_time()
-        candidate = fine_tune(base, one.train, config)
-        assert candidate is not None
+        candidate = recalibrate(fine_tune(base, one.train, config))
         seconds[name] = time.process_time() - started
         ways[name] = (candidate.answer_all, candidate.calibration)
     retrained = read_model(full / habit / "model")
@@ -167,7 +166,7 @@ def figures(
     found: dict[str, Any] = {"nodules": len(held), "patients": len(set(nodules.patients))}
     for measure in MEASURES:
         truth = measure.truth(nodules)
-        answers = {name: measure.answer(one) for name, one in said.items()}
+        answers = {name: measure.prediction(one) for name, one in said.items()}
         rows = np.isfinite(truth) & np.all([np.isfinite(a) for a in answers.values()], 0)
         resamples = Resamples([nodules.patients[n] for n in np.flatnonzero(rows)], BOOTSTRAP)
         each = {

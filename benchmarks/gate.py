@@ -36,11 +36,15 @@ import numpy as np
 
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.retraining.finetune import FineTuneConfig, FineTuned, fine_tune
-from resmtnet.retraining.gate import Margins, Table, Verdict, decide
+from resmtnet.retraining.candidate import FineTuned, recalibrate
+from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
+from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
+from resmtnet.retraining.gate import Table, decide
 from resmtnet.retraining.linear_heads import LinearHeads
-from resmtnet.retraining.noninferiority import ComparedNodules, Predictions, losses
+from resmtnet.retraining.margins import Margins
+from resmtnet.retraining.noninferiority import losses
 from resmtnet.retraining.samples import Sample, class_share, split_by_patient
+from resmtnet.retraining.verdict import Verdict
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import (
     read_calibration_set,
@@ -133,8 +137,7 @@ def run(
     site = samples(pool.of(patients[pool.reference_patients :][:site_patients]), rule, rng)
     train, out = split_by_patient(site, seed=seed)
     started = time.process_time()
-    candidate = fine_tune(pool.model, train, config)
-    assert candidate is not None
+    candidate = recalibrate(fine_tune(pool.model, train, config))
     trained = time.process_time()
     verdict = judged(pool, candidate, pool.model, pool.model, reference, train, out, margins)
     counts = {
@@ -194,8 +197,7 @@ def chain(pool: Pool, seed: int, anchor: str) -> dict[str, Any]:
         so_far = set(site[:end])
         train, out = split_by_patient([s for s in read if s.patient_id in so_far], 0.25, seed)
         held_to = shipped if anchor == "shipped" else None
-        candidate = fine_tune(parent, train, FineTuneConfig(), anchor=held_to)
-        assert candidate is not None
+        candidate = recalibrate(fine_tune(parent, train, FineTuneConfig(), anchor=held_to))
         verdict = judged(pool, candidate, parent, shipped, reference, train, out, Margins())
         if verdict.published:
             published += 1
@@ -205,7 +207,7 @@ def chain(pool: Pool, seed: int, anchor: str) -> dict[str, Any]:
         nodules = ComparedNodules.of(held)
         at = table(pool, nodules, held, (parent, parent, shipped))
         lost = losses(nodules, at.candidate, at.shipped, config=Margins().bootstrap)
-        last[name] = {loss.measure: round(loss.value, 4) for loss in lost.values()}
+        last[name] = {loss.measure.name: round(loss.value, 4) for loss in lost}
     return last
 
 
@@ -254,7 +256,10 @@ def reasons(verdict: Verdict) -> set[str]:
     found = {check.complaint for check in verdict.readings if check.complaint}
     if found or verdict.published:
         return found
-    return {part.split(" (worse")[0].split(" 0.")[0] for part in verdict.reason.split("; ")}
+    margins = Margins()
+    pairs = ((c, loss) for c in verdict.comparisons for loss in c.losses)
+    refused = {f"{loss.measure.name}, {c.name}" for c, loss in pairs if c.refuses(loss, margins)}
+    return refused or {verdict.reason}
 
 
 def main() -> None:

@@ -35,10 +35,12 @@ import numpy as np
 from gate import REFERENCE_PATIENTS, Pool, in_short, judged
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import read_model
-from resmtnet.retraining.finetune import FineTuneConfig, FineTuned, fine_tune
-from resmtnet.retraining.gate import Margins
+from resmtnet.retraining.candidate import FineTuned, recalibrate
+from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
+from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
 from resmtnet.retraining.linear_heads import LinearHeads
-from resmtnet.retraining.noninferiority import MEASURES, ComparedNodules, Predictions
+from resmtnet.retraining.margins import Margins
+from resmtnet.retraining.noninferiority import MEASURES
 from resmtnet.retraining.samples import Sample, class_share
 from resmtnet.training.cached_nodule import CachedNodule
 from site_readers import HABITS, samples
@@ -99,7 +101,7 @@ def enriched(read: Sequence[Sample]) -> list[Sample]:
 def figures(nodules: ComparedNodules, said: Predictions) -> dict[str, float]:
     found = {}
     for measure in MEASURES:
-        truth, answer = measure.truth(nodules), measure.answer(said)
+        truth, answer = measure.truth(nodules), measure.prediction(said)
         rows = np.isfinite(truth) & np.isfinite(answer.reshape(len(truth), -1)).all(1)
         found[measure.name] = float(measure.statistic(truth[rows], answer[rows]))
     rated = np.isfinite(nodules.score)
@@ -137,8 +139,7 @@ def rows_of(
             continue
         for how, config in WAYS.items():
             started = time.process_time()
-            candidate = fine_tune(model, one.train[:count], config)
-            assert candidate is not None
+            candidate = recalibrate(fine_tune(model, one.train[:count], config))
             row = {**base, "how": how, "nodules": count, "cpu_s": time.process_time() - started}
             row |= on(one, candidate, candidate.calibration)
             if how == "fine-tuned":

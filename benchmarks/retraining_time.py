@@ -74,6 +74,7 @@ def main() -> None:
 
 def run(folder: Path, model_dir: Path | None) -> None:
     from resmtnet.inference.model_folder import read_model
+    from resmtnet.retraining.candidate import recalibrate
     from resmtnet.retraining.finetune import fine_tune
     from resmtnet.retraining.gate import judge
     from resmtnet.retraining.nodule_cache import NoduleCache
@@ -86,8 +87,7 @@ def run(folder: Path, model_dir: Path | None) -> None:
     found = site.samples(gather(store.readings()))
     train, out = split_by_patient(found.samples)
     told("samples", f"{len(store.readings())} readings of {len(found.samples)} nodules")
-    candidate = fine_tune(model, train)
-    assert candidate is not None
+    candidate = recalibrate(fine_tune(model, train))
     told("training and calibration")
     verdict = judge(candidate, model, model, read_reference(model.folder), out)
     told("gate", verdict.reason)

@@ -102,10 +102,10 @@ def test_rollback_serves_the_version_before_and_the_one_that_is_named(
     ("arguments", "told"),
     [
         (["rollback", "--studies", "{studies}", "--to", "9"], "no version '9'; allowed are"),
-        (["rollback", "--studies", "{studies}", "--to", "2"], "is served already"),
+        (["rollback", "--studies", "{studies}", "--to", "2"], "is already served"),
         (["list"], "either --studies"),
         (["list", "--studies", "{studies}/none"], "no such folder"),
-        (["verify", "{studies}", "--studies", "{studies}"], "give either"),
+        (["verify", "{studies}", "--studies", "{studies}"], "not both"),
     ],
 )
 @pytest.mark.usefixtures("published")
@@ -144,10 +144,10 @@ def test_a_newer_shipped_model_is_told_and_served_if_it_is_chosen(
     write(versions.shipped, "3")
     studies = ("--studies", str(tmp_path / "studies"))
     out, err = run(capsys, "list", *studies)
-    assert "trained from shipped version 2, which is now 3" in err
+    assert "trained from shipped version 2; the shipped version is now 3" in err
     assert "--to shipped" in err
     assert [line.startswith("*") for line in out.splitlines()] == [False, False, True]
-    assert "which is now 3" in run_json(capsys, "list", *studies)["warning"]
+    assert "the shipped version is now 3" in run_json(capsys, "list", *studies)["warning"]
     assert run_json(capsys, "rollback", *studies, "--to", "shipped")["version"] == "3"
     assert run(capsys, "list", *studies)[1] == ""
     assert versions.current() == versions.shipped

@@ -10,7 +10,7 @@ import pytest
 from resmtnet.errors import ConfigError
 from resmtnet.monai_label.trainer_form import TrainOptions
 from resmtnet.retraining.finetune import DEPTHS, FineTuneConfig
-from resmtnet.retraining.gate import Margins
+from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.retrain import RetrainConfig
 
 
@@ -79,7 +79,7 @@ def test_every_row_reaches_the_training(name: str) -> None:
         ({"epochs": {"a": 1}}, r"epochs is"),
         ({"auc_margin": 0.5}, r"auc_margin is 0\.5; a number from 0\.0001 to 0\.05"),
         ({"use_histology": "perhaps"}, r"use_histology is 'perhaps'; allowed are true and false"),
-        ({"max_epochs": 5}, r"max_epochs is no option of training; depth, epochs, "),
+        ({"max_epochs": 5}, r"max_epochs is no option of training; allowed are depth, epochs, "),
     ],
 )
 def test_bad_values_are_refused_in_one_line(request_: dict[str, Any], told: str) -> None:

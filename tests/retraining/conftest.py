@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from resmtnet.characteristics import LIDC_RATINGS, TASKS
 from resmtnet.config import LossConfig, NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.ct.measure import Measurement
+from resmtnet.ct.phantom import Phantom
+from resmtnet.ct.volume import CTVolume
 from resmtnet.data.nodule import Nodule
 from resmtnet.data.targets import targets_of
 from resmtnet.inference.calibration import Calibration
@@ -151,9 +153,8 @@ def trained_states(networks: list[ResMTNet], replay: Replay) -> list[dict[str, t
     targets = targets_of(replay.nodules)
     part = (torch.from_numpy(replay.embeddings), targets)
     pairs = [(network, network) for network in networks]
-    quiet = {"tell": lambda done, of, loss: None, "stop": lambda: False}
     data = Data.mixed(part, part, 0.5)
-    return train_members(pairs, data, LossConfig(), pull=1e-4, steps=80, **quiet)
+    return train_members(pairs, data, LossConfig(), pull=1e-4, steps=80)
 
 
 @pytest.fixture(scope="session")
@@ -192,3 +193,22 @@ def say() -> Callable[..., Reading]:
 def rightly() -> Callable[[CachedNodule], list[Reading]]:
     """What a nodule's own readers said."""
     return own_readers
+
+
+@pytest.fixture(scope="session")
+def seeing_model(world: World) -> Model:
+    """The world's model with one network that can look at an image."""
+    config = TrainingConfig(
+        patch=PatchConfig(size_px=16, mask_size_px=16, offsets_mm=(-2.0, 0.0, 2.0)),
+        network=NetworkConfig(widths=(4, 4, 4), hidden=8),
+    )
+    networks = (ResMTNet(config.network).eval().requires_grad_(False),)
+    return replace(world.model, config=config, networks=networks)
+
+
+@pytest.fixture(scope="session")
+def ct(phantom: Phantom) -> CTVolume:
+    """The phantom as a CT."""
+    grid = phantom.geometry
+    spacing_kji_mm = grid.spacing_mm[::-1]
+    return CTVolume.from_array(phantom.hu, spacing_kji_mm, grid.origin_lps_mm, grid.direction)

@@ -14,9 +14,10 @@ from resmtnet.errors import InputError
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.readings.record import Reading
+from resmtnet.retraining.candidate import FineTuned, recalibrate
 from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
 from resmtnet.retraining.finetune_full import Images
-from resmtnet.retraining.gate import Margins, judge
+from resmtnet.retraining.gate import judge
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.samples import Sample, gather, sample_of
 from resmtnet.training.cached_nodule import observe
@@ -62,8 +63,10 @@ def samples(model, small_archive) -> list[Sample]:
     return found
 
 
-@pytest.fixture
-def images(samples, small_archive, tmp_path) -> Images:
+@pytest.fixture(scope="module")
+def images(samples, small_archive, tmp_path_factory) -> Images:
+    tmp_path = tmp_path_factory.mktemp("images")
+
     def crop(sample: Sample):
         nodule = next(n for n in small_archive.nodules if n.id == sample.said.image)
         hu = small_archive.voxels_hu(nodule)
@@ -74,12 +77,17 @@ def images(samples, small_archive, tmp_path) -> Images:
     return Images(small_archive, Archive.open(tmp_path / "site"), tmp_path / "work")
 
 
-def test_trunk_is_trained_and_all_that_was_stored_is_seen_again(model, samples, images, tmp_path):
-    candidate = fine_tune(model, samples[:3], FULL, images=images)
-    assert candidate
+@pytest.fixture(scope="module")
+def first(model, samples, images) -> FineTuned:
+    """A candidate of depth full."""
+    return recalibrate(fine_tune(model, samples[:3], FULL, images=images))
+
+
+def test_trunk_is_trained_and_all_that_was_stored_is_seen_again(model, samples, first, tmp_path):
+    candidate = first
     assert candidate.heads.trunk != LinearHeads.of(model.networks).trunk
     reference = read_reference(model.folder)
-    verdict = judge(candidate, model, model, reference, samples[3:], Margins())
+    verdict = judge(candidate, model, model, reference, samples[3:])
     assert verdict.insufficient
     candidate.write(tmp_path / "model", "2")
     written = read_model(tmp_path / "model")
@@ -95,18 +103,18 @@ def test_trunk_is_trained_and_all_that_was_stored_is_seen_again(model, samples, 
 
 
 def test_version_of_another_trunk_is_judged_against_the_shipped_one(
-    model, samples, images, tmp_path
+    model, samples, first, tmp_path
 ):
-    first = fine_tune(model, samples[:3], FULL, images=images)
-    assert first
     first.write(tmp_path / "model", "2")
     parent = read_model(tmp_path / "model")
     site = [replace(s, held=first.answer_all([s.held])[0]) for s in samples]
-    second = fine_tune(parent, site[:3], FineTuneConfig(epochs=2))
-    assert second
+    second = recalibrate(fine_tune(parent, site[:3], FineTuneConfig(epochs=2)))
     reference = read_reference(parent.folder)
-    verdict = judge(second, parent, model, reference, site[3:], Margins())
-    before = judge(first, model, model, read_reference(model.folder), samples[3:], Margins())
+    with pytest.raises(InputError, match=r"saw 0 of 4 nodules .* judges their readings"):
+        judge(second, parent, model, reference, site[3:])
+    shipped_saw = [s.held for s in samples]
+    verdict = judge(second, parent, model, reference, site[3:], shipped_saw=shipped_saw)
+    before = judge(first, model, model, read_reference(model.folder), samples[3:])
     for where in ("reference, against shipped",):
         for name, loss in verdict.compared[where].items():
             assert loss.other == pytest.approx(before.compared[where][name].other, abs=1e-3)
@@ -118,19 +126,20 @@ def test_archive_that_lacks_the_training_nodules_is_refused(model, samples, imag
         fine_tune(model, samples, FULL, images=other)
 
 
-def test_stopped_training_goes_on_from_its_checkpoint(model, samples, images):
-    told: list[int] = []
+def test_stopped_training_goes_on_from_its_checkpoint(model, samples, images, tmp_path):
+    class StoppedError(Exception):
+        pass
 
-    def stop() -> bool:
-        return bool(told) and told[-1] == 1
+    images, told = replace(images, work=tmp_path / "work"), list[int]()
 
-    assert (
-        fine_tune(
-            model, samples, FULL, images=images, tell=lambda p: told.append(p.epoch), stop=stop
-        )
-        is None
-    )
-    assert 0 in told
+    def stop(epoch: int, epochs: int) -> None:
+        told.append(epoch)
+        if epoch == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fine_tune(model, samples, FULL, images=images, tell=stop)
+    assert set(told) == {1, 2}
     again: list[int] = []
-    assert fine_tune(model, samples, FULL, images=images, tell=lambda p: again.append(p.epoch))
-    assert set(again) == {1}
+    fine_tune(model, samples, FULL, images=images, tell=lambda epoch, _: again.append(epoch))
+    assert set(again) == {2}

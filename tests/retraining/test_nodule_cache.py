@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
-from resmtnet.ct.volume import CTVolume
 from resmtnet.errors import VolumeError
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.model_folder import Model
@@ -30,25 +28,8 @@ def said(*readings: Reading) -> list[Consensus]:
     return gather(readings)
 
 
-@pytest.fixture(scope="module")
-def model(world) -> Model:
-    config = TrainingConfig(
-        patch=PatchConfig(size_px=16, mask_size_px=16, offsets_mm=(-2.0, 0.0, 2.0)),
-        network=NetworkConfig(widths=(4, 4, 4), hidden=8),
-    )
-    networks = (ResMTNet(config.network).eval().requires_grad_(False),)
-    return replace(world.model, config=config, networks=networks)
-
-
-@pytest.fixture(scope="module")
-def ct(phantom) -> CTVolume:
-    grid = phantom.geometry
-    spacing_kji_mm = grid.spacing_mm[::-1]
-    return CTVolume.from_array(phantom.hu, spacing_kji_mm, grid.origin_lps_mm, grid.direction)
-
-
 @pytest.fixture
-def site_of(ct, tmp_path, model):
+def site_of(ct, tmp_path, seeing_model):
     """Makes a site over one CT; says which images were opened."""
     opened: list[str] = []
 
@@ -58,7 +39,7 @@ def site_of(ct, tmp_path, model):
             raise VolumeError(f"There is no image {image}.")
         return ct
 
-    def make(of: Model = model, **options) -> NoduleCache:
+    def make(of: Model = seeing_model, **options) -> NoduleCache:
         return NoduleCache(tmp_path / "site", of, open_ct, **options)
 
     make.opened = opened
@@ -69,13 +50,13 @@ def files(site: NoduleCache) -> set[str]:
     return {path.name for path in site.folder.rglob("*") if path.is_file()}
 
 
-def test_sample_holds_what_the_model_sees_there(site_of, model):
+def test_sample_holds_what_the_model_sees_there(site_of, seeing_model):
     (sample,) = site_of().samples(said(read())).samples
     held = sample.held
     assert held.case.malignancy == (4,)
     assert held.observation.embeddings.shape == (1, 16)
     assert set(held.masks) == set(LEVELS)
-    told = LinearHeads.of(model.networks).answer(held).observation.outputs["class"]
+    told = LinearHeads.of(seeing_model.networks).answer(held).observation.outputs["class"]
     np.testing.assert_allclose(held.observation.outputs["class"], told, atol=1e-5)
 
 
@@ -88,14 +69,14 @@ def test_nodule_is_looked_at_once(site_of):
     assert other.case.malignancy == (2,)
 
 
-def test_new_output_layers_answer_what_was_seen_and_a_new_trunk_looks_again(site_of, model):
+def test_new_output_layers_answer_what_was_seen_and_a_new_trunk_looks_again(site_of, seeing_model):
     site_of().samples(said(read()))
-    louder = replace(model, networks=(changed(model.networks[0], of_trunk=False),))
+    louder = replace(seeing_model, networks=(changed(seeing_model.networks[0], of_trunk=False),))
     (sample,) = site_of(louder).samples(said(read())).samples
     assert site_of.opened == ["ct"]
     told = LinearHeads.of(louder.networks).answer(sample.held).observation.outputs["class"]
     np.testing.assert_allclose(sample.held.observation.outputs["class"], told, atol=1e-5)
-    other = replace(model, networks=(changed(model.networks[0], of_trunk=True),))
+    other = replace(seeing_model, networks=(changed(seeing_model.networks[0], of_trunk=True),))
     site_of(other).samples(said(read()))
     assert site_of.opened == ["ct", "ct"]
 
@@ -150,14 +131,11 @@ def test_image_that_is_gone_is_skipped_with_the_reason(site_of):
     assert found.skipped == ("gone/1: There is no image gone.",)
 
 
-def test_progress_is_told_and_a_stop_is_heeded(site_of):
+def test_progress_is_told_nodule_by_nodule(site_of):
     told: list = []
-    many = said(*(read(nodule=str(n)) for n in range(5)))
-    found = site_of().samples(
-        many, tell=lambda *done: told.append(done), stop=lambda: len(told) == 2
-    )
-    assert told == [(1, 5), (2, 5)]
-    assert len(found.samples) == 2
+    many = said(*(read(nodule=str(n)) for n in range(3)))
+    site_of().samples(many, tell=lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_crops_become_an_archive_that_can_be_trained_on(site_of, ct, tmp_path):

@@ -156,7 +156,7 @@ def test_a_model_that_is_damaged_when_written_is_not_published(versions: ModelRe
 
 def test_a_version_string_is_given_once(versions: ModelRegistry) -> None:
     publish(versions)
-    with pytest.raises(ModelError, match=r"is version 2\+site.1 already"):
+    with pytest.raises(ModelError, match=r"already has version 2\+site.1"):
         versions.publish(lambda folder: write_files(folder, "2+site.1", "other weights"))
 
 
@@ -178,7 +178,7 @@ def test_rollback_goes_back_step_by_step_to_the_shipped_model(versions: ModelReg
     assert versions.rollback().name == first
     assert served(versions) == first
     assert versions.rollback().name == "shipped"
-    with pytest.raises(InputError, match="nothing was served before shipped"):
+    with pytest.raises(InputError, match="No version was served before shipped"):
         versions.rollback()
     assert {v.name for v in versions.list()} == {"shipped", first, second}
 
@@ -207,7 +207,7 @@ def test_unknown_and_served_versions_are_refused_with_those_allowed(
     first, second = publish(versions, 2)
     with pytest.raises(InputError, match=f"no version '9'; allowed are shipped, {first}, {second}"):
         versions.rollback("9")
-    with pytest.raises(InputError, match=f"served already; allowed are shipped, {first}$"):
+    with pytest.raises(InputError, match=f"already served; allowed are shipped, {first}$"):
         versions.rollback(second)
     with pytest.raises(InputError, match="no version"):
         versions.rollback("../shipped")
@@ -306,7 +306,7 @@ def test_a_newer_shipped_model_is_told_but_not_forced(versions: ModelRegistry) -
     now = versions.served()
     assert now.name == name
     assert now.warning is not None
-    assert "shipped version 2, which is now 3" in now.warning
+    assert "the shipped version is now 3" in now.warning
 
 
 # -- retention -------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_the_served_version_and_its_parent_are_never_removed(versions: ModelRegi
 
 
 def test_at_least_one_version_is_kept(versions: ModelRegistry) -> None:
-    with pytest.raises(InputError, match="keep = 0"):
+    with pytest.raises(InputError, match="keep is 0"):
         ModelRegistry(versions.folder, versions.shipped, keep=0)
 
 

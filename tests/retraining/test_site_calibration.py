@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from resmtnet.retraining.site_calibration import class_shift
+from resmtnet.retraining import site_calibration
+from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.site_calibration import (
+    class_shift,
+    malignancy_tilt,
+    recalibrated,
+    small_sample_factor,
+)
 
 
 @pytest.fixture
@@ -27,3 +36,64 @@ def test_severe_readers_of_both_classes_shift_it(world, rightly):
         lambda one: [replace(r, malignancy=5) if r.malignancy > 1 else r for r in rightly(one)]
     )
     assert class_shift(world.model.calibration, samples, [s.held for s in samples], doubt=1.5) > 0
+
+
+def habits_of(world, samples):
+    heads = LinearHeads.of(world.model.networks)
+    return recalibrated(world.model.calibration, [], samples, heads, doubt=1.5)[1]
+
+
+def patients_of(world, rule, count):
+    """Samples of the first patients of the site."""
+    names = list(dict.fromkeys(s.patient_id for s in world.samples()))[:count]
+    return [s for s in world.samples(rule) if s.patient_id in names]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_few_patients_show_no_habit_at_all(world, say, count):
+    """One nodule of one patient used to give a tilt of several logits, believed fully."""
+
+    def extreme(one):
+        sizes = {"long_axis_mm": 60.0, "volume_mm3": 9000.0}
+        rating = 5 if one.case.score < 3 else 1
+        return [say(one, "A", malignancy=rating, sizes=sizes)]
+
+    samples = patients_of(world, extreme, count)
+    for chosen in (samples, samples[:1]):
+        habits = habits_of(world, chosen)
+        assert habits.tilt == habits.class_shift == 0
+        assert set(habits.regressed.values()) == {0.0}
+
+
+def test_a_handful_of_patients_is_believed_less_than_their_plain_standard_error_says(
+    world, rightly, monkeypatch
+):
+    def severe(one):
+        return [replace(r, malignancy=min(5, r.malignancy + 1)) for r in rightly(one)]
+
+    samples = patients_of(world, severe, 5)
+    held, patients = [s.held for s in samples], [s.patient_id for s in samples]
+
+    def tilt() -> float:
+        return malignancy_tilt(world.model.calibration, held, patients, doubt=1.0)
+
+    corrected = tilt()
+    monkeypatch.setattr(site_calibration, "small_sample_factor", lambda count: 1.0)
+    assert 0 < corrected < tilt()
+
+
+def test_a_habit_of_many_patients_is_learnt_nearly_whole(world, rightly):
+    def oversized(one):
+        return [replace(r, sizes={k: 1.2 * v for k, v in r.sizes.items()}) for r in rightly(one)]
+
+    habits, usual = (habits_of(world, world.samples(rule)) for rule in (oversized, rightly))
+    for name, usually in usual.regressed.items():
+        assert habits.regressed[name] - usually == pytest.approx(math.log(1.2), abs=0.05)
+
+
+def test_the_standard_error_of_few_patients_is_widened():
+    factors = [small_sample_factor(n) for n in (2, 5, 20, 1000)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == pytest.approx(1.0, abs=0.01)
+    assert all(math.isfinite(f) and f > 1 for f in factors)
+    assert np.diff(factors).max() < 0

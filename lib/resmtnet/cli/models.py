@@ -1,4 +1,4 @@
-"""`resmtnet train` and `resmtnet model`: making weights, and looking after them."""
+"""`resmtnet train` and `resmtnet model`: train a model; list, verify and roll back versions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DataOption = Annotated[
 ]
 OutOption = Annotated[Path, typer.Option(help="Folder to write.")]
 
-model_app = typer.Typer(help="Look after the weights.")
+model_app = typer.Typer(help="List, verify and roll back versions of the model.")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,10 @@ def train(
     data: DataOption,
     out: OutOption,
     config: Annotated[
-        Path | None, typer.Option(help="JSON of the training configuration; default: our own.")
+        Path | None,
+        typer.Option(
+            help="Training configuration, a JSON file; default: that of the shipped model."
+        ),
     ] = None,
     fold: Annotated[
         int | None,
@@ -58,7 +61,7 @@ def train(
         bool,
         typer.Option(
             "--cross-validate",
-            help="Instead of one model, write out-of-fold answers of every fold's nodules.",
+            help="Write out-of-fold predictions for every fold instead of a model.",
         ),
     ] = False,
     group_size: Annotated[
@@ -73,7 +76,7 @@ def train(
     ] = None,
     version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoints in --out.")
+        bool, typer.Option("--resume", help="Continue from the checkpoints in --out.")
     ] = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -86,9 +89,9 @@ def train(
     from resmtnet.training.run import run_experiment
 
     if cross_validate and fold is not None:
-        raise InputError("--fold and --cross-validate exclude each other: leave one out")
+        raise InputError("--fold and --cross-validate exclude each other: give only one of them")
     if cross_validate and calibrate_with is not None:
-        raise InputError("--calibrate-with is for one model: leave out --cross-validate")
+        raise InputError("--calibrate-with is for a single model: leave out --cross-validate")
     settings, archive = _settings(config, fold), Archive.open(data)
     where = choose_device(device)
     with progress() as tell:
@@ -168,13 +171,15 @@ def verify(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the files of a model with the checksums of its manifest, and load it.
+    """Compare the files of a model with the checksums in its manifest, and load it.
 
-    With --studies or --readings: of every version that training has published.
+    With --studies or --readings: do so for every version that training has published.
     """
     if studies is not None or database is not None:
         if folder is not None:
-            raise InputError("give either a model, or --studies or --readings for all versions")
+            raise InputError(
+                "give a model folder, or --studies or --readings for all versions, not both"
+            )
         _verify_all(_versions(studies, database, None), as_json)
         return
     from resmtnet.inference.model_folder import default_model_dir, read_model
@@ -215,7 +220,7 @@ def list_versions(
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the versions that training has published, with their figures; * is served."""
+    """Show the versions that training has published; * marks the served one."""
     versions = _versions(studies, database, model)
     found, warning = versions.list(), versions.served().warning
     if as_json:
@@ -240,7 +245,7 @@ def rollback(
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve an earlier version; a running server follows with its next request."""
+    """Serve an earlier version; a running server uses it from the next request on."""
     version = _versions(studies, database, model).rollback(to)
     if as_json:
         print_json(version.to_json())
@@ -254,9 +259,9 @@ def _versions(studies: Path | None, database: Path | None, model: Path | None) -
     from resmtnet.retraining.registry import ModelRegistry
 
     if (studies is None) == (database is None):
-        raise InputError("give either --studies, the folder, or --readings, the database itself")
+        raise InputError("give either --studies (the folder) or --readings (the database file)")
     if studies is not None and not studies.is_dir():
-        raise InputError(f"--studies {studies}: there is no such folder")
+        raise InputError(f"--studies {studies}: no such folder")
     return ModelRegistry.beside(
         database or database_in(studies or Path()), model or default_model_dir()
     )

@@ -1,4 +1,4 @@
-"""The form of the trainer in the viewers, and the values that come back from it."""
+"""The form of the trainer that the viewers show, and the options that they send back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from resmtnet.errors import ConfigError
 from resmtnet.retraining.finetune import DEPTHS, FineTuneConfig
-from resmtnet.retraining.gate import Margins
+from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.retrain import RetrainConfig
 from resmtnet.retraining.samples import BY_IMPRESSION
 
 PLATFORM_KEYS = frozenset(
     {"model", "resmtnet", "client_id", "gpus", "local_rank", "run_sync", "enqueue", "bundle_path"}
 )
-"""What MONAI Label and its clients add to a request; it does not concern the training."""
+"""Keys that MONAI Label and its clients add to a request; they do not concern the training."""
 
 _TRAINING, _GATE = FineTuneConfig(), Margins()
 _MOVES = {
@@ -24,7 +24,7 @@ _MOVES = {
     "score_mae": ("score_coverage",),
     "size_error": ("size_bias", "axis_bias", "size_coverage"),
 }
-"""Margins that a row of the form moves in proportion."""
+"""Margins that change in proportion with a row of the form."""
 
 
 def _choice(*allowed: str) -> Any:
@@ -37,9 +37,9 @@ def _number(default: float, least: float, most: float) -> Any:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a request to train may set; each field is a row of the form.
+    """The options of a request to train; each field is a row of the form.
 
-    No default is 0: Slicer and OHIF show a 0 as an empty row.
+    No default is 0, because Slicer and OHIF show a 0 as an empty row.
     """
 
     depth: str = _choice(*DEPTHS)
@@ -47,24 +47,24 @@ class TrainOptions:
     epochs: int = _number(_TRAINING.epochs, 1, 1000)
     learning_rate: float = _number(_TRAINING.learning_rate, 1e-6, 0.1)
     replay_share: float = _number(_TRAINING.replay_share, 0.05, 0.95)
-    """Weight of the training nodules that came with the model; the rest is the site's."""
+    """Weight of the training nodules that came with the model; the rest is that of the site's."""
     min_readings: int = _number(RetrainConfig.least_readings, 1, 100_000)
-    """With fewer readings nothing is tried."""
+    """With fewer readings no training is tried."""
     use_histology: bool = False
-    """Histology, where there is some, replaces the readers' class."""
+    """Where there is histology, it replaces the readers' class."""
     min_held_out_patients: int = _number(_GATE.least_held_out_patients, 1, 100_000)
-    """Patients with readings that never train; with fewer the evidence is insufficient."""
+    """Held-out patients with readings; with fewer no version is published."""
     auc_margin: float = _number(_GATE.class_auc, 1e-4, 0.05)
-    """What a version may lose of the AUC on the reference set. Each of the three margins moves
-    others in proportion; a site that wants its readers' habits learnt must allow it here."""
+    """How much AUC a version may lose on the reference set. Each of the three margins changes
+    others in proportion. A site that wants its readers' habits learnt must widen them."""
     score_margin: float = _number(_GATE.score_mae, 1e-4, 0.2)
-    """The same of the mean absolute error of the malignancy score, levels."""
+    """How much the mean absolute error of the malignancy score may grow, levels."""
     size_margin: float = _number(_GATE.size_error, 1e-4, 0.1)
-    """The same of the mean absolute error of a log diameter or long axis."""
+    """How much the mean absolute error of a log diameter or long axis may grow."""
 
     @classmethod
     def form(cls) -> dict[str, Any]:
-        """The rows of the form: a list is a combo box, a bool a check box, a number a field."""
+        """Return the form: a list is a combo box, a bool a check box, a number a field."""
         return {
             row.name: list(row.metadata["allowed"]) if "allowed" in row.metadata else row.default
             for row in fields(cls)
@@ -83,7 +83,9 @@ class TrainOptions:
         rows = {row.name: row for row in fields(cls)}
         unknown = sorted(set(request) - set(rows) - PLATFORM_KEYS)
         if unknown:
-            raise ConfigError(f"{unknown[0]} is no option of training; {', '.join(rows)} are.")
+            raise ConfigError(
+                f"{unknown[0]} is no option of training; allowed are {', '.join(rows)}."
+            )
         values = {}
         for name, row in rows.items():
             given = request.get(name)
@@ -94,7 +96,7 @@ class TrainOptions:
         return cls(**values)
 
     def config(self) -> RetrainConfig:
-        """The configuration of the training."""
+        """Return the configuration of the training."""
         return RetrainConfig(
             FineTuneConfig(
                 depth=self.depth,  # type: ignore[arg-type]

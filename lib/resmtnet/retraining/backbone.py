@@ -19,24 +19,24 @@ REPLAY_FILES = (f"{REPLAY}.csv", f"{REPLAY}.safetensors")
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A trunk, as far as fine-tuning goes on from it."""
+    """A feature extractor with all that is stored of it."""
 
     look: Callable[[Sequence[CachedNodule]], list[CachedNodule]]
-    """Gives nodules as it sees them; the answers are still those of the parent."""
+    """Gives nodules that the parent has seen as this one sees them, with the parent's outputs."""
     calibration: Calibration
-    """From which that of the candidate is made."""
+    """From which the candidate's is made."""
     kept: Sequence[CachedNodule]
-    """The calibration set as it sees it, by which the calibration moves; empty: it stays."""
+    """The calibration set as it sees it, to which a calibration is fitted again; may be empty."""
     files: Mapping[str, Write]
     """Replay set by file name, for the next fine-tuning."""
 
 
 def backbone_of_parent(parent: Model) -> Backbone:
-    """Return how new output layers over the parent's trunk see."""
+    """Return the feature extractor of a version, for new output layers on it."""
     kept = read_calibration_set(parent.folder)
     return Backbone(list, parent.calibration, kept, carried(parent.folder, *REPLAY_FILES))
 
 
 def carried(folder: Path, *names: str) -> dict[str, Write]:
-    """Return writers that copy those files that a folder has."""
+    """Return writers that copy those of these files that a folder has."""
     return {n: partial(shutil.copyfile, folder / n) for n in names if (folder / n).is_file()}

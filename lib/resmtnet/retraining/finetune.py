@@ -1,41 +1,29 @@
-"""From a site's readings and a served model to a candidate for the next version.
+"""Fine-tunes a served model on the readings of a site.
 
-depth "heads" trains the output layers alone, over stored embeddings: those of the site's nodules,
-and as replay those of the training nodules that came with the model. It takes seconds and no image.
+depth "heads" trains the output layers alone, on stored embeddings: those of the site's nodules and,
+as replay, those of the training nodules that came with the model. It takes seconds and no image.
 depth "full" trains everything, from the served weights, and needs the images: finetune_full.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resmtnet.config import TrainingConfig, to_dict
 from resmtnet.errors import ConfigError, InputError
-from resmtnet.findings import ModelInfo
-from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.member_states import STORED
-from resmtnet.inference.model_folder import Model, write_model
+from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.backbone import Backbone, backbone_of_parent
 from resmtnet.retraining.finetune_full import Images, look_again, train_all
-from resmtnet.retraining.fit_heads import Data, Stopped, replayed, train_members
-from resmtnet.retraining.linear_heads import LinearHeads, move_biases
+from resmtnet.retraining.fit_heads import Data, replayed, train_members
+from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.samples import Sample, targets_of_samples
-from resmtnet.retraining.site_calibration import recalibrated
-from resmtnet.training.cached_nodule import CachedNodule
-from resmtnet.training.carried_sets import (
-    calibration_set_files,
-    read_calibration_set,
-    read_reference,
-    reference_files,
-)
-from resmtnet.training.loop import TrainingProgress as Step
+from resmtnet.types import Progress
 
 Depth = Literal["heads", "full"]
 DEPTHS: tuple[Depth, ...] = ("heads", "full")
@@ -43,7 +31,7 @@ DEPTHS: tuple[Depth, ...] = ("heads", "full")
 
 @dataclass(frozen=True)
 class FineTuneConfig:
-    """How a site's readings change a model; the defaults are what a server does unasked."""
+    """How readings change a model; the defaults are what a server uses."""
 
     depth: Depth = "heads"
     """heads: the output layers, takes seconds; full: everything, needs images."""
@@ -75,51 +63,16 @@ class FineTuneConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class FineTuned:
-    """What fine-tuning made: all that a version is, not yet written or judged."""
+class TrainedWeights:
+    """Fine-tuned weights, not yet calibrated."""
 
-    states: tuple[dict[str, Tensor], ...]
-    """Weights of each member, as state_dict gives them, rounded as they will be stored."""
-    heads: LinearHeads
-    calibration: Calibration
-    config: TrainingConfig
-    samples: tuple[Sample, ...]
-    """What it was trained on."""
-    provenance: Mapping[str, Any]
-    """Parent, readings, configuration and figures, for the manifest."""
-    parent: Model
+    states: Sequence[dict[str, Tensor]]
+    """Of each member, as state_dict gives them."""
     backbone: Backbone
-    """What it sees of nodules that the parent has seen."""
-
-    def write(self, folder: Path, version: str) -> ModelInfo:
-        """Write a model folder, with what the next fine-tuning and its gate need.
-
-        Args:
-            folder: to make.
-            version: of the model.
-        """
-        parent, calibration = self.parent.folder, self.calibration
-        further = dict(self.backbone.files)
-        further |= reference_files(self.answer_all(read_reference(parent)), calibration)
-        kept = read_calibration_set(parent)
-        if kept:
-            further |= calibration_set_files(self.answer_all(kept))
-        return write_model(
-            folder, version, self.states, self.config, calibration, self.provenance, further
-        )
-
-    def answer_all(self, held: Sequence[CachedNodule]) -> list[CachedNodule]:
-        """Return what the candidate says of nodules that its parent has seen."""
-        return self.heads.answer_all(self.backbone.look(held))
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Told after every epoch."""
-
-    epoch: int
-    epochs: int
-    loss: float
+    parent: Model
+    samples: tuple[Sample, ...]
+    """What they were trained on."""
+    config: FineTuneConfig
 
 
 def fine_tune(
@@ -129,51 +82,75 @@ def fine_tune(
     *,
     anchor: Model | None = None,
     images: Images | None = None,
-    tell: Callable[[TrainingProgress], None] = lambda progress: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> FineTuned | None:
-    """Make a candidate for the next version from a site's readings.
+    tell: Progress = lambda done, of: None,
+) -> TrainedWeights:
+    """Train the served model further on a site's samples.
 
     Args:
         model: the served version, with its replay set.
-        samples: to train on, those of held-out patients left out (samples.split_by_patient).
+        samples: to train on, without those of held-out patients (samples.split_by_patient).
         config: how.
-        anchor: version that the weights are held close to; the shipped one keeps many small
-            trainings from adding up. By default, or where layers that stay are others, `model`.
+        anchor: version to whose weights the new ones are held close; the shipped one keeps many
+            small trainings from adding up. `model` itself by default, and where the anchor has
+            another feature extractor.
         images: training archive and the site's crops, for depth "full".
-        tell: called after every epoch.
-        stop: asked after every epoch; True ends it.
-
-    Returns:
-        The candidate, or None if it was stopped.
+        tell: called with steps done and steps in all; to stop the training, raise an exception.
 
     Raises:
         InputError: no samples, or a depth that needs what is not there.
         ModelError: the model carries no replay set.
     """
     if not samples:
-        raise InputError("no reading to train on: correct some nodules of patients that may train")
-    try:
-        if config.depth == "full":
-            return _full(model, samples, config, images, tell, stop)
-        return _heads(model, samples, config, anchor, tell, stop)
-    except Stopped:
-        return None
-
-
-def _full(
-    model: Model,
-    samples: Sequence[Sample],
-    config: FineTuneConfig,
-    images: Images | None,
-    tell: Callable[[TrainingProgress], None],
-    stop: Callable[[], bool],
-) -> FineTuned:
-    if images is None:
+        raise InputError(
+            "no reading can train: correct nodules of patients who are not held out for the gate"
+        )
+    if config.depth == "heads":
+        states = _train_heads(model, samples, config, anchor, tell)
+        backbone = backbone_of_parent(model)
+    elif images is None:
         raise InputError(
             "depth full trains on images: give --archive with the training archive, or use depth "
             "heads"
         )
+    else:
+        states = [rounded(state) for state in _train_all(model, samples, config, images, tell)]
+        backbone = look_again(model, states, images)
+    return TrainedWeights(states, backbone, model, tuple(samples), config)
+
+
+def _train_heads(
+    model: Model,
+    samples: Sequence[Sample],
+    config: FineTuneConfig,
+    anchor: Model | None,
+    tell: Progress,
+) -> list[dict[str, Tensor]]:
+    """Train the output layers on stored embeddings."""
+    if anchor is None or _trunk(anchor) != _trunk(model):
+        anchor = model
+    embeddings = np.array([s.held.observation.embeddings for s in samples])
+    site = torch.from_numpy(embeddings), targets_of_samples(samples, model.config.subsolid_factor)
+    replay = replayed(model.folder, model.info.sha256, model.config.subsolid_factor)
+    return train_members(
+        list(zip(model.networks, anchor.networks, strict=True)),
+        Data.mixed(site, replay, config.replay_share),
+        # the feature extractor has learnt the replayed nodules: their errors would make the
+        # spread too small
+        replace(model.config.loss, size_spread_weight=0.0),
+        pull=config.l2 / len(samples),
+        steps=config.epochs,
+        tell=tell,
+    )
+
+
+def _train_all(
+    model: Model,
+    samples: Sequence[Sample],
+    config: FineTuneConfig,
+    images: Images,
+    tell: Progress,
+) -> list[dict[str, Tensor]]:
+    """Train all weights on images."""
     training = replace(
         model.config,
         epochs=config.epochs,
@@ -182,98 +159,13 @@ def _full(
         mask_epochs=0,
         freeze_norms=True,
     )
-
-    def each_step(step: Step) -> None:
-        tell(TrainingProgress(step.epoch, step.epochs, step.loss))
-
-    states = train_all(model, samples, images, training, config.replay_share, each_step, stop)
-    states = [rounded(state) for state in states]
-    return _candidate(model, samples, states, config, look_again(model, states, images))
-
-
-def _heads(
-    model: Model,
-    samples: Sequence[Sample],
-    config: FineTuneConfig,
-    anchor: Model | None,
-    tell: Callable[[TrainingProgress], None],
-    stop: Callable[[], bool],
-) -> FineTuned:
-    """Train the output layers over stored embeddings."""
-    same = anchor is not None and _trunk(anchor) == _trunk(model)
-    anchored = anchor if anchor is not None and same else model
-    data = Data.mixed(
-        (
-            torch.from_numpy(np.array([s.held.observation.embeddings for s in samples])),
-            targets_of_samples(samples, model.config.subsolid_factor),
-        ),
-        replayed(model.folder, model.info.sha256, model.config.subsolid_factor),
-        config.replay_share,
-    )
-    states = train_members(
-        list(zip(model.networks, anchored.networks, strict=True)),
-        data,
-        # errors of replayed nodules, which the trunk has learnt, would make the spread too small
-        replace(model.config.loss, size_spread_weight=0.0),
-        pull=config.l2 / len(samples),
-        steps=config.epochs,
-        tell=lambda done, of, loss: tell(TrainingProgress(done, of, loss)),
-        stop=stop,
-    )
-    return _candidate(model, samples, states, config, backbone_of_parent(model))
+    return train_all(model, samples, images, training, config.replay_share, tell)
 
 
 def _trunk(model: Model) -> str:
     return LinearHeads.of(model.networks).trunk
 
 
-def _candidate(
-    model: Model,
-    samples: Sequence[Sample],
-    states: Sequence[dict[str, Tensor]],
-    config: FineTuneConfig,
-    backbone: Backbone,
-) -> FineTuned:
-    """Calibrate and describe what was trained."""
-    branches = model.networks[0].names
-    heads = LinearHeads.of_states(states, branches)
-    held = backbone.look([s.held for s in samples])
-    seen = [replace(s, held=h) for s, h in zip(samples, held, strict=True)]
-    calibration, habits = recalibrated(
-        backbone.calibration, backbone.kept, seen, heads, config.doubt
-    )
-    states = [rounded(move_biases(state, habits.biases)) for state in states]
-    refitted = backbone.kept or config.depth == "full"
-    provenance = {
-        **_inherited(model),
-        "parent": {"version": model.info.version, "sha256": model.info.sha256},
-        "fine_tuning": to_dict(config),
-        "readings": sorted({i for s in samples for i in s.said.reading_ids}),
-        "site": {
-            "nodules": len(samples),
-            "patients": len({s.patient_id for s in samples}),
-            "habits": asdict(habits),
-            "calibration": "refitted" if refitted else "warm start",
-        },
-    }
-    return FineTuned(
-        tuple(states),
-        LinearHeads.of_states(states, branches),
-        habits.of(calibration),
-        model.config,
-        tuple(samples),
-        provenance,
-        model,
-        backbone,
-    )
-
-
 def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights as they will be read again: what is judged is what is stored."""
     return {k: v.to(STORED).float() if v.is_floating_point() else v for k, v in state.items()}
-
-
-def _inherited(model: Model) -> dict[str, Any]:
-    """Return what the parent was made of, its own readings left out: they train again."""
-    own = ("parent", "fine_tuning", "readings", "site")
-    return {k: v for k, v in model.provenance.items() if k not in own}

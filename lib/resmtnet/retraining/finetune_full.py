@@ -1,12 +1,14 @@
-"""Fine-tuning of everything from the served weights, on images: training archive and site's crops.
+"""Fine-tunes all weights of a model on images: the training archive and the crops of the site.
 
-The trunk changes, so that all that was stored of it is void: embeddings, reference and calibration
-set are looked at again, which takes longer than the training.
+The feature extractor changes, so that nothing that was stored of it holds any more: embeddings,
+reference set and calibration set are computed again, which takes longer than the training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +21,10 @@ from resmtnet.data.crops import load_block
 from resmtnet.data.dataset import Batch, TrainingSet
 from resmtnet.data.nodule import Nodule
 from resmtnet.errors import InputError
-from resmtnet.inference.ensemble import Ensemble
-from resmtnet.inference.member_states import networks_of
 from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.backbone import Backbone
-from resmtnet.retraining.fit_heads import Stopped
 from resmtnet.retraining.samples import Sample, targets_of_samples
+from resmtnet.retraining.site_samples import SiteSamples
 from resmtnet.training.cached_nodule import CachedNodule, observe
 from resmtnet.training.calibrate import fit_calibration
 from resmtnet.training.carried_sets import (
@@ -34,26 +34,50 @@ from resmtnet.training.carried_sets import (
     read_replay,
     replay_files,
 )
-from resmtnet.training.loop import Trainer, TrainingProgress
+from resmtnet.training.loop import Trainer
+from resmtnet.training.run import inference_of
+from resmtnet.types import Progress
 
 Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What a training of everything reads and writes."""
+    """What a training of all weights reads and writes."""
 
     archive: Archive
-    """That the model was trained on, with its calibration and reference nodules."""
+    """The model was trained on it; it also holds the calibration and reference nodules."""
     site: Archive
-    """Crops of all of the site's samples, those held out too; see Site.archive."""
+    """Crops of all of the site's samples, also of those held out; see NoduleCache.archive."""
     work: Path
-    """Folder of the checkpoints: a training that was killed goes on from them."""
+    """Folder of the checkpoints, from which a training that was killed is resumed."""
     device: str = "cpu"
 
 
+def images_of(
+    archive: Path, site: SiteSamples, work: Path, configuration: str, device: str
+) -> Images:
+    """Prepare the images of a training; one that was killed is resumed, others are removed.
+
+    Args:
+        archive: folder of the archive that the shipped model was trained on.
+        site: all samples, also those held out.
+        work: of all trainings of this site; each has a folder in it.
+        configuration: two trainings are the same if this, the model and the readings are.
+        device: of the networks.
+    """
+    samples = (*site.train, *site.held_out)
+    readings = [reading for sample in samples for reading in sample.said.reading_ids]
+    same = [site.cache.model.info.sha256, configuration, *readings]
+    own = work / hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]
+    for other in work.glob("*"):
+        if other != own:
+            shutil.rmtree(other, ignore_errors=True)
+    return Images(Archive.open(archive), site.cache.archive(samples, own / "crops"), own, device)
+
+
 class Mixed(TrainingSet):
-    """Batches of the archive and of the site in turn, by chance and in the given proportion."""
+    """Draws batches of the archive and of the site at random, in the given proportion."""
 
     def __init__(self, replayed: TrainingSet, site: TrainingSet, replay_share: float) -> None:
         self.__dict__.update(site.__dict__)
@@ -61,7 +85,7 @@ class Mixed(TrainingSet):
 
     @property
     def steps(self) -> int:
-        """So many that the site's nodules are passed once."""
+        """Steps of an epoch, in which the site's nodules are passed once."""
         return max(1, round(self._sets[1].steps / (1 - self._share)))
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
@@ -83,8 +107,7 @@ def train_all(
     images: Images,
     config: TrainingConfig,
     replay_share: float,
-    tell: Callable[[TrainingProgress], None],
-    stop: Callable[[], bool],
+    tell: Progress,
 ) -> list[Weights]:
     """Return the members' weights after training on archive and site.
 
@@ -94,20 +117,12 @@ def train_all(
         images: of both.
         config: of the training.
         replay_share: share of the batches that are of the archive.
-        tell: called after every step.
-        stop: asked after every step.
+        tell: called after every step with the epoch and the epochs of a member.
 
     Raises:
         InputError: the archive lacks nodules that the model was trained on.
-        Stopped: it was asked to.
     """
     data = _data(model, samples, images, config, replay_share)
-
-    def each_step(progress: TrainingProgress) -> None:
-        if stop():
-            raise Stopped
-        tell(progress)
-
     states = []
     for number, network in enumerate(model.networks):
         own = replace(config, seed=config.seed + number)
@@ -115,7 +130,7 @@ def train_all(
         trainer.network.load_state_dict(network.state_dict())
         trainer.averaged = {k: v.clone() for k, v in trainer.network.state_dict().items()}
         trainer.resume()
-        states.append(trainer.run(each_step))
+        states.append(trainer.run(lambda step: tell(step.epoch + 1, step.epochs)))
     return states
 
 
@@ -163,9 +178,9 @@ def look_again(
     model: Model,
     states: Sequence[Weights],
     images: Images,
-    tell: Callable[[int, int], None] = lambda done, of: None,
+    tell: Progress = lambda done, of: None,
 ) -> Backbone:
-    """Look at all that is stored of the old trunk with the new one, and calibrate it.
+    """Compute anew all that was stored of the old feature extractor, and calibrate the new one.
 
     Args:
         model: the old one.
@@ -177,7 +192,7 @@ def look_again(
         InputError: the archive lacks reference or calibration nodules.
         ModelError: the nodules are too few to calibrate on.
     """
-    inference, archive = _inference(model, states, images.device), images.archive
+    inference, archive = inference_of(states, model.config, images.device), images.archive
     reference = _named([h.case.id for h in read_reference(model.folder)], archive)
     calibrated = _named([h.case.id for h in read_calibration_set(model.folder)], archive)
     calibrated = calibrated or _calibration_nodules(model, archive)
@@ -197,10 +212,6 @@ def look_again(
         return [replace(seen[h.case.id], case=h.case, truth=h.truth) for h in held]
 
     return Backbone(look, fitted, (), replay_files(replay))
-
-
-def _inference(model: Model, states: Sequence[Weights], device: str) -> Ensemble:
-    return Ensemble(networks_of(model.config, states, device), model.config.patch, device)
 
 
 def _named(ids: Sequence[str], archive: Archive) -> list[Nodule]:

@@ -1,7 +1,8 @@
-"""Trains the output layers over stored embeddings: a few thousand weights, all data at each step.
+"""Trains the output layers on stored embeddings: a few thousand weights, all data at each step.
 
 With the embeddings fixed the loss is nearly convex, so L-BFGS finds its minimum in a few dozen
-steps, and alike on every run. The pull towards the anchor keeps what the data do not speak of.
+steps, and the same one on every run. The pull towards the anchor keeps what the data say nothing
+about.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from resmtnet.network.losses import joint_loss
 from resmtnet.network.resmtnet import Output, ResMTNet
 from resmtnet.retraining.linear_heads import OUTPUTS, weights_of
 from resmtnet.training.carried_sets import read_replay
-from resmtnet.types import Array
+from resmtnet.types import Array, Progress
 
 Targets = Mapping[str, Tensor]
 Layers = Mapping[str, Tensor]
@@ -63,10 +64,6 @@ class Data:
         return cls(torch.cat([site[0], replay[0]]).float(), targets)
 
 
-class Stopped(Exception):  # noqa: N818  # not an error: somebody asked for it
-    """The training was asked to stop."""
-
-
 def train_heads(
     network: ResMTNet,
     anchor: ResMTNet,
@@ -76,7 +73,7 @@ def train_heads(
     *,
     pull: float,
     steps: int,
-    each_step: Callable[[float], None] = lambda loss: None,
+    each_step: Callable[[], None] = lambda: None,
 ) -> dict[str, Tensor]:
     """Return the output layers of least loss for one member.
 
@@ -88,7 +85,7 @@ def train_heads(
         weights: of the terms of the joint loss.
         pull: weight of the squared distance to the anchor.
         steps: at most.
-        each_step: called with the loss; may raise Stopped.
+        each_step: called after every step.
     """
     state = weights_of(network)
     names = [name for name in state if OUTPUTS in name]
@@ -107,29 +104,27 @@ def _least(
     home: Layers,
     pull: float,
     steps: int,
-    each_step: Callable[[float], None],
+    each_step: Callable[[], None],
 ) -> dict[str, Tensor]:
     """Return the layers, of some names, of least loss and distance from home."""
     from scipy.optimize import minimize
 
     like = [start[name] for name in names]
     begin, anchor = _flat(start, names), _flat(home, names)
-    last = [0.0]
 
     def loss_and_slope(values: Array) -> tuple[float, Array]:
         flat = torch.tensor(values, dtype=torch.float32, requires_grad=True)
         loss = loss_of(dict(zip(names, _parts(flat, like), strict=True)))
         loss = loss + pull * (flat - anchor).square().sum()
         (slope,) = torch.autograd.grad(loss, flat)
-        last[0] = float(loss.detach())
-        return last[0], slope.double().numpy()
+        return float(loss.detach()), slope.double().numpy()
 
     found = minimize(
         loss_and_slope,
         begin.double().numpy(),
         jac=True,
         method="L-BFGS-B",
-        callback=lambda values: each_step(last[0]),
+        callback=lambda values: each_step(),
         options={"maxiter": steps, "ftol": LEAST_GAIN},
     )
     parts = _parts(torch.tensor(found.x, dtype=torch.float32), like)
@@ -143,8 +138,7 @@ def train_members(
     *,
     pull: float,
     steps: int,
-    tell: Callable[[int, int, float], None],
-    stop: Callable[[], bool],
+    tell: Progress = lambda done, of: None,
 ) -> list[dict[str, Tensor]]:
     """Return the weights of every member with trained layers; see train_heads.
 
@@ -154,20 +148,14 @@ def train_members(
         weights: of the terms of the joint loss.
         pull: weight of the squared distance to the anchor.
         steps: at most, for each member.
-        tell: called after each step with the steps done, those in all, and the loss.
-        stop: asked after each step.
-
-    Raises:
-        Stopped: it was asked to.
+        tell: called after each step with the steps done and those in all.
     """
     states, total = [], steps * len(pairs)
     for number, (network, anchor) in enumerate(pairs):
-        count = itertools.count(number * steps)
+        count = itertools.count(number * steps + 1)
 
-        def each_step(loss: float, count: Iterator[int] = count) -> None:
-            if stop():
-                raise Stopped
-            tell(next(count), total, loss)
+        def each_step(count: Iterator[int] = count) -> None:
+            tell(next(count), total)
 
         trained = train_heads(
             network,

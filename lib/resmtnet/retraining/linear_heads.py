@@ -1,7 +1,7 @@
-"""The output layers of the branches as plain arrays: new ones answer what old ones have seen.
+"""The output layers of a model as plain arrays, applied to stored embeddings.
 
-They are linear in the embedding, so that a nodule that was seen once, with any heads over the same
-trunk, is answered by others without its image.
+They are linear in the embedding, so that new output layers give their outputs for a nodule without
+its image, as long as the feature extractor before them (the trunk) is the same.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""The readings of a site as samples: each nodule is looked at once, and its crop kept.
+"""A cache of a site's nodules: each is looked at once, and its crop is kept.
 
-    <folder>/observations/<key>.safetensors   what the trunk saw of a nodule, at every mask level
+    <folder>/observations/<key>.safetensors   outputs and measured masks of a nodule
     <folder>/crops/<key>.npz                  voxels around it, for trainings on images
 
-The key is of image and centre, of observations also the trunk: new output layers answer what was
-seen before, only a new trunk looks again. A file that is missing or broken is made again.
+The key is a hash of image and centre, for observations also of the feature extractor (trunk): new
+output layers reuse what is there, a new feature extractor looks again. A file that is missing or
+broken is made again.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Collected:
 
 
 class NoduleCache:
-    """Looks at a site's nodules, each once; safe to be used by several processes."""
+    """Looks at a site's nodules, each once; several processes may use it at once."""
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class NoduleCache:
 
         Args:
             folder: of the cache; beside the readings database.
-            model: whose trunk looks.
+            model: that looks.
             open_ct: gives the CT of an image id; may raise a ResMTNetError or OSError.
             device: of the networks.
             keep_crops: also keep the voxels around each nodule.
@@ -89,20 +90,16 @@ class NoduleCache:
         self,
         said: Sequence[Consensus],
         tell: Callable[[int, int], None] = lambda done, of: None,
-        stop: Callable[[], bool] = lambda: False,
     ) -> Collected:
-        """Return what the site's readers say, with what the model's trunk sees there.
+        """Return what the site's readers say, with what the model sees there.
 
         Args:
             said: of samples.gather.
             tell: called with nodules done and nodules in all.
-            stop: asked before each nodule; True ends with the samples found so far.
         """
         found: list[Sample] = []
         skipped: list[str] = []
         for done, one in enumerate(said, start=1):
-            if stop():
-                break
             try:
                 found.append(self.sample(one))
             except (InputError, OSError) as error:
@@ -111,7 +108,7 @@ class NoduleCache:
         return Collected(tuple(found), tuple(skipped))
 
     def sample(self, said: Consensus) -> Sample:
-        """Return one sample, answered by the heads of this site's model.
+        """Return one sample, with the outputs of this model.
 
         Raises:
             InputError: its image cannot be read, or the point lies outside it.
@@ -148,7 +145,7 @@ class NoduleCache:
             self._keep_crop(path, sample.said)
             found = _read_crop(path, sample.said.record)
         if found is None:
-            raise InputError(f"{path} was written and cannot be read: check the disk")
+            raise InputError(f"{path} was just written but cannot be read: check the disk")
         return found
 
     def _keep_crop(self, path: Path, said: Consensus) -> None:
@@ -176,7 +173,7 @@ class NoduleCache:
 
 
 def look(inference: Ensemble, ct: CTVolume, centre_lps_mm: Point) -> CachedNodule:
-    """Return what is seen at a point of a CT, as a held nodule of which nobody said anything."""
+    """Return what is seen at a point of a CT, as a nodule without readings."""
     scene = predict_points(inference, ct, [centre_lps_mm])[0]
     masks = {level: scene.mask(level) for level in LEVELS if inference.draws_masks}
     return CachedNodule(

@@ -1,8 +1,8 @@
-"""Versions of the model that training publishes, and which of them is served.
+"""The versions of the model that retraining publishes, and which of them is served.
 
     <folder>/current.json         which version is served, and those served before it
-    <folder>/3-1a2b3c4d/          a version: what model_store writes, and published.json
-    <folder>/.draft-*             being written, or left by a process that was killed
+    <folder>/3-1a2b3c4d/          a version: a model folder, and published.json
+    <folder>/.draft-*             a version being written, or left by a process that was killed
 
 A version appears whole or not at all, and the pointer changes in one step, so a process that is
 killed at any moment leaves a model that can be served. Readers need no lock.
@@ -46,9 +46,9 @@ from resmtnet.retraining.registry_files import (
 logger = logging.getLogger(__name__)
 
 FOLDER = "models"
-"""Of the published versions, beside the readings database."""
+"""Folder of the published versions, beside the readings database."""
 KEPT = 10
-"""Published versions that are kept, the newest first."""
+"""Number of published versions that are kept."""
 LONGEST_WAIT_S = 60.0
 
 T = TypeVar("T")
@@ -56,22 +56,22 @@ Stamp = tuple[int, int, int]
 
 
 class ModelRegistry:
-    """The versions in a folder; safe from several threads and processes."""
+    """The versions in a folder; several threads and processes may use it at once."""
 
     def __init__(self, folder: Path, shipped: Path, keep: int = KEPT) -> None:
-        """Look at a folder; nothing is made or read before it is asked for.
+        """Take a folder; nothing is written or read yet.
 
         Args:
             folder: of the published versions; may be missing.
             shipped: the model that came with the package.
-            keep: published versions to keep; the served one, its parent and the one served before
-                stay in any case.
+            keep: number of published versions to keep; the served one, its parent and the one
+                served before it are always kept.
 
         Raises:
             InputError: `keep` is less than 1.
         """
         if keep < 1:
-            raise InputError(f"keep = {keep}: at least 1 version has to be kept")
+            raise InputError(f"keep is {keep}; at least 1 version must be kept")
         self.folder = folder
         self.shipped = shipped
         self.keep = keep
@@ -92,18 +92,18 @@ class ModelRegistry:
         return self.served().folder
 
     def served(self) -> Served:
-        """Return the version to serve, and why, if the shipped model stands in for it."""
+        """Return the version to serve; its warning says why it is not the chosen one."""
         try:
             name = read_pointer(self.folder).served
         except ModelError as error:
             return self._stand_in(str(error))
         version = self._version(name)
         if name != SHIPPED and version.info is None:
-            return self._stand_in(f"version {name} is chosen, but damaged: {version.damage}")
+            return self._stand_in(f"Version {name} is chosen but damaged: {version.damage}")
         return Served(name, version.folder, self._outdated(version))
 
     def stamp(self) -> Stamp | None:
-        """Return what changes whenever another version is chosen, for the price of one stat."""
+        """Return a value that changes whenever another version is chosen; costs one stat call."""
         try:
             found = os.stat(self.folder / POINTER)
         except OSError:
@@ -125,10 +125,10 @@ class ModelRegistry:
                 return read(self.shipped), served
             try:
                 return read(served.folder), served
-            except Exception as error:  # whatever is wrong with it, there is an answer
-                if self.stamp() != stamp:  # replaced, and removed, while it was read
+            except Exception as error:  # whatever is wrong with it, the shipped model can serve
+                if self.stamp() != stamp:  # it was replaced and removed while being read
                     continue
-                served = self._stand_in(f"version {served.name} is chosen, but damaged: {error}")
+                served = self._stand_in(f"Version {served.name} is chosen but damaged: {error}")
                 return read(self.shipped), served
 
     def list(self) -> tuple[Version, ...]:
@@ -158,17 +158,16 @@ class ModelRegistry:
         parent: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Version:
-        """Write a new version and serve it; the one served until now stays if anything fails.
+        """Write a new version and serve it; if anything fails, the served one stays.
 
         Args:
             write: writes the model, under the version string of `next_version`.
-            parent: name of the version the model was trained from and compared with; None: the
-                one served now.
-            details: what is to be kept of it, such as the verdict, its figures and the number of
-                `readings`.
+            parent: name of the version that the model was trained from and compared with; None:
+                the one served now.
+            details: kept in published.json, such as the verdict and the number of `readings`.
 
         Raises:
-            InputError: another version than `parent` is served by now.
+            InputError: another version than `parent` is served meanwhile.
             ModelError: the model cannot be written, or its version string is taken.
         """
         with self._changing() as pointer:
@@ -176,8 +175,8 @@ class ModelRegistry:
             served = self.load(check_model)[1].name
             if parent is not None and parent != served:
                 raise InputError(
-                    f"not published: it was compared with {parent}, but {served} is served by now; "
-                    "train again"
+                    f"Not published: it was compared with {parent}, but {served} is served now. "
+                    "Train again."
                 )
             shipped = self._version(SHIPPED).info
             record = {
@@ -193,23 +192,23 @@ class ModelRegistry:
             pointer = Pointer(name, before, number_of(name))
             write_pointer(self.folder, pointer)
             self._remove_old({name, served, *before[-1:]})
-        logger.info("Version %s is published and served", name)
+        logger.info("Version %s was published and is served", name)
         return replace(self._version(name), served=True)
 
     def rollback(self, to: str | None = None) -> Version:
-        """Serve an earlier version; the later ones are kept, and can be named again.
+        """Serve an earlier version; the later ones are kept and can be chosen again.
 
         Args:
             to: its name, number or version string, or "shipped"; None: the one served before.
 
         Raises:
-            InputError: there is no such version, or it is served already.
-            ModelError: it is damaged; what was served stays.
+            InputError: there is no such version, or it is already served.
+            ModelError: it is damaged; the served version stays.
         """
         with self._changing() as pointer:
             name = self._before(pointer) if to is None else self._named(to)
             if name == pointer.served:
-                raise InputError(f"{name} is served already; {self._allowed(name)}")
+                raise InputError(f"{name} is already served; {self._allowed(name)}")
             check_model(self._folder_of(name))
             before = (*pointer.before, pointer.served)
             if name in before:
@@ -240,16 +239,21 @@ class ModelRegistry:
         return 1 + max([last, *map(number_of, self._published())])
 
     def _stand_in(self, reason: str) -> Served:
-        advice = "`resmtnet model list --studies DIR` shows the others, `rollback` chooses one"
-        return Served(SHIPPED, self.shipped, f"{reason}. The shipped model is served; {advice}.")
+        advice = (
+            "Choose another: `resmtnet model list --studies DIR`, then `resmtnet model rollback`"
+        )
+        return Served(
+            SHIPPED, self.shipped, f"{reason}. The shipped model is served instead. {advice}."
+        )
 
     def _outdated(self, version: Version) -> str | None:
         shipped = self._version(SHIPPED).info
         if version.shipped is None or shipped is None or version.shipped == shipped.version:
             return None
         return (
-            f"{version.name} was trained from shipped version {version.shipped}, which is now "
-            f"{shipped.version}; `resmtnet model rollback --studies DIR --to shipped` serves that."
+            f"{version.name} was trained from shipped version {version.shipped}; the shipped "
+            f"version is now {shipped.version}. To serve it: `resmtnet model rollback --studies "
+            "DIR --to shipped`."
         )
 
     def _named(self, to: str) -> str:
@@ -266,27 +270,31 @@ class ModelRegistry:
         return f"allowed are {', '.join(names)}" if names else "there is no other"
 
     def _before(self, pointer: Pointer) -> str:
-        """Return the last version served before that is whole; the shipped one in the end."""
+        """Return the last intact version that was served before, else the shipped one."""
         for name in (*reversed(pointer.before), SHIPPED):
             if name == pointer.served:
                 continue
             try:
                 check_model(self._folder_of(name))
             except ModelError as error:
-                logger.warning("Version %s is passed over: %s", name, error)
+                logger.warning("Version %s is skipped: %s", name, error)
             else:
                 return name
-        raise InputError(f"nothing was served before {pointer.served}; name a version: --to NAME")
+        raise InputError(
+            f"No version was served before {pointer.served}; choose one with --to NAME"
+        )
 
     @contextmanager
     def _changing(self) -> Iterator[Pointer]:
-        """Keep other writers out; a damaged pointer is begun anew, one of a newer schema is not."""
+        """Keep other writers out; replace a damaged pointer, but not one of a newer schema."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / LOCK, timeout=LONGEST_WAIT_S):
                 yield self._pointer_to_change()
         except Timeout as error:
-            raise ModelError(f"{self.folder} is being changed by another process; wait") from error
+            raise ModelError(
+                f"{self.folder} is being changed by another process; wait, then try again"
+            ) from error
         except OSError as error:
             raise ModelError(
                 f"{self.folder} cannot be written ({error}); the served model is unchanged"
@@ -298,7 +306,7 @@ class ModelRegistry:
         except NewerVersionsError:
             raise
         except ModelError as error:
-            logger.warning("%s; it is written anew", error)
+            logger.warning("%s; it is replaced", error)
             return Pointer(last=self._next_number() - 1)
 
     def _remove_old(self, needed: set[str]) -> None:

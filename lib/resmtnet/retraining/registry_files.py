@@ -1,4 +1,4 @@
-"""What lies in a folder of published versions: the pointer to the served one, and their records."""
+"""The files in a folder of published versions: the pointer to the served one, and records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHIPPED = "shipped"
 DRAFT = ".draft-"
 NAME = re.compile(r"[1-9][0-9]{0,8}-[0-9a-f]{8}")
 Write = Callable[[Path], ModelInfo]
-"""Writes a model to a folder, as model_store.write_model does."""
+"""Writes a model to a folder, as model_folder.write_model does."""
 
 
 class NewerVersionsError(ModelError):
@@ -50,7 +50,7 @@ class Version:
     readings: int | None = None
     """How many readings it was trained on."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What its trainer said of it: the verdict and its figures."""
+    """The verdict with its figures, and the configuration of the training."""
     served: bool = False
     damage: str | None = None
     """Why it cannot be served."""
@@ -78,7 +78,7 @@ class Served:
     name: str
     folder: Path
     warning: str | None = None
-    """Why the shipped model stands in for the one chosen, or that a newer one was shipped."""
+    """Why the shipped model is served instead, or that a newer one was shipped."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,12 @@ def write_version(
         model = draft / "model"
         info = write(model)
         if check_model(model) != info.sha256:
-            raise ModelError(f"not published: the model written is not {info.version}")
+            raise ModelError(
+                f"Not published: the files written are not those of {info.version}; check the disk"
+            )
         if info.version in taken:
             raise ModelError(
-                f"not published: {taken[info.version]} is version {info.version} already"
+                f"Not published: {taken[info.version]} already has version {info.version}"
             )
         (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         name = f"{number}-{info.sha256[:8]}"

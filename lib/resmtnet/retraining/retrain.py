@@ -1,12 +1,10 @@
-"""From the readings of a site to a version that is served, or to the reason why none is."""
+"""Retrains the served model on the readings of a site: the whole way, from top to bottom."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,39 +12,25 @@ from typing import Any, Literal
 
 from resmtnet.config import to_dict
 from resmtnet.ct.volume import CTVolume
-from resmtnet.data.archive import Archive
 from resmtnet.data.consensus import malignant_share
 from resmtnet.errors import InputError, ModelError
 from resmtnet.evaluation import metrics
-from resmtnet.inference.model_folder import Model, read_model
-from resmtnet.readings.patients import names_of
+from resmtnet.inference.model_folder import read_model
 from resmtnet.readings.store import ReadingStore
+from resmtnet.retraining.candidate import recalibrate
+from resmtnet.retraining.collect import collect
 from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
-from resmtnet.retraining.finetune_full import Images
-from resmtnet.retraining.gate import Margins, judge
-from resmtnet.retraining.nodule_cache import NoduleCache
+from resmtnet.retraining.finetune_full import images_of
+from resmtnet.retraining.gate import judge
+from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.retraining.registry_files import Version
-from resmtnet.retraining.samples import (
-    BY_IMPRESSION,
-    Consensus,
-    Sample,
-    gather,
-    split_by_patient,
-    without,
-)
-from resmtnet.training.cached_nodule import CachedNodule
-from resmtnet.training.carried_sets import (
-    read_calibration_set,
-    read_reference,
-    read_reference_answers,
-    read_replay,
-)
+from resmtnet.retraining.samples import BY_IMPRESSION
+from resmtnet.retraining.site_samples import look_at_nodules
+from resmtnet.retraining.verdict import not_published
+from resmtnet.training.carried_sets import read_reference, read_reference_answers
 
 logger = logging.getLogger(__name__)
-
-OF_REFERENCE = "its patient is of the reference set, on which versions are judged"
-OF_SHIPPED = "its patient made the shipped model, and cannot judge versions as one held out"
 
 WORK = "training"
 """Folder of the checkpoints of depth full, beside the readings."""
@@ -62,25 +46,25 @@ class RetrainConfig:
     fine_tuning: FineTuneConfig = field(default_factory=FineTuneConfig)
     margins: Margins = field(default_factory=Margins)
     least_readings: int = 10
-    """Readings that train; with fewer nothing is tried."""
+    """Readings that can train; with fewer no training is tried."""
     evidence: tuple[str, ...] = BY_IMPRESSION
     """What a class may rest on, the best last; see samples.gather."""
     archive: Path | None = None
-    """That the shipped model was trained on; depth full needs it."""
+    """On which the shipped model was trained; depth full needs it."""
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """What came of it."""
+    """The result of a retraining."""
 
     reason: str
     """One or more sentences for the user."""
     version: Version | None = None
     """What is served now; None: the version that was served stays."""
     insufficient: bool = False
-    """It stays for want of evidence, not because of it."""
+    """Not published because evidence is missing, not because of what it shows."""
     readings: int = 0
-    """Readings that train, or of which those held out judge."""
+    """Readings that train, or that judge where their patient is held out."""
     skipped: tuple[str, ...] = ()
     """Nodules that neither train nor judge, each with the reason."""
     verdict: Mapping[str, Any] = field(default_factory=dict)
@@ -99,7 +83,7 @@ def retrain(
     """Fine-tune the served model on the readings, and serve the result if it is not worse.
 
     Args:
-        store: the readings; what is kept of their images lies beside it.
+        store: the readings; what is cached of their images lies beside it.
         versions: of the model.
         open_ct: gives the CT of an image id.
         config: how.
@@ -110,49 +94,80 @@ def retrain(
         InputError: a depth that needs what is not there, or another version was chosen meanwhile.
         ModelError: the served model carries no replay or reference set, or none can be written.
     """
-    parent, served = versions.load(lambda folder: read_model(folder, device))
-    reference = read_reference(parent.folder)
-    said, skipped = _usable(gather(store.readings(every=True), config.evidence), parent, reference)
-    count = len({reading for one in said for reading in one.reading_ids})
-    result = Retrained("", readings=count, skipped=skipped)
-    if count < config.least_readings:
-        reason = f"{count} readings that train, {config.least_readings} are needed"
-        return replace(result, reason=_insufficient(reason), insufficient=True)
+    parent, served = versions.load(partial(read_model, device=device))
     shipped = read_model(versions.shipped, device)
-    site = NoduleCache(store.path.parent, parent, open_ct, device=device)
-    found = site.samples(said, tell=partial(tell, "nodules"))
-    result = replace(result, skipped=(*skipped, *found.skipped))
-    for line in result.skipped:
-        logger.warning("A nodule does not train: %s", line)
-    train, held_out = split_by_patient(found.samples)
-    if not train:
-        reason = f"of {len(found.samples)} nodules none is of a patient who may train"
-        return replace(result, reason=_insufficient(reason), insufficient=True)
-    candidate = fine_tune(
+    reference, folder = read_reference(parent.folder), store.path.parent
+
+    # 1. collect the readings that may train or judge
+    usable = collect(store.readings(every=True), parent, reference, config.evidence)
+    result = Retrained("", readings=usable.count, skipped=usable.skipped)
+    if usable.count < config.least_readings:
+        return _too_few(
+            result, f"{usable.count} readings can train, {config.least_readings} are needed"
+        )
+
+    # 2. make them samples: let the models look at their nodules
+    site = look_at_nodules(
+        usable.consensus, parent, shipped, folder, open_ct, device, partial(tell, "nodules")
+    )
+    result = replace(result, skipped=(*usable.skipped, *site.skipped))
+    if not site.train:
+        return _too_few(result, "no reading is of a patient who may train")
+
+    # 3. fine-tune, 4. recalibrate
+    images = None
+    if config.fine_tuning.depth == "full" and config.archive is not None:
+        images = images_of(config.archive, site, folder / WORK, repr(config), device)
+    trained = fine_tune(
         parent,
-        train,
+        site.train,
         config.fine_tuning,
         anchor=shipped,
-        images=_images(site, found.samples, config, store.path.parent / WORK, device),
-        tell=lambda step: tell("epochs", step.epoch + 1, step.epochs),
+        images=images,
+        tell=partial(tell, "epochs"),
     )
-    if candidate is None:
-        return replace(result, reason="kept: the training was stopped")
-    verdict = judge(candidate, parent, shipped, reference, held_out, config.margins)
+    candidate = recalibrate(trained)
+
+    # 5. judge
+    verdict = judge(
+        candidate, parent, shipped, reference, site.held_out, config.margins, site.shipped_saw
+    )
     result = replace(
         result,
         reason=verdict.reason,
         insufficient=verdict.insufficient,
         verdict=verdict.to_json(),
     )
-    if not verdict.published:
-        return result
-    version = versions.publish(
-        lambda folder: candidate.write(folder, versions.next_version()),
-        parent=served.name,
-        details=_details(result, config),
-    )
-    return replace(result, version=version)
+
+    # 6. publish, or keep the served version
+    if verdict.published:
+        version = versions.publish(
+            lambda folder: candidate.write(folder, versions.next_version()),
+            parent=served.name,
+            details=_details(result, config),
+        )
+        result = replace(result, version=version)
+    for line in result.skipped:
+        logger.warning("A nodule does not train: %s", line)
+    return result
+
+
+def _too_few(result: Retrained, reason: str) -> Retrained:
+    return replace(result, reason=not_published([reason]), insufficient=True)
+
+
+def _details(result: Retrained, config: RetrainConfig) -> dict[str, Any]:
+    """Return what is kept beside the version; the readings themselves are in its manifest."""
+    return {
+        "readings": result.readings,
+        "reason": result.reason,
+        "skipped": list(result.skipped),
+        "verdict": dict(result.verdict),
+        "config": {
+            **to_dict(replace(config, archive=None)),
+            "archive": str(config.archive) if config.archive else None,
+        },
+    }
 
 
 def reference_auc(folder: Path) -> float:
@@ -171,50 +186,3 @@ def reference_auc(folder: Path) -> float:
         return 0.0
     value = metrics.auc(*zip(*decided, strict=True))
     return value if math.isfinite(value) else 0.0
-
-
-def _images(
-    site: NoduleCache, samples: Sequence[Sample], config: RetrainConfig, work: Path, device: str
-) -> Images | None:
-    """Return what depth full trains on; a training that was killed goes on where it was."""
-    if config.fine_tuning.depth != "full" or config.archive is None:
-        return None
-    archive = Archive.open(config.archive)
-    same = [site.model.info.sha256, repr(config), *(i for s in samples for i in s.said.reading_ids)]
-    own = work / hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]
-    for other in work.glob("*"):
-        if other != own:
-            shutil.rmtree(other, ignore_errors=True)
-    return Images(archive, site.archive(samples, own / "crops"), own, device)
-
-
-def _usable(
-    said: Sequence[Consensus], parent: Model, reference: Sequence[CachedNodule]
-) -> tuple[list[Consensus], tuple[str, ...]]:
-    """Leave out what would be judged by what it was made with; returns why, nodule by nodule."""
-    said, judging = without(said, names_of(one.case.patient_id for one in reference))
-    train, held_out = split_by_patient(said)
-    makers = {nodule.patient_id for nodule in read_replay(parent.folder).nodules}
-    makers |= {one.case.patient_id for one in read_calibration_set(parent.folder)}
-    held_out, making = without(held_out, names_of(makers))
-    lines = [f"{one.id}: {OF_REFERENCE}" for one in judging]
-    lines += [f"{one.id}: {OF_SHIPPED}" for one in making]
-    return [*train, *held_out], tuple(lines)
-
-
-def _insufficient(reason: str) -> str:
-    return f"insufficient evidence, kept: {reason}"
-
-
-def _details(result: Retrained, config: RetrainConfig) -> dict[str, Any]:
-    """Return what is kept beside the version; the readings themselves are in its manifest."""
-    return {
-        "readings": result.readings,
-        "reason": result.reason,
-        "skipped": list(result.skipped),
-        "verdict": dict(result.verdict),
-        "config": {
-            **to_dict(replace(config, archive=None)),
-            "archive": str(config.archive) if config.archive else None,
-        },
-    }

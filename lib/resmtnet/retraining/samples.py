@@ -1,12 +1,12 @@
-"""What a site's readers say of its nodules, as samples to train on: partial targets, no pixels.
+"""Turns the readings of a site into samples to train on: partial targets, no pixels.
 
-Rules, each in one place here:
+The rules, each applied in one place here:
     a reading trains if it is neither excluded nor accepted in bulk (Reading.trains);
     numbers (malignancy, sizes, characteristics) come from impressions alone;
-    the class comes from impressions; histology or follow-up, where they are asked for, replace it
-    and are never mixed with it;
-    "not a nodule" trains nothing: the heads only know nodules;
-    an image is of one patient, whoever of its readers named it (patients.patients_of).
+    the class comes from impressions; histology or follow-up, if the configuration asks for them,
+    replace it and are never mixed with it;
+    "not a nodule" trains nothing: the model is trained on nodules only;
+    an image is of one patient, whichever of its readers named it (patients.patients_of).
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ UNKNOWN_CROP = {
 
 @dataclass(frozen=True)
 class Consensus:
-    """What the readers of one nodule say together; at least something of it trains."""
+    """What the readers of one nodule say together; at least a part of it can train."""
 
     image: str
     nodule: str
     patient: Patient
     centre_lps_mm: Point
     readings: tuple[Reading, ...]
-    """Whose numbers train, what stands of each reader."""
+    """Whose numbers train: the effective reading of each reader."""
     class_readings: tuple[Reading, ...]
     """Whose class trains: the same, or those of better evidence."""
     reading_ids: tuple[str, ...]
-    """Of every single reading of which something stands in these."""
+    """Of every single reading that contributes to these."""
 
     @property
     def id(self) -> str:
@@ -81,12 +81,12 @@ class Consensus:
 
     @property
     def votes(self) -> tuple[int, ...]:
-        """The class of every reader as a rating, by name where it was named."""
+        """The class of every reader as a rating."""
         return tuple(vote for r in self.class_readings if (vote := vote_of(r)) is not None)
 
     @property
     def record(self) -> Nodule:
-        """As a row of an archive, without a crop; what nobody said is unknown."""
+        """As a row of an archive, without a crop; values that nobody gave are unknown."""
         numbers = self.readings
         ratings = {
             task.name: in_scale(task, [_rating(r, task.name) for r in numbers])
@@ -127,11 +127,11 @@ class Consensus:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One nodule of a site: what its readers say, and what a model saw of it."""
+    """One nodule of a site: what its readers say, and what a model sees of it."""
 
     said: Consensus
     held: CachedNodule
-    """Case and truth are the readers'; the observation is of some version of the trunk."""
+    """Case and truth are the readers'; the outputs are those of a model."""
 
     @property
     def patient_id(self) -> str:
@@ -143,20 +143,20 @@ Spoken = TypeVar("Spoken", Consensus, Sample)
 
 
 def sample_of(said: Consensus, seen: CachedNodule) -> Sample:
-    """Join words and observation; whatever case and truth the observation came with go."""
+    """Join readings and observation, whose own case and truth are replaced."""
     return Sample(said, replace(seen, case=case_of(said.record), truth=said.truth))
 
 
 def gather(readings: Iterable[Reading], evidence: Sequence[str] = BY_IMPRESSION) -> list[Consensus]:
-    """Return what trains, one record per nodule, in the order of arrival of what stands.
+    """Return what can train, one record for each nodule, in order of arrival.
 
     All nodules of an image are of one patient, so training and held-out nodules never share one
     at a time. A pseudonym that is first given later may still give a patient another id, and
     with it the other side: a nodule held out then may have trained former versions.
 
     Args:
-        readings: every single one, in order of arrival (ReadingStore.readings(every=True)): of
-            each (nodule, reader, evidence) trains what stands.
+        readings: every single one, in order of arrival (ReadingStore.readings(every=True)); for
+            each (nodule, reader, evidence) the effective one trains.
         evidence: what a class may rest on, the best last: ("impression", "histology") takes the
             class from histology where there is some. Numbers are impressions in any case.
 
@@ -177,7 +177,7 @@ def gather(readings: Iterable[Reading], evidence: Sequence[str] = BY_IMPRESSION)
 
 
 def without(said: Iterable[Consensus], names: Set[str]) -> tuple[list[Consensus], list[Consensus]]:
-    """Return what is said of other patients, and of those who go by one of these names."""
+    """Split by patient: those without one of these names, and those with one."""
     others: list[Consensus] = []
     theirs: list[Consensus] = []
     for one in said:
@@ -188,7 +188,7 @@ def without(said: Iterable[Consensus], names: Set[str]) -> tuple[list[Consensus]
 def targets_of_samples(
     samples: Sequence[Sample], subsolid_factor: float = 1.0
 ) -> dict[str, Tensor]:
-    """Return targets and weights by task as network.losses takes them; what nobody said weighs 0.
+    """Return targets and weights by task, as network.losses takes them; unknown values weigh 0.
 
     Args:
         samples: of a site.
@@ -212,7 +212,7 @@ def class_share(votes: Sequence[int]) -> float:
 
 
 def vote_of(reading: Reading) -> int | None:
-    """Return the class of one reading as a rating, or None where it says nothing of it."""
+    """Return the class of one reading as a rating, or None where it gives none."""
     named, rated = VOTES.get(str(reading.class_name)), reading.malignancy
     if named is None:
         return rated
@@ -221,7 +221,7 @@ def vote_of(reading: Reading) -> int | None:
 
 
 def is_held_out(patient_id: str, share: float = HELD_OUT_SHARE, seed: int = 0) -> bool:
-    """Whether a patient is kept out of training: by the hash of the name, so for ever.
+    """Whether a patient never trains: decided for good, by the hash of the name.
 
     >>> is_held_out("A", 0.0), is_held_out("A", 1.0)
     (False, True)

@@ -1,4 +1,4 @@
-"""Several processes that train one network, as started by torchrun; alone, all of it is free."""
+"""Training of one network in several processes, as torchrun starts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small fits from scores and truths to calibration constants: pure functions."""
+"""Fits of the calibration constants: Platt scaling, thresholds, temperatures; pure functions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from resmtnet.types import Array
 DECIDED_ACCURACY = 0.9
 """Share of right answers asked of the nodules that are called benign or malignant."""
 RIDGE = 1.0
-"""Inverse strength of the penalty that shares the weight between features that agree."""
+"""Inverse strength of the penalty on the slopes of features that agree."""
 PRIOR = 0.1
-"""Strength with which the offsets of classes are held near 0."""
+"""Strength of the penalty on the offsets of classes."""
 
 
 def fit_platt(
@@ -23,7 +23,7 @@ def fit_platt(
 ) -> tuple[dict[str, float], float]:
     """Fit slopes and intercept of the class (Platt scaling on one or more features).
 
-    Features that agree would get wild slopes of either sign, so a penalised fit decides their
+    Correlated features would get large slopes of opposite sign, so a penalised fit sets their
     proportion, and an unpenalised one the slope of their sum.
 
     Args:

@@ -1,4 +1,4 @@
-"""The training loop: one configuration and one set of nodules in, averaged weights out."""
+"""The training loop of one network, with averaged weights and checkpoints."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WATCHED = "stopping_loss"
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Told after every step."""
+    """Progress after a step."""
 
     epoch: int
     epochs: int
@@ -41,7 +41,7 @@ class TrainingProgress:
 
 
 class Trainer:
-    """Trains one network; its checkpoint holds all that a resumed run needs to go on alike."""
+    """Trains one network; a resumed run gives the same weights as one that was not stopped."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class Trainer:
         Args:
             data: nodules to train on.
             config: of the experiment.
-            out: folder of checkpoint, history and TensorBoard's log.
+            out: folder of the checkpoint, the history and the TensorBoard log.
             device: of the network; that of the data.
-            watched: nodules of other patients whose loss may end the training early.
+            watched: nodules of other patients, on whose loss the training may stop early.
         """
         torch.manual_seed(config.seed)
         self.data, self.config, self.out, self.device = data, config, out, device
@@ -75,7 +75,7 @@ class Trainer:
 
     @property
     def heads_ended(self) -> bool:
-        """All epochs are done, or the watched loss has not fallen for `patience` epochs."""
+        """Whether all epochs are done, or the watched loss has not fallen for `patience` epochs."""
         losses = [row[WATCHED] for row in self.history if WATCHED in row]
         waited = len(losses) - 1 - losses.index(min(losses)) if losses else 0
         tired = bool(self.config.patience) and waited >= self.config.patience
@@ -83,20 +83,20 @@ class Trainer:
 
     @property
     def ended(self) -> bool:
-        """The epochs of the mask alone are done as well."""
+        """Whether the epochs that train the mask decoder alone are done as well."""
         mask_epochs = self.config.mask_epochs if self.config.network.mask else 0
         return self.heads_ended and self.mask_epoch >= mask_epochs
 
     def run(
         self, tell: Callable[[TrainingProgress], None] = lambda progress: None
     ) -> dict[str, Tensor]:
-        """Train the epochs that are left, with a checkpoint after each.
+        """Train the remaining epochs, with a checkpoint after each.
 
         Args:
             tell: called after every step.
 
         Returns:
-            The averaged weights; with watched nodules, those of the epoch with their least loss.
+            The averaged weights; with watched nodules, those of the epoch of least watched loss.
         """
         board = self._board()
         while not self.heads_ended:
@@ -129,7 +129,7 @@ class Trainer:
             _log(board, row)
 
     def _freeze_all_but_the_mask(self) -> None:
-        if self.mask_epoch == 0:  # from here on trunk and heads are the averaged ones
+        if self.mask_epoch == 0:  # from here on only the decoder trains, over the averaged weights
             self.averaged = {name: value.clone() for name, value in self._chosen.items()}
             self.network.load_state_dict(self.averaged)
         self.network.requires_grad_(False).eval()
@@ -137,7 +137,7 @@ class Trainer:
         self.objective = spread(self._objective, self.device)
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in `out`, if there is one.
+        """Continue from the checkpoint in `out`, if there is one.
 
         Raises:
             ConfigError: the checkpoint was made with another configuration.
@@ -214,19 +214,19 @@ class Trainer:
                     module.eval()
 
     def step(self, batch: Batch, step: int, steps: int) -> dict[str, float]:
-        """Take one of `steps` steps; return the terms of its loss, over all processes' rows alike.
+        """Take one step; return the terms of its loss over the rows of all processes.
 
         Args:
             batch: this process's rows.
-            step: how many were taken before; decides the learning rate.
-            steps: in all.
+            step: number of steps before; sets the learning rate.
+            steps: number of steps in all.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, self.config)
         cuda = self.device.startswith("cuda")
         with torch.autocast("cuda" if cuda else "cpu", dtype=torch.bfloat16, enabled=cuda):
             terms = self.objective(batch)
-        # DistributedDataParallel averages gradients; parts of one mean must be added
+        # DistributedDataParallel averages gradients, but these losses are parts of one mean
         loss = torch.stack(list(terms.values())).sum() * world_size()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -262,7 +262,7 @@ def _log(board: SummaryWriter | None, row: Mapping[str, float]) -> None:
 
 
 def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
-    """Linear rise, then a cosine to 0.
+    """Return the learning rate of a step: a linear rise, then a cosine to 0.
 
     >>> round(learning_rate(100, 200, TrainingConfig(warm_up=0.5)), 6)
     0.00099

@@ -1,4 +1,4 @@
-"""What a step of training minimises: the network and its joint loss as one module."""
+"""The network and its joint loss as one module, which a training step minimises."""
 
 from __future__ import annotations
 
@@ -86,4 +86,4 @@ class _MaskPart(NamedTuple):
     levels: int
     share: Tensor
     weight: Tensor
-    """[B], 0 for nodules that nobody outlined."""
+    """[B], 0 for nodules without a reader's outline."""

@@ -1,4 +1,4 @@
-"""One experiment from start to end: split, train, calibrate, write the model."""
+"""Trains a model from an archive: split, train, calibrate, write the model folder."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Listener:
-    """What an experiment tells on its way."""
+    """Callbacks for the progress of an experiment."""
 
     crops: Callable[[int, int], None] = lambda done, of: None
     training: Callable[[str, TrainingProgress], None] = lambda name, progress: None
-    """Called with the name of what is trained."""
+    """Called with the name of the member and its progress."""
     calibration: Callable[[int, int], None] = lambda done, of: None
 
 
@@ -60,24 +60,23 @@ def run_experiment(
     """Train a model and write it to `out`/model; under torchrun all processes train together.
 
     Args:
-        archive: training data; nodules of other splits than the configured ones are left alone.
+        archive: training data; nodules of splits that are not configured are not used.
         config: of the experiment.
         out: folder of the members' checkpoints and of the model.
         version: of the model written.
-        resume: go on from the checkpoints in `out`, if there are some.
-        further: out-of-fold records of a cross-validation of the same configuration, which widen
-            the calibration; the reference set's patients are left out of them, though the networks
-            that answered may have trained on these patients.
+        resume: continue from the checkpoints in `out`.
+        further: out-of-fold nodules of a cross-validation of the same configuration, to which the
+            calibration is fitted as well; those of reference patients are left out.
         device: "cpu" or "cuda".
-        listener: is told of the progress.
+        listener: callbacks for the progress.
 
     Returns:
-        What was written; None in all processes but the first.
+        What was written; None in every process but the first.
 
     Raises:
         ArchiveError: the archive cannot be split as the configuration asks.
         ConfigError: the checkpoint was made with another configuration.
-        InputError: `out` holds checkpoints and `resume` is off, or the other way round.
+        InputError: `out` holds checkpoints without `resume`, or none with it.
     """
     check_resumable(out, resume)
     check_place(out / "model", MANIFEST)
@@ -94,7 +93,7 @@ def run_experiment(
 def of_other_patients(
     records: Sequence[CachedNodule], nodules: Sequence[Nodule]
 ) -> list[CachedNodule]:
-    """Return the records of patients of whom there is no nodule among the given ones."""
+    """Return the records of patients who have no nodule among the given ones."""
     patients = {nodule.patient_id for nodule in nodules}
     return [one for one in records if one.case.patient_id not in patients]
 
@@ -103,11 +102,11 @@ def check_resumable(out: Path, resume: bool) -> None:
     """Refuse to mix runs: checkpoints need --resume, and --resume needs checkpoints.
 
     Raises:
-        InputError: saying which of the two it is.
+        InputError: one of the two is missing.
     """
     if resume != any(out.rglob(CHECKPOINT)):
         raise InputError(
-            f"{out} holds {'no checkpoint: leave out' if resume else 'a checkpoint: give'} "
+            f"{out} holds {'no checkpoint: leave out' if resume else 'a checkpoint: add'} "
             "--resume, or choose another --out"
         )
 
@@ -120,7 +119,7 @@ def train_members(
     device: str,
     listener: Listener,
 ) -> list[Weights]:
-    """Train, or finish, every member of the ensemble; each has a folder in `out`."""
+    """Train every member of the ensemble, or finish its training; each has a folder in `out`."""
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
         _train(block, archive.nodules, split, config, m, out, device, listener)
@@ -144,7 +143,7 @@ def _train(
         TrainingSet(block, nodules, part, config, rows) if part else None
         for part in (split.train, split.stopping)
     )
-    assert data is not None  # for the type checker: split_by_fold has seen to it
+    assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
     trainer = Trainer(data, config, out / name, device, watched)
     trainer.resume()
@@ -152,7 +151,7 @@ def _train(
 
 
 def inference_of(weights: Sequence[Weights], config: TrainingConfig, device: str) -> Ensemble:
-    """Return the members ready to answer."""
+    """Return the ensemble of networks with these weights."""
     return Ensemble(networks_of(config, weights, device), config.patch, device)
 
 
@@ -162,7 +161,7 @@ def observe_all(
     index: Sequence[int],
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[CachedNodule]:
-    """Look at nodules that the members never trained on."""
+    """Observe nodules that the members never trained on."""
     found = []
     for n in index:
         found.append(observe(inference, archive, archive.nodules[n]))

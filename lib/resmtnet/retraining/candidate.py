@@ -1,0 +1,113 @@
+"""A candidate for the next version: fine-tuned weights, calibrated for the site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resmtnet.config import TrainingConfig, to_dict
+from resmtnet.findings import ModelInfo
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.model_folder import Model, write_model
+from resmtnet.retraining.backbone import Backbone
+from resmtnet.retraining.finetune import TrainedWeights, rounded
+from resmtnet.retraining.linear_heads import LinearHeads, move_biases
+from resmtnet.retraining.samples import Sample
+from resmtnet.retraining.site_calibration import Habits, recalibrated
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.carried_sets import (
+    calibration_set_files,
+    read_calibration_set,
+    read_reference,
+    reference_files,
+)
+
+OF_ONE_TRAINING = ("parent", "fine_tuning", "readings", "site")
+"""Provenance that a version does not inherit: its parent's readings train again."""
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """All that a version consists of, not yet judged or written."""
+
+    states: tuple[dict[str, Tensor], ...]
+    """Weights of each member, as state_dict gives them, rounded as they will be stored."""
+    heads: LinearHeads
+    calibration: Calibration
+    config: TrainingConfig
+    samples: tuple[Sample, ...]
+    """What it was trained on."""
+    provenance: Mapping[str, Any]
+    """Parent, readings, configuration and figures, for the manifest."""
+    parent: Model
+    backbone: Backbone
+    """Gives what its feature extractor sees of nodules that the parent has seen."""
+
+    def answer_all(self, held: Sequence[CachedNodule]) -> list[CachedNodule]:
+        """Return nodules that the parent has seen, with the outputs of the candidate."""
+        return self.heads.answer_all(self.backbone.look(held))
+
+    def write(self, folder: Path, version: str) -> ModelInfo:
+        """Write a model folder, with what the next fine-tuning and its gate need.
+
+        Args:
+            folder: to make.
+            version: of the model.
+        """
+        parent, calibration = self.parent.folder, self.calibration
+        further = dict(self.backbone.files)
+        further |= reference_files(self.answer_all(read_reference(parent)), calibration)
+        kept = read_calibration_set(parent)
+        if kept:
+            further |= calibration_set_files(self.answer_all(kept))
+        return write_model(
+            folder, version, self.states, self.config, calibration, self.provenance, further
+        )
+
+
+def recalibrate(trained: TrainedWeights) -> FineTuned:
+    """Calibrate fine-tuned weights, and add the habits of the site's readers.
+
+    Args:
+        trained: weights that fine_tune returned.
+    """
+    backbone, branches = trained.backbone, trained.parent.networks[0].names
+    seen = backbone.look([sample.held for sample in trained.samples])
+    samples = [replace(s, held=h) for s, h in zip(trained.samples, seen, strict=True)]
+    heads = LinearHeads.of_states(trained.states, branches)
+    calibration, habits = recalibrated(
+        backbone.calibration, backbone.kept, samples, heads, trained.config.doubt
+    )
+    states = tuple(rounded(move_biases(state, habits.biases)) for state in trained.states)
+    return FineTuned(
+        states,
+        LinearHeads.of_states(states, branches),
+        habits.of(calibration),
+        trained.parent.config,
+        trained.samples,
+        _provenance(trained, habits),
+        trained.parent,
+        backbone,
+    )
+
+
+def _provenance(trained: TrainedWeights, habits: Habits) -> dict[str, Any]:
+    """Return what the candidate was made of, and how."""
+    parent, samples = trained.parent, trained.samples
+    refitted = trained.backbone.kept or trained.config.depth == "full"
+    return {
+        **{key: value for key, value in parent.provenance.items() if key not in OF_ONE_TRAINING},
+        "parent": {"version": parent.info.version, "sha256": parent.info.sha256},
+        "fine_tuning": to_dict(trained.config),
+        "readings": sorted({i for s in samples for i in s.said.reading_ids}),
+        "site": {
+            "nodules": len(samples),
+            "patients": len({s.patient_id for s in samples}),
+            "habits": asdict(habits),
+            "calibration": "refitted" if refitted else "warm start",
+        },
+    }

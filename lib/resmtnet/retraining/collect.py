@@ -1,0 +1,57 @@
+"""The readings of a site that may train or judge, and why the others may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from resmtnet.inference.model_folder import Model
+from resmtnet.readings.patients import names_of
+from resmtnet.readings.record import Reading
+from resmtnet.retraining.samples import Consensus, gather, split_by_patient, without
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.carried_sets import read_calibration_set, read_replay
+
+OF_REFERENCE = "its patient belongs to the reference set, on which versions are judged"
+OF_SHIPPED = "its patient was used to make the shipped model, and cannot judge versions"
+
+
+@dataclass(frozen=True)
+class UsableReadings:
+    """What the readers say of nodules that may train or judge."""
+
+    consensus: tuple[Consensus, ...]
+    """One for each nodule."""
+    skipped: tuple[str, ...]
+    """Nodules that may neither train nor judge, each with the reason."""
+
+    @property
+    def count(self) -> int:
+        """How many readings these are."""
+        return len({reading for one in self.consensus for reading in one.reading_ids})
+
+
+def collect(
+    readings: Iterable[Reading],
+    parent: Model,
+    reference: Sequence[CachedNodule],
+    evidence: Sequence[str],
+) -> UsableReadings:
+    """Gather what the readers say, without nodules that would be judged by what they made.
+
+    Args:
+        readings: all of the site, in order of arrival.
+        parent: the served version; its folder says which patients it was made with.
+        reference: on which versions are judged.
+        evidence: what a class may rest on, the best last; see samples.gather.
+    """
+    said, of_reference = without(
+        gather(readings, evidence), names_of(one.case.patient_id for one in reference)
+    )
+    train, held_out = split_by_patient(said)
+    makers = {nodule.patient_id for nodule in read_replay(parent.folder).nodules}
+    makers |= {one.case.patient_id for one in read_calibration_set(parent.folder)}
+    held_out, of_shipped = without(held_out, names_of(makers))
+    skipped = [f"{one.id}: {OF_REFERENCE}" for one in of_reference]
+    skipped += [f"{one.id}: {OF_SHIPPED}" for one in of_shipped]
+    return UsableReadings((*train, *held_out), tuple(skipped))

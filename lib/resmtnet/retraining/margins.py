@@ -1,0 +1,83 @@
+"""What a candidate may lose against the versions before it, and on how much evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from resmtnet.evaluation.bootstrap import BootstrapConfig
+from resmtnet.retraining.noninferiority import (
+    AUC,
+    AXIS_BIAS,
+    AXIS_COVERAGE,
+    AXIS_ERROR,
+    LOG_LOSS,
+    SCORE_COVERAGE,
+    SCORE_MAE,
+    SIZE_BIAS,
+    SIZE_COVERAGE,
+    SIZE_ERROR,
+    ComparedMeasure,
+)
+from resmtnet.retraining.reading_check import Limits
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What a candidate may lose, and on how much evidence: stated here and nowhere else."""
+
+    class_auc: float = 0.01
+    """Half of what the model gains over the best predictor from size alone in sub-solid nodules;
+    about the standard error of the AUC on the reference set."""
+    class_log_loss: float = 0.03
+    """A tenth of the shipped model's."""
+    score_mae: float = 0.03
+    """Levels; 6% of the shipped model's, and far below the half level that readers differ by."""
+    score_coverage: float = 0.03
+    """Share of 90% intervals that fail in addition."""
+    size_error: float = 0.015
+    """Mean |log diameter|: 0.12 mm in a nodule of 8 mm; also of the long axis."""
+    size_bias: float = 0.03
+    """Log diameter: 3%, a quarter of what readers differ by."""
+    size_coverage: float = 0.03
+    """Share of 90% intervals that fail in addition; also of the long axis."""
+    axis_bias: float = 0.04
+    """Log of a long axis, on which readers agree less than on volumes: a third of that."""
+    unanswered: float = 0.01
+    """Share of the reference set that may lose a value which the parent gives."""
+    stratum_factor: float = 2.0
+    """A size band or texture class is small: it refuses a candidate only where a loss is shown and
+    exceeds this many margins."""
+    least_reference_patients: int = 30
+    """A smaller reference set decides nothing; the shipped one has 187 patients."""
+    least_held_out_patients: int = 10
+    """Patients with readings that never trained; fewer are insufficient evidence."""
+    limits: Limits = field(default_factory=Limits)
+    """What the readings themselves must satisfy."""
+    bootstrap: BootstrapConfig = field(
+        default_factory=lambda: BootstrapConfig(resamples=1000, confidence=0.9)
+    )
+    """Of the comparisons: the upper end is a one-sided 95% limit."""
+    strict: BootstrapConfig = field(
+        default_factory=lambda: BootstrapConfig(resamples=1000, confidence=0.99)
+    )
+    """Of the checks of readings, of which there are many."""
+
+    @property
+    def by_measure(self) -> Mapping[ComparedMeasure, float]:
+        """The margin of every compared measure; an axis shares those of the diameter but one."""
+        return {
+            AUC: self.class_auc,
+            LOG_LOSS: self.class_log_loss,
+            SCORE_MAE: self.score_mae,
+            SCORE_COVERAGE: self.score_coverage,
+            SIZE_ERROR: self.size_error,
+            SIZE_BIAS: self.size_bias,
+            SIZE_COVERAGE: self.size_coverage,
+            AXIS_ERROR: self.size_error,
+            AXIS_BIAS: self.axis_bias,
+            AXIS_COVERAGE: self.size_coverage,
+        }
+
+
+DEFAULT_MARGINS = Margins()

@@ -1,0 +1,69 @@
+"""The nodules of a site as samples: what their readers say, and what the models see there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from resmtnet.ct.volume import CTVolume
+from resmtnet.inference.model_folder import Model
+from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.nodule_cache import NoduleCache
+from resmtnet.retraining.samples import Consensus, Sample, split_by_patient
+from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.types import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class SiteSamples:
+    """The samples of a site, as the served version and the shipped model see them."""
+
+    train: Sequence[Sample]
+    held_out: Sequence[Sample]
+    """Of patients who never train; the gate judges on them."""
+    shipped_saw: Sequence[CachedNodule]
+    """The nodules of `train` and then of `held_out`, as the shipped model sees them."""
+    skipped: tuple[str, ...]
+    """Nodules that could not be looked at, each with the reason."""
+    cache: NoduleCache
+    """Keeps what the served version sees, and crops of the images."""
+
+
+def look_at_nodules(
+    consensus: Sequence[Consensus],
+    parent: Model,
+    shipped: Model,
+    folder: Path,
+    open_ct: Callable[[str], CTVolume],
+    device: str,
+    tell: Progress,
+) -> SiteSamples:
+    """Let the served version and the shipped model look at the nodules of a site.
+
+    A nodule that one of the two cannot look at is skipped: without the shipped model nobody would
+    judge its readings.
+
+    Args:
+        consensus: what the readers say of each nodule.
+        parent: the served version.
+        shipped: the model that came with the package.
+        folder: of the cache; nothing is looked at twice.
+        open_ct: gives the CT of an image id.
+        device: of the networks.
+        tell: called with nodules done and nodules in all.
+    """
+    cache = NoduleCache(folder, parent, open_ct, device=device)
+    found = cache.samples(consensus, tell)
+    samples, skipped = list(found.samples), found.skipped
+    if LinearHeads.of(shipped.networks).trunk == cache.heads.trunk:
+        by_id = {sample.said.id: sample.held for sample in samples}
+    else:
+        theirs = NoduleCache(folder, shipped, open_ct, device=device, keep_crops=False)
+        again = theirs.samples([sample.said for sample in samples])
+        by_id = {sample.said.id: sample.held for sample in again.samples}
+        samples = [sample for sample in samples if sample.said.id in by_id]
+        skipped = (*skipped, *again.skipped)
+    train, held_out = split_by_patient(samples)
+    shipped_saw = [by_id[sample.said.id] for sample in (*train, *held_out)]
+    return SiteSamples(train, held_out, shipped_saw, skipped, cache)
