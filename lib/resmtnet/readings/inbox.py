@@ -137,7 +137,7 @@ class Inbox:
             StoreError: it could not be written.
         """
         if not isinstance(document, Mapping):
-            raise ReadingError("body", "is no JSON object of schema resmtnet.reading/1")
+            raise ReadingError("body", "is not a JSON object of schema resmtnet.reading/1")
         reading = Reading.from_json({**_given(document), "source": "rest"})
         kept = self.store.add(self._completed(reading, find_answer=True))
         self.on_kept(self.store.count())
@@ -189,7 +189,7 @@ class Inbox:
         for draft in parsed.drafts:
             if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
                 reply.warnings.append(
-                    f"{draft.name} is as the model left it: your earlier reading stands"
+                    f"{draft.name} is as the model answered it: your earlier reading stands"
                 )
                 continue
             try:
@@ -252,8 +252,10 @@ class Inbox:
         corners = geometry.ijk_to_lps([[0, 0, 0], [n - 1 for n in geometry.size_ijk]])
         low, high = corners.min(axis=0), corners.max(axis=0)
         ends = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
-        told = f"is {list(centre_lps_mm)}, outside the CT ({ends} mm); LPS is needed, not RAS"
-        raise ReadingError("centre_lps_mm", told)
+        raise ReadingError(
+            "centre_lps_mm",
+            f"is {list(centre_lps_mm)}, outside the CT ({ends} mm); LPS is needed, not RAS",
+        )
 
 
 def _read_json(path: Path) -> object:
@@ -262,7 +264,7 @@ def _read_json(path: Path) -> object:
     try:
         document: object = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is no JSON: {error}") from error
+        raise InputError(f"{path.name} is not valid JSON: {error}") from error
     return document
 
 
@@ -282,7 +284,7 @@ def _read_documents(document: object, label: SavedLabel) -> tuple[list[Reading],
     for n, entry in enumerate(entries, start=1):
         try:
             if not isinstance(entry, Mapping):
-                raise ReadingError("reading", "is no object of schema resmtnet.reading/1")
+                raise ReadingError("reading", "is not an object of schema resmtnet.reading/1")
             if entry.get("image") not in (None, label.image):
                 raise ReadingError(
                     "image", f"is {entry['image']!r}; the label is of {label.image!r}"

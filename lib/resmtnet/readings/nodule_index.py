@@ -121,8 +121,8 @@ class NoduleIndex:
             query = "SELECT document FROM readings WHERE nodule = ? ORDER BY sequence"
             rows = self._connection.execute(query, (name,))
             readings = [from_text(document) for (document,) in rows]
-            said = [effective(chain) for chain in by_reader(readings)]
-            radii = [radius_mm(reading.sizes) for reading in said if not reading.excluded]
+            standing = [effective(chain) for chain in by_reader(readings)]
+            radii = [radius_mm(reading.sizes) for reading in standing if not reading.excluded]
             self._radii_mm[name] = median_low([mm for mm in radii if mm] or [0.0])
         return self._radii_mm[name]
 
