@@ -115,7 +115,7 @@ def test_a_label_that_cannot_be_read_says_why(inbox: Inbox, label: Any, tmp_path
 
 def test_a_document_for_no_image_or_outside_it_is_refused_by_its_field(inbox: Inbox) -> None:
     given = {"image": "ct", "reader": "ann", "centre_lps_mm": [900.0, 0.0, 0.0]}
-    with pytest.raises(ReadingError, match=r"outside the CT \(.* to .* mm\)") as outside:
+    with pytest.raises(ReadingError, match="outside the CT") as outside:
         inbox.add_document(given)
     with pytest.raises(ReadingError) as no_image:
         inbox.add_document({**given, "image": "other"})

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
-from resmtnet.readings.formats.draft import AnsweredNodule, DraftReading, ParsedLabel, Problem
+from resmtnet.readings.formats.draft import DraftReading, Problem
 from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.label_map import write_mask
 from resmtnet.readings.formats.mask_label import read_mask
@@ -118,16 +118,20 @@ class Inbox:
             InputError: the file cannot be read.
             StoreError: the readings could not be written; none was kept.
         """
+        content = self.images.content_key(label.image)
+        known = self.answers.known(label.image, label.client, content)
         if label.path.suffix.lower() != ".json":
-            parsed = read_mask(label.path, label.segments, self._answered(label))
-            return self._add_drafts(parsed, label, "mask")
-        document = _read_json(label.path)
-        if isinstance(document, Mapping) and "markups" in document:
-            drawn = self.answers.drawn(label.image, self.images.content_key(label.image))
-            parsed = from_markups(document, self._answered(label), drawn)
-            return self._add_drafts(parsed, label, "markups")
-        readings, problems = _read_documents(document, label)
-        return self.add(readings, Reply(not_understood=problems))
+            source, parsed = "mask", read_mask(label.path, label.segments, known)
+        else:
+            document = _read_json(label.path)
+            if not (isinstance(document, Mapping) and "markups" in document):
+                readings, problems = _read_documents(document, label)
+                return self.add(readings, Reply(not_understood=problems))
+            drawn = self.answers.drawn(label.image, content)
+            source, parsed = "markups", from_markups(document, known, drawn)
+        reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
+        readings = self._readings_of(parsed.drafts, label, source, reply)
+        return self.add(readings, reply, find_answers=False)
 
     def add_document(self, document: object) -> Reading:
         """Keep one document of schema resmtnet.reading/1.
@@ -176,17 +180,16 @@ class Inbox:
             self.on_kept(self.store.count())
         return reply
 
-    def _answered(self, label: SavedLabel) -> list[AnsweredNodule]:
-        """What models had answered for the image of a label, as its reader knows it."""
-        content = self.images.content_key(label.image)
-        return self.answers.known(label.image, label.client, content)
+    def _readings_of(
+        self, drafts: Sequence[DraftReading], label: SavedLabel, source: str, reply: Reply
+    ) -> list[Reading]:
+        """Make readings of what a mask or markups say, and keep their masks.
 
-    def _add_drafts(self, parsed: ParsedLabel, label: SavedLabel, source: str) -> Reply:
-        """Keep what a mask or markups say."""
-        reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
+        The reply tells of those that say nothing new, and of those that are wrong.
+        """
         earlier = [r for r in self.store.readings(label.image) if r.reader == label.reader]
         readings = []
-        for draft in parsed.drafts:
+        for draft in drafts:
             if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
                 reply.warnings.append(
                     f"{draft.name} is as the model answered it: your earlier reading stands"
@@ -197,7 +200,7 @@ class Inbox:
                 readings.append(draft.reading(label.image, label.reader, source, mask=mask))
             except ReadingError as error:
                 reply.not_understood.append(Problem(draft.name, str(error)))
-        return self.add(readings, reply, find_answers=False)
+        return readings
 
     def _keep_mask(self, draft: DraftReading) -> MaskReference | None:
         """Keep the mask of one nodule alone, on the voxels of the label."""
@@ -252,10 +255,8 @@ class Inbox:
         corners = geometry.ijk_to_lps([[0, 0, 0], [n - 1 for n in geometry.size_ijk]])
         low, high = corners.min(axis=0), corners.max(axis=0)
         ends = ", ".join(f"{a:.0f} to {b:.0f}" for a, b in zip(low, high, strict=True))
-        raise ReadingError(
-            "centre_lps_mm",
-            f"is {list(centre_lps_mm)}, outside the CT ({ends} mm); LPS is needed, not RAS",
-        )
+        told = f"is {list(centre_lps_mm)}, outside the CT ({ends} mm); LPS is needed, not RAS"
+        raise ReadingError("centre_lps_mm", told)
 
 
 def _read_json(path: Path) -> object:

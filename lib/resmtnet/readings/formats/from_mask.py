@@ -136,7 +136,15 @@ def _names_of(
 ) -> tuple[Names, list[str]]:
     """The names by voxel value that agree best with the answers, and a warning if in doubt."""
     choices = possible_names(values, label_info, exact=exact)
-    agreement = [_agreement(matched, names) for names in choices]
+    # How many nodules bear the class that the model gave them, by each choice.
+    agreement = [
+        sum(
+            one.known is not None
+            and parse(names[one.region.value]).class_name == one.known.class_name
+            for one in matched
+        )
+        for names in choices
+    ]
     names = choices[agreement.index(max(agreement))]
     if agreement.count(max(agreement)) == 1:
         return names, []
@@ -144,14 +152,6 @@ def _names_of(
         f"label_info does not say clearly which segment is which; read as {names}: "
         "give each segment the idx of its voxels"
     ]
-
-
-def _agreement(matched: Iterable[MatchedRegion], names: Names) -> int:
-    """How many nodules bear the class that the model gave them."""
-    return sum(
-        one.known is not None and parse(names[one.region.value]).class_name == one.known.class_name
-        for one in matched
-    )
 
 
 def _read_segment(
