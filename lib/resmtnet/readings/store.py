@@ -60,7 +60,7 @@ class ReadingStore:
 
         Args:
             reading: to keep.
-            new_nodule: it is of a nodule of its own, however near another one is.
+            new_nodule: the reading is of a new nodule, however near others are.
 
         Returns:
             The reading as kept, with its nodule and centre.
@@ -80,8 +80,8 @@ class ReadingStore:
     ) -> list[Reading | ReadingError]:
         """Keep readings together, in one step; see `add`.
 
-        Those of one reader on one evidence are of different nodules, however near; of several near
-        one nodule the nearest is of it. One that is wrong does not keep the others out.
+        Readings of one reader on one evidence are of different nodules, however near they lie; of
+        several near one nodule, the nearest is of it. If one is wrong, the others are kept.
 
         Returns:
             For each the reading as kept, or why it was not.

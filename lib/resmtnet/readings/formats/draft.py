@@ -31,7 +31,8 @@ class AnsweredNodule:
     answer: int = 0
     """Which answer it is of; 0 is the latest."""
     expected: bool = False
-    """It is of the last answer that the reader was given: if it is missing, it was removed."""
+    """Whether it is of the last answer that the reader was given: if it is missing from what the
+    reader sends, the reader has removed it."""
 
     @property
     def id(self) -> str:

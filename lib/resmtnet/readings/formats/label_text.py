@@ -1,4 +1,4 @@
-"""The words of a label, as docs/readings.md defines them: `N1 malignant; texture=solid; stable`."""
+"""The words of a label, such as "N1 malignant; texture=solid; stable"; see docs/readings.md."""
 
 from __future__ import annotations
 
