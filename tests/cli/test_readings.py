@@ -85,7 +85,7 @@ def test_a_folder_without_readings_is_told_of_and_gets_none(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run([*command, "--studies", str(tmp_path)]) == 2
-    assert "nobody has saved one yet" in capsys.readouterr().err
+    assert "none has been saved yet" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -108,4 +108,4 @@ def test_agreement_writes_its_document_and_its_page(
     assert document["readings"]["superseded"] == 1
     assert json.loads((out / "agreement.json").read_text("utf-8")) == document
     assert (out / "agreement.html").is_file()
-    assert "2 readings stand, 0 are compared" in printed(capsys, *command)
+    assert "2 readings in force, 0 compared" in printed(capsys, *command)

@@ -189,8 +189,8 @@ def test_the_patient_of_a_series_is_known_by_a_pseudonym(site: Site) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "no JSON"),
-        ("[" * 100000, "no JSON"),
+        ("{", "not valid JSON"),
+        ("[" * 100000, "not valid JSON"),
         ('{"schema": "other/1"}', "schema"),
         ('{"class": "bad", "centre_lps_mm": [-24, 18, -92]}', "class"),
         ('{"image": "other", "centre_lps_mm": [-24, 18, -92]}', "image"),

@@ -183,7 +183,7 @@ def refusal(document: dict[str, Any]) -> ReadingError | None:
 
 @pytest.mark.parametrize("document", [None, [], "reading", 3])
 def test_what_is_no_object_is_refused(document: Any) -> None:
-    with pytest.raises(ReadingError, match="no object"):
+    with pytest.raises(ReadingError, match="not an object"):
         Reading.from_json(document)
 
 

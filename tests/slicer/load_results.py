@@ -1,7 +1,8 @@
 """Run by an interpreter with slicer-core: loads what the app returned with Slicer's own code.
 
-Usage: load_results.py MARKUPS.json MASK.nrrd SEGMENT [SEGMENT ...]
-Prints what Slicer holds then, as one JSON object; coordinates are Slicer's: RAS mm.
+Reads jobs from stdin, one a line: {"markups": PATH, "mask": PATH, "segments": [NAME, ...]}. Answers
+each with a line that begins with RESULT, and says as JSON what Slicer holds then; coordinates are
+Slicer's: RAS mm. One process serves all tests, because it takes seconds to start.
 """
 
 from __future__ import annotations
@@ -11,9 +12,18 @@ import sys
 from typing import Any
 
 SEGMENTS = ("benign", "malignant", "indeterminate")
+RESULT = "RESULT "
 
 
-def main(markups: str, mask: str, imported: list[str]) -> None:
+def main() -> None:
+    for line in sys.stdin:
+        job = json.loads(line)
+        held = load(job["markups"], job["mask"], job["segments"])
+        print(RESULT + json.dumps(held), flush=True)
+
+
+def load(markups: str, mask: str, imported: list[str]) -> dict[str, Any]:
+    """What a new scene holds after loading the two files."""
     import slicer
 
     scene = slicer.mrmlScene = slicer.vtkMRMLScene()
@@ -24,13 +34,12 @@ def main(markups: str, mask: str, imported: list[str]) -> None:
     logics["Segmentations"] = slicer.vtkSlicerSegmentationsModuleLogic()
     logics["Segmentations"].SetMRMLScene(scene)
     logics["Markups"].LoadMarkups(markups, "findings")
-    held = {
+    return {
         "points": nodes(scene, "vtkMRMLMarkupsFiducialNode"),
         "lines": nodes(scene, "vtkMRMLMarkupsLineNode"),
         "boxes": nodes(scene, "vtkMRMLMarkupsROINode"),
         "segments": segments(scene, logics, mask, imported),
     }
-    print(json.dumps(held))
 
 
 def nodes(scene: Any, kind: str) -> list[dict[str, Any]]:
@@ -90,4 +99,4 @@ def segments(scene: Any, logics: dict[str, Any], mask: str, imported: list[str])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main()

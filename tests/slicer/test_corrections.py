@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from resmtnet.ct import CTVolume, Geometry
 from resmtnet.ct.measure import measure
-from resmtnet.findings import Finding, Malignancy, Size, Uncertainty
+from resmtnet.findings import Finding
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
 from resmtnet.readings.formats.class_mask import write_ct, write_mask
 from resmtnet.readings.formats.draft import ParsedLabel
@@ -22,44 +21,15 @@ from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.from_mask import from_mask
 from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.readings.formats.markups_write import write_markups
+from slicer_nodules import own_packages_only, slicer_nodule
 
 CLASSES = (("malignant", 0.83), ("indeterminate", 0.5))
 
 
 @pytest.fixture(scope="module")
-def grid() -> Geometry:
-    """A grid with k downwards and turned axes, so that no frame is right by chance."""
-    angle = 0.3
-    axes = [[np.cos(angle), np.sin(angle), 0], [np.sin(angle), -np.cos(angle), 0], [0, 0, -1]]
-    return Geometry((40, 36, 20), (0.7, 0.8, 2.0), (20.0, -30.0, 50.0), np.array(axes))
-
-
-@pytest.fixture(scope="module")
 def findings(grid: Geometry) -> tuple[Finding, ...]:
-    """N1 malignant and N2 indeterminate, boxes of 5 x 7 x 3 voxels."""
-    found = []
-    for n, (name, probability) in enumerate(CLASSES):
-        start = (6 + 12 * n, 8, 5)
-        centre = tuple(float(x) for x in grid.ijk_to_lps(np.add(start, (2, 3, 1))))
-        found.append(
-            Finding(
-                id=f"N{n + 1}",
-                source="point",
-                centre_lps_mm=centre,  # type: ignore[arg-type]
-                centre_ijk=(0.0, 0.0, 0.0),
-                class_name=name,
-                probability_malignant=probability,
-                malignancy=Malignancy(4.1, (3.3, 4.8), (0.0, 0.0, 0.2, 0.5, 0.3)),
-                size=Size(long_axis_mm=6.6, mean_diameter_mm=5.0, equivalent_diameter_mm=6.0),
-                characteristics={},
-                uncertainty=Uncertainty(0.0, 0.0, 0.0),
-                guidelines={},
-                centroid_lps_mm=centre,  # type: ignore[arg-type]
-                mask=np.ones((3, 7, 5), np.uint8),
-                start_ijk=start,
-            )
-        )
-    return tuple(found)
+    """N1 malignant and N2 indeterminate."""
+    return tuple(slicer_nodule(grid, n, name, p) for n, (name, p) in enumerate(CLASSES))
 
 
 @dataclass
@@ -101,11 +71,9 @@ def saved(
     files = [write_markups(findings, grid), write_mask(findings, grid, ".nrrd")]
     script = Path(__file__).with_name("save_corrections.py")
     given = [*map(str, files), str(folder / "ct.nrrd"), str(folder)]
-    # The interpreter has packages of its own.
-    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
     done = subprocess.run(
         [str(slicer_python), str(script), *given],
-        env=environment,
+        env=own_packages_only(),
         capture_output=True,
         text=True,
         timeout=240,

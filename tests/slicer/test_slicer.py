@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,70 +12,62 @@ import numpy as np
 import pytest
 
 from resmtnet.ct import Geometry
-from resmtnet.findings import Finding, Malignancy, Size, Uncertainty
+from resmtnet.findings import Finding
 from resmtnet.readings.formats.class_mask import write_mask
 from resmtnet.readings.formats.markups_write import write_markups
+from slicer_nodules import own_packages_only, slicer_nodule
 
 SEGMENTS = ["benign", "malignant", "indeterminate"]
 RAS = np.array([-1.0, -1.0, 1.0])
 
 
-@pytest.fixture
-def grid() -> Geometry:
-    """A grid with k downwards and turned axes, so that no frame is right by chance."""
-    angle = 0.3
-    axes = [[np.cos(angle), np.sin(angle), 0], [np.sin(angle), -np.cos(angle), 0], [0, 0, -1]]
-    return Geometry((40, 36, 20), (0.7, 0.8, 2.0), (20.0, -30.0, 50.0), np.array(axes))
-
-
-def nodule(grid: Geometry, n: int, name: str, probability: float, masked: bool = True) -> Finding:
-    """The n-th nodule: a box of 5 x 7 x 3 voxels."""
-    start = (6 + 12 * n, 8, 5)
-    centre = tuple(float(x) for x in grid.ijk_to_lps(np.add(start, (2, 3, 1))))
-    mask = np.ones((3, 7, 5), np.uint8)
-    return Finding(
-        id=f"N{n + 1}",
-        source="point",
-        centre_lps_mm=centre,  # type: ignore[arg-type]
-        centre_ijk=(0.0, 0.0, 0.0),
-        class_name=name,
-        probability_malignant=probability,
-        malignancy=Malignancy(4.1, (3.3, 4.8), (0.0, 0.0, 0.2, 0.5, 0.3)),
-        size=Size(long_axis_mm=6.6, mean_diameter_mm=5.0, equivalent_diameter_mm=6.0),
-        characteristics={},
-        uncertainty=Uncertainty(0.0, 0.0, 0.0),
-        guidelines={},
-        centroid_lps_mm=centre if masked else None,  # type: ignore[arg-type]
-        mask=mask if masked else None,
-        start_ijk=start if masked else None,
-    )
+@pytest.fixture(scope="module")
+def slicer_process(
+    slicer_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Slicer's code in one process for all tests, and the file of what it complains of."""
+    script = Path(__file__).with_name("load_results.py")
+    complaints = tmp_path_factory.mktemp("slicer") / "stderr.txt"
+    with (
+        complaints.open("w") as file,
+        subprocess.Popen(
+            [str(slicer_python), str(script)],
+            env=own_packages_only(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+        ) as process,
+    ):
+        yield process, complaints
+        process.kill()
 
 
 @pytest.fixture
-def load(slicer_python: Path, grid: Geometry, tmp_path: Path) -> Callable[..., Any]:
+def load(slicer_process: tuple[subprocess.Popen[str], Path], grid: Geometry) -> Callable[..., Any]:
     """Writes findings as the app does, and returns what Slicer holds after loading them."""
+    process, complaints = slicer_process
+    assert process.stdin is not None
+    assert process.stdout is not None
+    send, receive = process.stdin, process.stdout
 
     def run(findings: list[Finding], imported: list[str]) -> Any:
-        script = Path(__file__).with_name("load_results.py")
-        files = [write_markups(findings, grid), write_mask(findings, grid, ".nrrd")]
-        command = [str(slicer_python), str(script), *map(str, files), *imported]
-        # The interpreter has packages of its own.
-        environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
-        try:
-            done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=120, check=False
-            )
-        finally:
-            for file in files:
-                file.unlink()
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        markups, mask = write_markups(findings, grid), write_mask(findings, grid, ".nrrd")
+        job = {"markups": str(markups), "mask": str(mask), "segments": imported}
+        send.write(json.dumps(job) + "\n")
+        send.flush()
+        answers = (line for line in receive if line.startswith("RESULT "))
+        answer = next(answers, None)
+        markups.unlink()
+        mask.unlink()
+        assert answer is not None, complaints.read_text()
+        return json.loads(answer.removeprefix("RESULT "))
 
     return run
 
 
 def test_markups_keep_name_numbers_and_place(load: Any, grid: Geometry) -> None:
-    findings = [nodule(grid, 0, "malignant", 0.83), nodule(grid, 1, "benign", 0.1)]
+    findings = [slicer_nodule(grid, 0, "malignant", 0.83), slicer_nodule(grid, 1, "benign", 0.1)]
     held = load(findings, SEGMENTS)
     (points,) = held["points"]
     assert [point["label"] for point in points["points"]] == ["N1 malignant 83%", "N2 benign 90%"]
@@ -92,7 +83,7 @@ def test_markups_keep_name_numbers_and_place(load: Any, grid: Geometry) -> None:
 
 
 def test_boxes_enclose_the_masks(load: Any, grid: Geometry) -> None:
-    finding = nodule(grid, 0, "malignant", 0.83)
+    finding = slicer_nodule(grid, 0, "malignant", 0.83)
     (box,) = load([finding], SEGMENTS)["boxes"]
     index = np.argwhere(finding.mask)[:, ::-1] + np.array(finding.start_ijk)  # type: ignore[arg-type]
     voxels = grid.ijk_to_lps(index) * RAS
@@ -100,7 +91,10 @@ def test_boxes_enclose_the_masks(load: Any, grid: Geometry) -> None:
 
 
 def test_each_class_lands_in_its_segment_at_its_place(load: Any, grid: Geometry) -> None:
-    findings = [nodule(grid, 0, "malignant", 0.83), nodule(grid, 1, "indeterminate", 0.5)]
+    findings = [
+        slicer_nodule(grid, 0, "malignant", 0.83),
+        slicer_nodule(grid, 1, "indeterminate", 0.5),
+    ]
     segments = load(findings, SEGMENTS)["segments"]
     assert {name: segments[name]["voxels"] for name in SEGMENTS} == {
         "benign": 0,
@@ -113,14 +107,14 @@ def test_each_class_lands_in_its_segment_at_its_place(load: Any, grid: Geometry)
 def test_a_deepgrow_click_shows_in_slicer_only_what_is_benign(load: Any, grid: Geometry) -> None:
     """Slicer takes value 1 of a deepgrow mask for the selected segment: hence click_type."""
     selected = ["malignant"]
-    malignant = load([nodule(grid, 0, "malignant", 0.83)], selected)["segments"]
-    benign = load([nodule(grid, 0, "benign", 0.1)], selected)["segments"]
+    malignant = load([slicer_nodule(grid, 0, "malignant", 0.83)], selected)["segments"]
+    benign = load([slicer_nodule(grid, 0, "benign", 0.1)], selected)["segments"]
     assert malignant["malignant"]["voxels"] == 0
     assert benign["malignant"]["voxels"] == 105
 
 
 def test_no_nodule_and_no_mask_load_too(load: Any, grid: Geometry) -> None:
     assert load([], SEGMENTS)["points"][0]["points"] == []
-    held = load([nodule(grid, 0, "benign", 0.1, masked=False)], SEGMENTS)
+    held = load([slicer_nodule(grid, 0, "benign", 0.1, masked=False)], SEGMENTS)
     assert held["lines"] == []
     assert held["boxes"][0]["size"] == pytest.approx([6.0, 6.0, 6.0])

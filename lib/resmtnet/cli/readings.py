@@ -12,7 +12,7 @@ from resmtnet.cli.output import JsonOption, print_json, print_warnings
 from resmtnet.errors import InputError
 
 if TYPE_CHECKING:
-    from resmtnet.readings.store import Kept, ReadingStore
+    from resmtnet.readings.store import ReadingStore, StoredReading
 
 StudiesOption = Annotated[
     Path | None, typer.Option(help="Folder of the studies, in which the readings lie.")
@@ -118,7 +118,7 @@ def agreement(
         return
     counts = document["readings"]
     print_warnings(document["warnings"])
-    typer.echo(f"{counts['standing']} readings stand, {counts['compared']} are compared")
+    typer.echo(f"{counts['standing']} readings in force, {counts['compared']} compared")
     typer.echo("\n".join(str(file) for file in files))
 
 
@@ -131,11 +131,11 @@ def _store(studies: Path | None, database: Path | None) -> ReadingStore:
         raise InputError("give either --studies, the folder, or --readings, the database itself")
     path = database or database_in(studies or Path())
     if not path.is_file():
-        raise InputError(f"there are no readings at {path}: nobody has saved one yet")
+        raise InputError(f"there are no readings at {path}: none has been saved yet")
     return ReadingStore.open(path)
 
 
-def _write_whole(out: Path, rows: list[Kept]) -> None:
+def _write_whole(out: Path, rows: list[StoredReading]) -> None:
     """Write the CSV beside its place and move it there, so that it is never half of one."""
     from resmtnet.files import atomic_file
     from resmtnet.readings.export import write_csv
@@ -144,7 +144,7 @@ def _write_whole(out: Path, rows: list[Kept]) -> None:
         write_csv(target, rows)
 
 
-def _document(kept: Kept) -> dict[str, object]:
+def _document(kept: StoredReading) -> dict[str, object]:
     return {
         **kept.reading.to_json(),
         "sequence": kept.sequence,

@@ -100,7 +100,11 @@ def on_save_label(inbox: Inbox, datastore: Datastore, image: str, label_id: str)
     """
     tag = getattr(datastore, "last_saved", {}).get(image, "final")
     if tag == MODEL_TAG:
-        return Reply(warnings=[f"labels of the tag {tag} are the model's: not read"]).to_json()
+        return Reply(
+            warnings=[
+                f"labels with the tag {tag!r} are the model's own: no reading is made of them"
+            ]
+        ).to_json()
     try:
         info: Json = datastore.get_label_info(label_id, tag) or {}
         path = Path(datastore.get_label_uri(label_id, tag))

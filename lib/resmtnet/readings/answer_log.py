@@ -54,7 +54,7 @@ _PRUNED_EVERY = 100
 
 @dataclass(frozen=True, eq=False)
 class GivenAnswer:
-    """What a client was told of an image."""
+    """One answer of a model: the findings that a client was given for an image."""
 
     client: str | None
     """Whoever asked, as MONAI Label's clients name themselves."""
@@ -70,8 +70,8 @@ class GivenAnswer:
 class AnswerLog:
     """The last answers by image, in a folder and in memory; from any thread and process.
 
-    The folder is a convenience that lets a restart forget nothing: it is written without waiting
-    for the disk, and what cannot be read or written is done without.
+    The folder lets a restart remember the answers. It is a convenience: it is written without
+    waiting for the disk, and a file that cannot be read or written is passed over.
     """
 
     def __init__(self, folder: Path) -> None:

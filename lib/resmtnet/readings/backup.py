@@ -9,7 +9,7 @@ from pathlib import Path
 from resmtnet.errors import StoreError
 from resmtnet.files import atomic_file
 from resmtnet.readings import mask_files
-from resmtnet.readings.database import Database, masks_folder, told
+from resmtnet.readings.database import Database, masks_folder, store_errors
 from resmtnet.readings.migrations import APPLICATION_ID
 
 
@@ -26,7 +26,7 @@ def back_up(database: Database, path: Path) -> int:
     Raises:
         StoreError: the place holds something else, is in use, or cannot be written.
     """
-    with told(path):
+    with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_place(path, database.path)
         with atomic_file(path, durable=True) as draft:

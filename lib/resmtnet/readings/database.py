@@ -55,7 +55,7 @@ class Database:
         self._process = os.getpid()
         self._inherited: list[sqlite3.Connection] = []
         """Of the process that this one was forked from; they must be neither used nor closed."""
-        with told(path):
+        with store_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _refuse_network(path)
             with self._alone():
@@ -65,18 +65,22 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection that sees one state of the database throughout."""
-        with told(self.path), self._transaction("BEGIN") as connection:
+        with store_errors(self.path), self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Give a connection whose changes are on the disk when the block ends, or not at all."""
-        with told(self.path), self._alone(), self._transaction("BEGIN IMMEDIATE") as connection:
+        with (
+            store_errors(self.path),
+            self._alone(),
+            self._transaction("BEGIN IMMEDIATE") as connection,
+        ):
             yield connection
 
     def close(self) -> None:
         """Close every connection of this process."""
-        with told(self.path), self._alone():
+        with store_errors(self.path), self._alone():
             self._forget_inherited()
             while self._idle:
                 self._idle.pop().close()
@@ -126,7 +130,7 @@ class Database:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def store_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system raise into a StoreError that says what to do."""
     try:
         yield
@@ -189,8 +193,8 @@ def _prepare(path: Path) -> None:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StoreError(
-                f"{path}: this file system gives no write-ahead log (journal mode {mode!r}); keep "
-                "the readings on a local disk"
+                f"{path}: this file system does not support a write-ahead log (journal mode "
+                f"{mode!r}); keep the readings on a local disk"
             )
         connection.execute("PRAGMA synchronous = FULL")
         done = connection.execute("PRAGMA user_version").fetchone()[0]

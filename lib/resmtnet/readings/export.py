@@ -10,7 +10,7 @@ from typing import TextIO
 
 from resmtnet.findings import SIZE_NAMES
 from resmtnet.readings.record import RATINGS
-from resmtnet.readings.store import Kept
+from resmtnet.readings.store import StoredReading
 
 Cell = str | int | float | bool | None
 
@@ -21,14 +21,14 @@ class Column:
 
     name: str
     meaning: str
-    value: Callable[[Kept], Cell]
+    value: Callable[[StoredReading], Cell]
     """None is an empty cell."""
 
 
-def _field(path: str) -> Callable[[Kept], Cell]:
+def _field(path: str) -> Callable[[StoredReading], Cell]:
     """Return what is read at "reading.mask.file"; None where a part of it is None."""
 
-    def value(kept: Kept) -> Cell:
+    def value(kept: StoredReading) -> Cell:
         found: object = kept
         for name in path.split("."):
             found = None if found is None else getattr(found, name)
@@ -37,23 +37,23 @@ def _field(path: str) -> Callable[[Kept], Cell]:
     return value
 
 
-def _centre(axis: int) -> Callable[[Kept], Cell]:
-    def value(kept: Kept) -> Cell:
+def _centre(axis: int) -> Callable[[StoredReading], Cell]:
+    def value(kept: StoredReading) -> Cell:
         centre = kept.reading.centre_lps_mm
         return None if centre is None else centre[axis]
 
     return value
 
 
-def _entry(mapping: str, name: str) -> Callable[[Kept], Cell]:
+def _entry(mapping: str, name: str) -> Callable[[StoredReading], Cell]:
     mapped = attrgetter(mapping)
     return lambda kept: mapped(kept.reading).get(name)
 
 
-def _answer(*path: str) -> Callable[[Kept], Cell]:
+def _answer(*path: str) -> Callable[[StoredReading], Cell]:
     """Return what the answered finding says at a place, None where it says nothing there."""
 
-    def value(kept: Kept) -> Cell:
+    def value(kept: StoredReading) -> Cell:
         found: object = kept.reading.answered and kept.reading.answered.finding
         for name in path:
             found = found.get(name) if isinstance(found, dict) else None
@@ -149,7 +149,7 @@ COLUMNS = (
 """In the order of the file."""
 
 
-def write_csv(target: TextIO, rows: Iterable[Kept]) -> int:
+def write_csv(target: TextIO, rows: Iterable[StoredReading]) -> int:
     """Write readings as CSV (RFC 4180) with a head; an empty cell is what was not said.
 
     Args:

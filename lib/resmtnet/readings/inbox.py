@@ -21,7 +21,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.points import point_inside
 from resmtnet.errors import InputError, PointError, ReadingError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
-from resmtnet.readings.formats.draft import AnsweredNodule, DraftReading, ParsedLabel, Problem
+from resmtnet.readings.formats.draft import DraftReading, Problem
 from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.label_map import write_mask
 from resmtnet.readings.formats.mask_label import read_mask
@@ -119,16 +119,20 @@ class Inbox:
             InputError: the file cannot be read.
             StoreError: the readings could not be written; none was kept.
         """
+        content = self.images.content_key(label.image)
+        known = self.answers.known(label.image, label.client, content)
         if label.path.suffix.lower() != ".json":
-            parsed = read_mask(label.path, label.segments, self._answered(label))
-            return self._add_drafts(parsed, label, "mask")
-        document = _read_json(label.path)
-        if isinstance(document, Mapping) and "markups" in document:
-            drawn = self.answers.drawn(label.image, self.images.content_key(label.image))
-            parsed = from_markups(document, self._answered(label), drawn)
-            return self._add_drafts(parsed, label, "markups")
-        readings, problems = _read_documents(document, label)
-        return self.add(readings, Reply(not_understood=problems))
+            source, parsed = "mask", read_mask(label.path, label.segments, known)
+        else:
+            document = _read_json(label.path)
+            if not (isinstance(document, Mapping) and "markups" in document):
+                readings, problems = _read_documents(document, label)
+                return self.add(readings, Reply(not_understood=problems))
+            drawn = self.answers.drawn(label.image, content)
+            source, parsed = "markups", from_markups(document, known, drawn)
+        reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
+        readings = self._readings_of(parsed.drafts, label, source, reply)
+        return self.add(readings, reply, find_answers=False)
 
     def add_document(self, document: object) -> Reading:
         """Keep one document of schema resmtnet.reading/1.
@@ -138,7 +142,7 @@ class Inbox:
             StoreError: it could not be written.
         """
         if not isinstance(document, Mapping):
-            raise ReadingError("body", "is no JSON object of schema resmtnet.reading/1")
+            raise ReadingError("body", "is not a JSON object of schema resmtnet.reading/1")
         reading = Reading.from_json({**_given(document), "source": "rest"})
         kept = self.store.add(self._completed(reading, find_answer=True))
         self.on_kept(self.store.count())
@@ -177,20 +181,19 @@ class Inbox:
             self.on_kept(self.store.count())
         return reply
 
-    def _answered(self, label: SavedLabel) -> list[AnsweredNodule]:
-        """What models had answered for the image of a label, as its reader knows it."""
-        content = self.images.content_key(label.image)
-        return self.answers.known(label.image, label.client, content)
+    def _readings_of(
+        self, drafts: Sequence[DraftReading], label: SavedLabel, source: str, reply: Reply
+    ) -> list[Reading]:
+        """Make readings of what a mask or markups say, and keep their masks.
 
-    def _add_drafts(self, parsed: ParsedLabel, label: SavedLabel, source: str) -> Reply:
-        """Keep what a mask or markups say."""
-        reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
+        The reply tells of those that say nothing new, and of those that are wrong.
+        """
         earlier = [r for r in self.store.readings(label.image) if r.reader == label.reader]
         readings = []
-        for draft in parsed.drafts:
+        for draft in drafts:
             if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
                 reply.warnings.append(
-                    f"{draft.name} is as the model left it: your earlier reading stands"
+                    f"{draft.name} is as the model answered it: your earlier reading stands"
                 )
                 continue
             try:
@@ -198,7 +201,7 @@ class Inbox:
                 readings.append(draft.reading(label.image, label.reader, source, mask=mask))
             except ReadingError as error:
                 reply.not_understood.append(Problem(draft.name, str(error)))
-        return self.add(readings, reply, find_answers=False)
+        return readings
 
     def _keep_mask(self, draft: DraftReading) -> MaskReference | None:
         """Keep the mask of one nodule alone, on the voxels of the label."""
@@ -260,7 +263,7 @@ def _read_json(path: Path) -> object:
     try:
         document: object = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is no JSON: {error}") from error
+        raise InputError(f"{path.name} is not valid JSON: {error}") from error
     return document
 
 
@@ -280,7 +283,7 @@ def _read_documents(document: object, label: SavedLabel) -> tuple[list[Reading],
     for n, entry in enumerate(entries, start=1):
         try:
             if not isinstance(entry, Mapping):
-                raise ReadingError("reading", "is no object of schema resmtnet.reading/1")
+                raise ReadingError("reading", "is not an object of schema resmtnet.reading/1")
             if entry.get("image") not in (None, label.image):
                 raise ReadingError(
                     "image", f"is {entry['image']!r}; the label is of {label.image!r}"

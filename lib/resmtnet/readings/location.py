@@ -1,4 +1,4 @@
-"""Where readings lie, and which places cannot hold them."""
+"""Where the readings database lies, and file systems that cannot hold it."""
 
 from __future__ import annotations
 

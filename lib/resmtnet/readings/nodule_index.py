@@ -29,14 +29,14 @@ from resmtnet.types import Point
 
 
 class NoduleIndex:
-    """The nodules of one image within a transaction, those that it adds included."""
+    """The nodules of one image during a transaction, with those that the transaction adds."""
 
     def __init__(self, connection: sqlite3.Connection, image: str) -> None:
-        """Read where they lie.
+        """Read where the nodules lie.
 
         Args:
             connection: of a transaction that may write.
-            image: of which they are.
+            image: id of the image.
         """
         self._connection, self._image = connection, image
         query = "SELECT id, x_lps_mm, y_lps_mm, z_lps_mm FROM nodules WHERE image = ?"
@@ -48,23 +48,24 @@ class NoduleIndex:
         self._taken: set[tuple[str, str, str]] = set()
 
     def distance_mm(self, reading: Reading) -> float:
-        """How far a reading lies from the nodule that it would be of.
+        """Return how far a reading lies from the nodule that it would be matched with.
 
         Returns:
-            Infinity where it would be of a new one, less than 0 where it names its nodule.
+            Infinity where it would be of a new nodule; below 0 where it names its nodule.
         """
         if reading.nodule is not None:
             return -1.0
         return min(self._near(reading), default=(math.inf, ""))[0]
 
     def place(self, reading: Reading, *, new_nodule: bool) -> Reading:
-        """Return a reading with its nodule and centre, adding the nodule where it is a new one.
+        """Return a reading with its nodule and centre; a new nodule is added.
 
-        Unless it names one it is of none that was taken here by its reader on its evidence.
+        A nodule that was given to a reading here is not given to another one of the same reader
+        and evidence, unless that one names it.
 
         Args:
             reading: with a nodule, or a centre, or both.
-            new_nodule: without a nodule it is of one of its own, however near another one is.
+            new_nodule: a reading that names no nodule is of a new one, however near others are.
 
         Raises:
             ReadingError: its nodule is not one of its image, or lies elsewhere.
@@ -121,8 +122,8 @@ class NoduleIndex:
             query = "SELECT document FROM readings WHERE nodule = ? ORDER BY sequence"
             rows = self._connection.execute(query, (name,))
             readings = [from_text(document) for (document,) in rows]
-            said = [effective(chain) for chain in by_reader(readings)]
-            radii = [radius_mm(reading.sizes) for reading in said if not reading.excluded]
+            standing = [effective(chain) for chain in by_reader(readings)]
+            radii = [radius_mm(reading.sizes) for reading in standing if not reading.excluded]
             self._radii_mm[name] = median_low([mm for mm in radii if mm] or [0.0])
         return self._radii_mm[name]
 

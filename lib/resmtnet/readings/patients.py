@@ -1,4 +1,4 @@
-"""Of whom an image is, as far as training has to know: pseudonyms, and images of one patient."""
+"""Patients of images, as pseudonyms, and which images are of the same patient."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def names_of(patient_ids: Iterable[str]) -> set[str]:
 
 
 def patient_of(volume: Path) -> str | None:
-    """The pseudonym of the patient of a DICOM series; None where no PatientID is known.
+    """Return the pseudonym of the patient of a DICOM series; None where no PatientID is known.
 
     It is a hash without a key, so whoever has a list of PatientIDs can find the patient: it
     belongs where the images are.

@@ -165,7 +165,7 @@ class Reading:
             ReadingError: naming the first field that is unknown, missing or out of range.
         """
         if not isinstance(document, Mapping):
-            raise ReadingError("reading", f"is no object of schema {SCHEMA}")
+            raise ReadingError("reading", f"is not an object of schema {SCHEMA}")
         unknown = sorted(set(document) - {"schema", *_FIELDS})
         if unknown:
             raise ReadingError(unknown[0], f"is not a field; allowed are {', '.join(_FIELDS)}")
@@ -295,7 +295,7 @@ def _check_answered(answered: Answered) -> None:
     _text("answered.model_version", answered.model_version, least=1)
     _text("answered.model_sha256", answered.model_sha256)
     if not isinstance(answered.finding, Mapping):
-        raise ReadingError("answered.finding", 'is no object; the entry of "nodules" is needed')
+        raise ReadingError("answered.finding", 'is not an object; the entry of "nodules" is needed')
     if answered.seen is not None:
         _flag("answered.seen", answered.seen)
 

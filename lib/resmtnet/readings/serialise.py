@@ -24,7 +24,7 @@ def to_text(reading: Reading) -> str:
 
 
 def from_text(document: str) -> Reading:
-    """Return the reading of what `written` made.
+    """Return the reading of a text that `to_text` made.
 
     Raises:
         StoreError: the database holds something else.

@@ -12,7 +12,7 @@ from types import TracebackType
 from resmtnet.errors import ReadingError
 from resmtnet.readings import mask_files
 from resmtnet.readings.backup import back_up
-from resmtnet.readings.database import Database, masks_folder, told
+from resmtnet.readings.database import Database, masks_folder, store_errors
 from resmtnet.readings.matching import radius_mm
 from resmtnet.readings.nodule_index import NoduleIndex, nearest_first
 from resmtnet.readings.record import MaskReference, Reading
@@ -21,8 +21,8 @@ from resmtnet.readings.supersede import by_reader, effective
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A reading as it lies in the store."""
+class StoredReading:
+    """A reading with what the store knows of it."""
 
     reading: Reading
     sequence: int
@@ -60,7 +60,7 @@ class ReadingStore:
 
         Args:
             reading: to keep.
-            new_nodule: it is of a nodule of its own, however near another one is.
+            new_nodule: the reading is of a new nodule, however near others are.
 
         Returns:
             The reading as kept, with its nodule and centre.
@@ -80,8 +80,8 @@ class ReadingStore:
     ) -> list[Reading | ReadingError]:
         """Keep readings together, in one step; see `add`.
 
-        Those of one reader on one evidence are of different nodules, however near; of several near
-        one nodule the nearest is of it. One that is wrong does not keep the others out.
+        Readings of one reader on one evidence are of different nodules, however near they lie; of
+        several near one nodule, the nearest is of it. If one is wrong, the others are kept.
 
         Returns:
             For each the reading as kept, or why it was not.
@@ -118,10 +118,10 @@ class ReadingStore:
     def readings(
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
     ) -> list[Reading]:
-        """Return what stands of each nodule, reader and evidence, in order of arrival.
+        """Return what each reader says of each nodule on each evidence, in order of arrival.
 
-        A later reading corrects an earlier one, and what it says nothing of goes on holding: see
-        supersede.merge. Id, time and source are the last one's.
+        A later reading corrects an earlier one; what it leaves out is taken from the earlier one,
+        see supersede.merge. Id, time and source are those of the last one.
 
         Args:
             image: only of this image.
@@ -132,8 +132,8 @@ class ReadingStore:
 
     def kept(
         self, image: str | None = None, nodule: str | None = None, *, every: bool = False
-    ) -> list[Kept]:
-        """Return readings as `readings` does, with when they arrived and whether they stand."""
+    ) -> list[StoredReading]:
+        """Return readings as `readings` does, with when they arrived and what is superseded."""
         wanted = {"image": image, "nodule": nodule}
         given = {name: value for name, value in wanted.items() if value is not None}
         condition = " AND ".join(f"{name} = :{name}" for name in given) or "TRUE"
@@ -144,16 +144,16 @@ class ReadingStore:
         with self._database.reading() as connection:
             rows = connection.execute(query, given).fetchall()
         readings = [from_text(document) for document, _, _ in rows]
-        said = {chain[-1].id: effective(chain) for chain in by_reader(readings)}
+        standing = {chain[-1].id: effective(chain) for chain in by_reader(readings)}
         return [
-            Kept(
-                reading if every else said[reading.id],
+            StoredReading(
+                reading if every else standing[reading.id],
                 sequence,
                 arrived_at,
-                superseded=reading.id not in said,
+                superseded=reading.id not in standing,
             )
             for reading, (_, sequence, arrived_at) in zip(readings, rows, strict=True)
-            if every or reading.id in said
+            if every or reading.id in standing
         ]
 
     def images(self) -> set[str]:
@@ -177,7 +177,7 @@ class ReadingStore:
         Raises:
             StoreError: it could not be copied.
         """
-        with told(self.path):
+        with store_errors(self.path):
             return mask_files.keep(self.masks, Path(file))
 
     def backup(self, path: Path) -> int:

@@ -1,4 +1,4 @@
-"""What stands of the readings of one reader: a later one corrects an earlier one, often in part."""
+"""What a reader says in the end: a later reading corrects an earlier one, or a part of it."""
 
 from __future__ import annotations
 
@@ -91,8 +91,9 @@ def merge(earlier: Reading, later: Reading) -> Reading:
 
 
 def standing_parts(chain: Sequence[Reading]) -> list[Reading]:
-    """Return each reading of a chain with only what of it stands: together they say `standing`.
+    """Return each reading of a chain with only what of it stands.
 
+    Together they say what `effective` returns.
     So each word stays with the answer that it was given to. Readings of which nothing stands are
     left out, but for the last.
     """

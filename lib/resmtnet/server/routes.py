@@ -49,7 +49,7 @@ def _add(body: bytes) -> Json:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ReadingError("body", f"is no JSON: {error}") from error
+        raise ReadingError("body", f"is not valid JSON: {error}") from error
     kept = inbox().add_document(document)
     return {"reading": kept.to_json(), "understood": summary(kept)}
 
@@ -61,7 +61,7 @@ def list_readings(
     reader: str | None = None,
     every: Annotated[bool, Query(description="Every single reading, as it was sent.")] = False,
 ) -> Json:
-    """What stands of each nodule, reader and evidence, in order of arrival of the last reading."""
+    """What each reader says of each nodule, after all corrections, in order of arrival."""
     store = inbox().store
     found = [
         reading.to_json()

@@ -141,7 +141,7 @@ def test_two_lines_across_one_another_are_both_axes(known: list[AnsweredNodule])
     askew = [line(CENTRES["N1"], (12, 9, 0)), line(CENTRES["N1"], (14, 1, 0))]
     said = from_markups(sent(*askew), known[:1])
     assert set(said.drafts[0].sizes) == {"long_axis_mm"}
-    assert "across" in said.warnings[0]
+    assert "right angle" in said.warnings[0]
 
 
 def test_the_line_and_the_box_of_the_model_are_no_size_reading(known: list[AnsweredNodule]) -> None:

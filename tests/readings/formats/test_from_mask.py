@@ -198,7 +198,7 @@ def test_of_a_resampled_mask_some_voxels_at_the_border_are_no_edit_and_told(
     drawn = 2 * smeared(mask, 0.2)
     said = from_mask(drawn, grid, LABEL_INFO, known[:1], resampled=True)
     assert [draft.unchanged for draft in said.drafts] == [True]
-    assert said.warnings[0].startswith("N1: other voxels at the border are taken for")
+    assert said.warnings[0].startswith("N1: the border differs in some voxels")
     exact = from_mask(drawn, grid, LABEL_INFO, known[:1])
     assert not exact.drafts[0].unchanged
     assert exact.drafts[0].sizes

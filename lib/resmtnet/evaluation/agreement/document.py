@@ -19,8 +19,8 @@
                by_reader, by_model_version, by_period: some of the figures, by part of the group
     warnings   what a reader of the figures must know
 
-Compared is what stands of readings that answer a model, call it a nodule, and were accepted one by
-one.
+A reading is compared if it answers a model, calls it a nodule, and was accepted singly; only what
+later readings of the same reader left of it counts.
 Numbers are finite or null: null is what is undefined, or left out.
 """
 
@@ -44,7 +44,7 @@ from resmtnet.types import Json
 
 SCHEMA = "resmtnet.agreement/1"
 LEAST_READINGS = 10
-"""A figure of fewer is left out: it would say more of chance than of readers or model."""
+"""A figure of fewer readings is left out: chance would decide it."""
 ANSWERS = {False: "blinded", True: "unblinded", None: "unknown"}
 """Whether the reader had seen the answer."""
 PERIODS = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
@@ -213,7 +213,7 @@ def _figure(measure: AgreementMeasure, members: Sequence[Reading], config: Boots
     if not enough:
         left_out = f"n = {len(rows)}; at least {LEAST_READINGS} readings are needed"
     elif model["value"] is None:
-        left_out = "undefined: all of one kind, or told apart without an error"
+        left_out = "undefined: all readings are of one kind, or the model makes no error"
     return {
         "label": measure.label,
         "unit": measure.unit,
@@ -274,16 +274,17 @@ def _warnings(stand: Sequence[Reading], groups: Sequence[Json]) -> list[str]:
     small = [f"{g['evidence']}, {g['answer']}" for g in groups if g["readings"] < LEAST_READINGS]
     if small:
         found.append(
-            f"Fewer than {LEAST_READINGS} readings, whose figures are left out: {'; '.join(small)}."
+            f"Figures are left out where there are fewer than {LEAST_READINGS} readings: "
+            f"{'; '.join(small)}."
         )
     if any(group["answer"] != "blinded" for group in groups):
         found.append(
-            "A reader who has seen the model's answer, or may have, agrees with it more readily: "
-            "only blinded readings tell how well the model does."
+            "Readers who have seen the model's answer tend to agree with it. Only blinded readings "
+            "show how good the model is."
         )
     if any(reading.study_patient is None for reading in stand):
         found.append(
-            "Some readings name no patient: each of their images counts as a patient of its own, "
-            "which makes intervals too narrow where patients have several."
+            "Some readings have no patient. Each of their images counts as one patient, so the "
+            "intervals are too narrow where a patient has several images."
         )
     return found

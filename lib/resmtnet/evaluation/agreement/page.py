@@ -62,7 +62,7 @@ def _body(document: Json, members: dict[tuple[str, str], list[Reading]]) -> list
         f"<p>{escape(_preamble(document))}</p>",
         *(f'<p class="warning">{escape(text)}</p>' for text in document["warnings"]),
         _readings(document),
-        "<h2>Over time</h2><p>Impressions only; a period with too few readings has no point.</p>",
+        "<h2>Over time</h2><p>Impressions only. Periods with too few readings are left out.</p>",
         *(
             picture(f"{_label(groups, name)}.", plots.over_time(groups, name))
             for name in OVER_TIME
@@ -75,17 +75,18 @@ def _body(document: Json, members: dict[tuple[str, str], list[Reading]]) -> list
 def _preamble(document: Json) -> str:
     least, bootstrap = document["least"], document["bootstrap"]
     return (
-        "What stands of each reading is compared with the answer that it corrects or confirms, "
-        "if it was accepted by itself and calls it a nodule. Readings are kept apart by what they "
-        "rest on and by whether the reader had seen the answer; what histology or follow-up say is "
-        f"never pooled with impressions. A figure of fewer than {least['readings']} readings is "
-        f"left out. Brackets: {bootstrap['confidence']:.0%} interval, percentile bootstrap of "
-        f"patients ({bootstrap['resamples']} draws, seed {bootstrap['seed']}), from "
-        f"{least['patients']} patients on. “Two readers” is the same figure between any two "
-        "readers of one nodule in the same group. The kappa has linear weights, of the model's "
-        "score rounded to a rating. The class is the reader's, else that of the rating (4 and 5 "
-        "malignant, 1 and 2 benign). A calibration slope below 1 says that the probabilities are "
-        "too extreme, an intercept below 0 that they are too high on the whole."
+        "Each reading is compared with the model's answer that it corrects or confirms. Readings "
+        "that were accepted in bulk, that were corrected later, or that say “not a nodule” are "
+        "left out. Groups keep impressions, histology and follow-up apart, and readers who had "
+        f"seen the answer from those who had not. A figure of fewer than {least['readings']} "
+        f"readings is left out. Brackets: {bootstrap['confidence']:.0%} interval, percentile "
+        f"bootstrap of patients ({bootstrap['resamples']} draws, seed {bootstrap['seed']}), given "
+        f"for {least['patients']} patients or more. “Two readers” is the same figure between any "
+        "two readers of one nodule in the same group. The kappa has linear weights; the model's "
+        "score is rounded to a rating. The class is the reader's, or, where the reader gave none, "
+        "that of the rating (4 and 5 malignant, 1 and 2 benign). A calibration slope below 1 means "
+        "that the probabilities are too extreme; an intercept below 0 means that they are too high "
+        "on average."
     )
 
 
@@ -107,7 +108,7 @@ def _group(group: Json, members: Sequence[Reading]) -> str:
     intro = f"{group['readings']} readings of {group['patients']} patients."
     empty = [label_text(row) for row in group["figures"].values() if not row["n"]]
     if empty:
-        intro += f" No reading says anything for: {'; '.join(empty)}."
+        intro += f" No reading gives: {'; '.join(empty)}."
     head = ("", "n", "Patients", "Better", "Model and readers", "Two readers", "n")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""What a file of a viewer was understood to say, before it is known who said it of which image."""
+"""What the file of a viewer says of each nodule: readings that have no image and no reader yet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class AnsweredNodule:
     answer: int = 0
     """Which answer it is of; 0 is the latest."""
     expected: bool = False
-    """It is of the last answer that the reader was given: if it is missing, it was removed."""
+    """Whether it is of the last answer that the reader was given: if it is missing from what the
+    reader sends, the reader has removed it."""
 
     @property
     def id(self) -> str:
@@ -92,8 +93,8 @@ class DraftReading:
     @property
     def says_something(self) -> bool:
         """Whether a reader said anything of the nodule beyond its place."""
-        said = (self.class_name, self.malignancy, self.sizes, self.characteristics, self.comment)
-        return any(said)
+        words = (self.class_name, self.malignancy, self.sizes, self.characteristics, self.comment)
+        return any(words)
 
     def reading(self, image: str, reader: str, source: str, **others: Any) -> Reading:
         """The reading.
@@ -133,7 +134,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ParsedLabel:
-    """What a whole file says."""
+    """What a whole file says, and what of it could not be understood."""
 
     drafts: tuple[DraftReading, ...] = ()
     not_understood: tuple[Problem, ...] = ()
@@ -154,9 +155,9 @@ def accepted(drafts: Sequence[DraftReading]) -> tuple[DraftReading, ...]:
 
 
 def removed(known: AnsweredNodule) -> Problem:
-    """What is said of a nodule that is missing from what a reader sends."""
+    """Return the problem of a nodule that is missing from what a reader sends."""
     return Problem(
         known.id,
-        "is missing; nothing is recorded of it. If it is no nodule, send it with the name "
+        "is missing; nothing is recorded of it. If it is not a nodule, send it with the name "
         f"'{known.id} not a nodule'.",
     )

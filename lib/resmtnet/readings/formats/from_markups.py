@@ -58,7 +58,7 @@ class _Nodule:
     name: str
     centre_lps_mm: Point
     known: AnsweredNodule | None = None
-    said: LabelText = field(default_factory=LabelText)
+    text: LabelText = field(default_factory=LabelText)
     pointed: bool = False
     """It has a point."""
     axes: list[Markup] = field(default_factory=list)
@@ -101,24 +101,23 @@ class _MarkupsReader:
         for text in (markup.name, *(point.label for point in markup.points)):
             words = parse(text)
             if words.class_name or words.problems:
-                nodule.said = _joined(nodule.said, words)
+                nodule.text = _joined(nodule.text, words)
 
     def _point(self, place: Point, label: str, description: str) -> None:
-        said = parse(label)
-        nodule = self._nodule(place, said.nodule, new=True)
+        text, more = parse(label), parse(description)
+        nodule = self._nodule(place, text.nodule, new=True)
         nodule.pointed = True
-        told = parse(description)
         model = _model_diameter_mm(nodule.known)
-        told_mm = told.sizes.get(DIAMETER)
-        sizes = {name: mm for name, mm in told.sizes.items() if name != DIAMETER}
-        if told_mm is not None and nodule.known is None:
+        given_mm = more.sizes.get(DIAMETER)
+        sizes = {name: mm for name, mm in more.sizes.items() if name != DIAMETER}
+        if given_mm is not None and nodule.known is None:
             self._warnings.append(
-                f"{nodule.name}: {DIAMETER} is taken for the model's; a reader's is "
-                "mean_diameter_mm or a line"
+                f"{nodule.name}: {DIAMETER} is left out, because the model writes it; give your "
+                "own as mean_diameter_mm, or draw a line"
             )
-        elif told_mm is not None and (model is None or abs(told_mm - model) > _UNMOVED_MM + 1e-9):
-            sizes["mean_diameter_mm"] = told_mm
-        nodule.said = _joined(nodule.said, _joined(said, replace(told, sizes=sizes)))
+        elif given_mm is not None and (model is None or abs(given_mm - model) > _UNMOVED_MM + 1e-9):
+            sizes["mean_diameter_mm"] = given_mm
+        nodule.text = _joined(nodule.text, _joined(text, replace(more, sizes=sizes)))
         if nodule.known and math.dist(place, nodule.known.centre_lps_mm) > _UNMOVED_MM:
             nodule.changed = True
 
@@ -130,7 +129,9 @@ class _MarkupsReader:
         elif len(nodule.axes) < 2:
             nodule.axes.append(markup)
         else:
-            self._problems.append(Problem(markup.name, "is a third line through one nodule"))
+            self._problems.append(
+                Problem(markup.name, "is a third line through one nodule; only two are read")
+            )
 
     def _nodule(
         self, place: Point, name: str | None, half_mm: float = 0.0, new: bool = False
@@ -157,9 +158,9 @@ class _MarkupsReader:
         free = [k for k in self._known if id(k) not in taken]
         known = nodule_at(place, name, free, half_mm)
         if name and known and known.id != name:
-            self._warnings.append(f"{name} lies at {known.id}: read as {known.id}")
+            self._warnings.append(f"{name} lies at {known.id}: it is read as {known.id}")
         elif name and known is None and self._known:
-            self._warnings.append(f"{name} lies at no nodule that was answered: read as a new one")
+            self._warnings.append(f"{name} is near no nodule of the model: it is read as a new one")
         nodule = _Nodule(known.id if known else name or "a new nodule", place, known)
         self._nodules.append(nodule)
         return nodule
@@ -170,11 +171,11 @@ class _MarkupsReader:
         for nodule in self._nodules:
             place = ", ".join(f"{mm:.1f}" for mm in nodule.centre_lps_mm)
             what = f"{nodule.name} at LPS ({place}) mm"
-            self._problems += [Problem(what, problem) for problem in nodule.said.problems]
+            self._problems += [Problem(what, problem) for problem in nodule.text.problems]
             draft = self._draft(nodule)
             if draft.says_something:
                 drafts.append(draft)
-            elif not nodule.said.problems:
+            elif not nodule.text.problems:
                 why = "says nothing: name it benign, malignant, indeterminate or not a nodule"
                 self._problems.append(Problem(what, why))
         found = [nodule.known for nodule in self._nodules if nodule.known]
@@ -187,24 +188,24 @@ class _MarkupsReader:
         return ParsedLabel(accepted(drafts), tuple(self._problems), tuple(self._warnings))
 
     def _draft(self, nodule: _Nodule) -> DraftReading:
-        said, known = nodule.said, nodule.known
-        sizes = dict(said.sizes)
+        text, known = nodule.text, nodule.known
+        sizes = dict(text.sizes)
         if DIAMETER in sizes:
             sizes["mean_diameter_mm"] = sizes.pop(DIAMETER)
-        if said.class_name == "not_a_nodule":
+        if text.class_name == "not_a_nodule":
             sizes = {}
         else:
             sizes = _drawn_sizes(nodule, self._warnings) | sizes
-        only_class = known is not None and said == LabelText(said.nodule, known.class_name)
+        only_class = known is not None and text == LabelText(text.nodule, known.class_name)
         return DraftReading(
             name=nodule.name,
             centre_lps_mm=nodule.centre_lps_mm,
-            class_name=said.class_name,
-            malignancy=said.malignancy,
+            class_name=text.class_name,
+            malignancy=text.malignancy,
             sizes=sizes,
-            characteristics=said.characteristics,
-            evidence=said.evidence or "impression",
-            comment=said.comment,
+            characteristics=text.characteristics,
+            evidence=text.evidence or "impression",
+            comment=text.comment,
             known=known,
             unchanged=only_class and not nodule.changed,
         )
@@ -228,7 +229,8 @@ def _drawn_sizes(nodule: _Nodule, warnings: list[str]) -> dict[str, float]:
             sizes["mean_diameter_mm"] = sum(line.length_mm for line in lines) / 2
         else:
             warnings.append(
-                f"{nodule.name}: the shorter line is not across the longer one: left out"
+                f"{nodule.name}: the shorter line does not cross the longer one at a right angle: "
+                "it is left out"
             )
     return sizes
 

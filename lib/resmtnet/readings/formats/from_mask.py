@@ -20,7 +20,7 @@ from resmtnet.readings.formats.draft import (
     accepted,
     removed,
 )
-from resmtnet.readings.formats.label_text import LabelText, parse
+from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
 from resmtnet.readings.formats.regions import (
     LARGEST_MM,
     MOST_REGIONS,
@@ -39,6 +39,14 @@ TOOLS = frozenset({"background", "foreground_scribbles", "background_scribbles"}
 
 Names = Mapping[int, str]
 """Name of the segment by its voxel value."""
+_MEASURED = (
+    "long_axis_mm",
+    "short_axis_mm",
+    "mean_diameter_mm",
+    "equivalent_diameter_mm",
+    "volume_mm3",
+)
+"""Sizes that a mask gives."""
 
 
 def from_mask(
@@ -67,21 +75,22 @@ def from_mask(
     if max(len(values), len(found)) > MOST_REGIONS:
         why = f"holds more than {MOST_REGIONS} separate regions; at most {MOST_REGIONS} are read"
         return ParsedLabel(not_understood=(Problem("the mask", why),))
-    choices = possible_names(values, label_info, exact=exact)
-    drawn = match_regions(found, known, resampled)
-    agreement = [_agreement(drawn, names) for names in choices]
-    names = choices[agreement.index(max(agreement))]
-    warnings = []
-    if agreement.count(max(agreement)) > 1:
-        warnings.append(
-            f"label_info does not say clearly which segment is which; read as {names}: "
-            "give each segment the idx of its voxels"
-        )
-    read = _MaskReader(names, drawn)
-    read.all()
-    read.resampled()
-    read.removed(known, [str(entry.get("name", "")) for entry in label_info])
-    return ParsedLabel(accepted(read.drafts), tuple(read.problems), tuple(warnings + read.warnings))
+    matched = match_regions(found, known, resampled)
+    names, warnings = _names_of(values, label_info, matched, exact)
+    drafts: list[DraftReading] = []
+    problems: list[Problem] = []
+    for value, name in names.items():
+        if name not in TOOLS:
+            of_segment = [one for one in matched if one.region.value == value]
+            _read_segment(name, value, of_segment, drafts, problems, warnings)
+    warnings += _resampling_note(matched)
+    for nodule in _missing(matched, known):
+        denied = _denied(nodule, label_info)
+        if denied is None:
+            problems.append(removed(nodule))
+        else:
+            drafts.append(denied)
+    return ParsedLabel(accepted(drafts), tuple(problems), tuple(warnings))
 
 
 def possible_names(
@@ -119,145 +128,162 @@ def possible_names(
     return choices or [dict.fromkeys(values, "")]
 
 
-def _agreement(matched: Iterable[MatchedRegion], names: Names) -> int:
-    """How many nodules bear the class that the model gave them."""
-    return sum(
-        one.known is not None and parse(names[one.region.value]).class_name == one.known.class_name
-        for one in matched
+def _names_of(
+    values: Sequence[int],
+    label_info: Sequence[Json],
+    matched: Sequence[MatchedRegion],
+    exact: bool,
+) -> tuple[Names, list[str]]:
+    """The names by voxel value that agree best with the answers, and a warning if in doubt."""
+    choices = possible_names(values, label_info, exact=exact)
+    # How many nodules bear the class that the model gave them, by each choice.
+    agreement = [
+        sum(
+            one.known is not None
+            and parse(names[one.region.value]).class_name == one.known.class_name
+            for one in matched
+        )
+        for names in choices
+    ]
+    names = choices[agreement.index(max(agreement))]
+    if agreement.count(max(agreement)) == 1:
+        return names, []
+    return names, [
+        f"label_info does not say clearly which segment is which; read as {names}: "
+        "give each segment the idx of its voxels"
+    ]
+
+
+def _read_segment(
+    name: str,
+    value: int,
+    matched: Sequence[MatchedRegion],
+    drafts: list[DraftReading],
+    problems: list[Problem],
+    warnings: list[str],
+) -> None:
+    """Read what one segment says of each of its nodules, into the three lists."""
+    text = parse(name)
+    label = f"segment {name!r}" if name else f"the voxels of value {value}"
+    problems += [Problem(label, problem) for problem in text.problems]
+    for one in matched:
+        where = ", ".join(f"{mm:.1f}" for mm in one.region.inner_point())
+        place = f"{label} at LPS ({where}) mm"
+        why = _why_no_nodule(one, text)
+        if why is not None:
+            problems.append(Problem(place, why))
+            continue
+        if _names_no_class(text):
+            continue  # its name is among the problems already
+        draft = _draft(one, text)
+        warnings += _notes(one, text, draft)
+        if draft.says_something:
+            drafts.append(draft)
+        else:
+            problems.append(
+                Problem(place, "says nothing new: it has no class, and the outline of the model")
+            )
+
+
+def _names_no_class(text: LabelText) -> bool:
+    """Whether a segment has a name of the reader's own that is no class, such as "vessel"."""
+    return text.class_name is None and bool(text.comment)
+
+
+def _why_no_nodule(one: MatchedRegion, text: LabelText) -> str | None:
+    """Why a region is not read as a nodule; None where it is, or where that is told already."""
+    if one.region.extent_mm > LARGEST_MM:
+        return f"is {one.region.extent_mm:.0f} mm long; a nodule is at most {LARGEST_MM:.0f} mm"
+    volume = float(one.region.mask.sum() * np.prod(one.region.grid.spacing_mm))
+    if volume < SMALLEST_MM3 and one.known is None:
+        return f"is only {volume:.1f} mm3: not read, it may be a slip of the brush"
+    if _names_no_class(text) and not text.problems:
+        return "is not a class: name it benign, malignant, indeterminate or not a nodule"
+    return None
+
+
+def _draft(one: MatchedRegion, text: LabelText) -> DraftReading:
+    """What a segment says of one nodule; sizes and mask where the reader has drawn them."""
+    region, known = one.region, one.known
+    drawn = not one.unchanged and text.class_name != "not_a_nodule"
+    measured = measure(region.mask, region.grid) if drawn else None
+    sizes = {} if measured is None else {n: getattr(measured, n) for n in _MEASURED}
+    given = {"mean_diameter_mm" if n == DIAMETER else n: mm for n, mm in text.sizes.items()}
+    only_class = known is not None and text == LabelText(text.nodule, known.class_name)
+    return DraftReading(
+        name=known.id if known else text.nodule or "a new nodule",
+        centre_lps_mm=region.inner_point(),
+        class_name=text.class_name,
+        malignancy=text.malignancy,
+        sizes=sizes | given,
+        characteristics=text.characteristics,
+        evidence=text.evidence or "impression",
+        comment=text.comment,
+        known=known,
+        mask=region.mask if drawn else None,
+        grid=region.grid if drawn else None,
+        unchanged=one.unchanged and only_class,
     )
 
 
-class _MaskReader:
-    """Makes drafts of what is drawn."""
-
-    def __init__(self, names: Names, matched: Sequence[MatchedRegion]) -> None:
-        self._names = names
-        self._matched = matched
-        self.drafts: list[DraftReading] = []
-        self.problems: list[Problem] = []
-        self.warnings: list[str] = []
-
-    def all(self) -> None:
-        """Read every segment."""
-        for value, name in self._names.items():
-            if name in TOOLS:
-                continue
-            said = parse(name)
-            label = f"segment {name!r}" if name else f"the voxels of value {value}"
-            for problem in said.problems:
-                self.problems.append(Problem(label, problem))
-            for one in (one for one in self._matched if one.region.value == value):
-                self._nodule(one, said, label)
-
-    def _nodule(self, drawn: MatchedRegion, said: LabelText, label: str) -> None:
-        region = drawn.region
-        where = ", ".join(f"{mm:.1f}" for mm in region.inner_point())
-        place = f"{label} at LPS ({where}) mm"
-        if region.extent_mm > LARGEST_MM:
-            why = f"is {region.extent_mm:.0f} mm long; a nodule is at most {LARGEST_MM:.0f} mm"
-            self.problems.append(Problem(place, why))
-            return
-        volume = float(region.mask.sum() * np.prod(region.grid.spacing_mm))
-        if volume < SMALLEST_MM3 and drawn.known is None:
-            why = f"is only {volume:.1f} mm3; taken for a slip"
-            self.problems.append(Problem(place, why))
-            return
-        if said.class_name is None and said.comment:
-            if not said.problems:
-                why = "is no class: name it benign, malignant, indeterminate or not a nodule"
-                self.problems.append(Problem(place, why))
-            return
-        draft = self._draft(drawn, said)
-        self._tell(drawn, said, draft)
-        if draft.says_something:
-            self.drafts.append(draft)
-        else:
-            self.problems.append(Problem(place, "has neither a class nor another outline"))
-
-    def _draft(self, matched: MatchedRegion, said: LabelText) -> DraftReading:
-        region, known = matched.region, matched.known
-        drawn = not matched.unchanged and said.class_name != "not_a_nodule"
-        measured = measure(region.mask, region.grid) if drawn else None
-        sizes = (
-            {}
-            if measured is None
-            else {
-                "long_axis_mm": measured.long_axis_mm,
-                "short_axis_mm": measured.short_axis_mm,
-                "mean_diameter_mm": measured.mean_diameter_mm,
-                "equivalent_diameter_mm": measured.equivalent_diameter_mm,
-                "volume_mm3": measured.volume_mm3,
-            }
+def _notes(one: MatchedRegion, text: LabelText, draft: DraftReading) -> list[str]:
+    """What the reader should know of how a region was matched."""
+    notes = []
+    if one.known and text.nodule not in (None, one.known.id):
+        notes.append(
+            f"segment {text.nodule} lies over {one.known.id}: it is read as {one.known.id}"
         )
-        given = {"mean_diameter_mm" if n == "diameter_mm" else n: v for n, v in said.sizes.items()}
-        return DraftReading(
-            name=known.id if known else said.nodule or "a new nodule",
-            centre_lps_mm=region.inner_point(),
-            class_name=said.class_name,
-            malignancy=said.malignancy,
-            sizes=sizes | given,
-            characteristics=said.characteristics,
-            evidence=said.evidence or "impression",
-            comment=said.comment,
-            known=known,
-            mask=region.mask if drawn else None,
-            grid=region.grid if drawn else None,
-            unchanged=matched.unchanged
-            and known is not None
-            and said == LabelText(said.nodule, known.class_name),
+    if one.lesser_part:
+        notes.append(
+            f"{draft.name} is a part of a nodule of which another segment has more: it is "
+            "read as a nodule of its own"
         )
+    notes += [
+        f"{o.id} lies in the region of {draft.name}: they are read as one" for o in one.also_covers
+    ]
+    return notes
 
-    def _tell(self, drawn: MatchedRegion, said: LabelText, draft: DraftReading) -> None:
-        if drawn.known and said.nodule not in (None, drawn.known.id):
-            self.warnings.append(
-                f"segment {said.nodule} lies over {drawn.known.id}: read as {drawn.known.id}"
-            )
-        if drawn.lesser_part:
-            self.warnings.append(
-                f"{draft.name} is a part of a nodule of which another segment has more: read as "
-                "a nodule of its own"
-            )
-        for other in drawn.also_covers:
-            self.warnings.append(f"{other.id} lies in the region of {draft.name}: read as one")
 
-    def resampled(self) -> None:
-        """Tell of nodules whose border differs, but no more than by resampling."""
-        names = sorted(o.known.id for o in self._matched if o.border_differs and o.known)
-        if names:
-            self.warnings.append(
-                f"{', '.join(names)}: other voxels at the border are taken for the resampling of "
-                "this file, and no size is measured; if you have edited them, submit as .nrrd or "
-                ".nii.gz"
-            )
+def _resampling_note(matched: Iterable[MatchedRegion]) -> list[str]:
+    """A warning that names the nodules whose border differs, but no more than by resampling."""
+    names = sorted(one.known.id for one in matched if one.border_differs and one.known)
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: the border differs in some voxels, as it does when this kind of file "
+        "is resampled; this is taken for no edit, and no size is measured. If you have edited "
+        "them, submit as .nrrd or .nii.gz"
+    ]
 
-    def removed(self, known: Sequence[AnsweredNodule], names: Sequence[str]) -> None:
-        """Tell of each nodule that was drawn for the reader and is not there any more."""
-        kept = {id(o.known) for o in self._matched}
-        kept |= {id(other) for o in self._matched for other in o.also_covers}
-        over = [o.region for o in self._matched]
-        denied = {
-            said.nodule: said
-            for said in map(parse, names)
-            if said.nodule and said.class_name == "not_a_nodule"
-        }
-        for nodule in known:
-            if not nodule.expected or nodule.mask is None or id(nodule) in kept:
-                continue
-            if any(overlap(region, nodule) for region in over):
-                continue
-            said = denied.get(nodule.id)
-            if said is None:
-                self.problems.append(removed(nodule))
-                continue
-            self.drafts.append(
-                DraftReading(
-                    nodule.id,
-                    nodule.centre_lps_mm,
-                    said.class_name,
-                    comment=said.comment,
-                    known=nodule,
-                )
+
+def _missing(
+    matched: Sequence[MatchedRegion], known: Iterable[AnsweredNodule]
+) -> list[AnsweredNodule]:
+    """The nodules that were drawn for the reader, and that the mask does not show any more."""
+    there = {id(one.known) for one in matched}
+    there |= {id(other) for one in matched for other in one.also_covers}
+    return [
+        nodule
+        for nodule in known
+        if nodule.expected
+        and nodule.mask is not None
+        and id(nodule) not in there
+        and not any(overlap(one.region, nodule) for one in matched)
+    ]
+
+
+def _denied(nodule: AnsweredNodule, label_info: Iterable[Json]) -> DraftReading | None:
+    """What a segment such as "N2 not a nodule" says of a nodule that is missing."""
+    for text in (parse(str(entry.get("name", ""))) for entry in label_info):
+        if text.nodule == nodule.id and text.class_name == "not_a_nodule":
+            return DraftReading(
+                nodule.id,
+                nodule.centre_lps_mm,
+                text.class_name,
+                comment=text.comment,
+                known=nodule,
             )
+    return None
 
 
 def _whole(value: object) -> int:

@@ -59,7 +59,7 @@ def read_label_map(path: Path) -> LabelMap:
     """
     suffix = (image_suffix(path) or "").lower()
     if not suffix:
-        raise VolumeError(f"{path.name} is no mask; allowed are .nrrd, .nii, .nii.gz and .mha")
+        raise VolumeError(f"{path.name} is not a mask; allowed are .nrrd, .nii, .nii.gz and .mha")
     check_whole(path)
     if suffix in (".nii", ".nii.gz"):
         geometry = read_geometry(path)
@@ -162,8 +162,8 @@ def _flattened(
         clashes += int((mask[inside] > 0).sum())
         mask[inside] = n
     segments = tuple({"name": s.get("Name", ""), "idx": n} for n, s in enumerate(found, start=1))
-    told = f"segments overlap in {clashes} voxels: the later segment has them"
-    return LabelMap(mask, geometry, segments, (told,) if clashes else ())
+    warning = f"segments overlap in {clashes} voxels: the later segment has them"
+    return LabelMap(mask, geometry, segments, (warning,) if clashes else ())
 
 
 def _whole(voxels: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -179,6 +179,6 @@ def _whole(voxels: NDArray[Any], path: Path) -> NDArray[Any]:
         )
     if voxels.dtype.kind == "f":
         if (voxels != np.rint(voxels)).any():
-            raise VolumeError(f"{path.name} has broken numbers: it is an image, not a label map")
+            raise VolumeError(f"{path.name} has fractional voxels: it is an image, not a label map")
         return voxels.astype(np.uint16)
     return voxels

@@ -1,4 +1,4 @@
-"""The words of a label, as docs/readings.md defines them: `N1 malignant; texture=solid; stable`."""
+"""The words of a label, such as "N1 malignant; texture=solid; stable"; see docs/readings.md."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class LabelText:
 
 
 def parse(text: str) -> LabelText:
-    """Read a label; what is none of the words it may have is kept as the comment.
+    """Read a label; words that have no meaning here are kept as the comment.
 
-    >>> said = parse("N1 Malignant 83%; malignancy=4 texture=part-solid, grows")
-    >>> said.nodule, said.class_name, said.malignancy, dict(said.characteristics), said.comment
+    >>> text = parse("N1 Malignant 83%; malignancy=4 texture=part-solid, grows")
+    >>> text.nodule, text.class_name, text.malignancy, dict(text.characteristics), text.comment
     ('N1', 'malignant', 4, {'texture': 3}, 'grows')
     >>> parse("not_a_nodule-2").class_name, parse("Segment_1").says_nothing
     ('not_a_nodule', True)
@@ -67,11 +67,11 @@ def parse(text: str) -> LabelText:
     if not _NO_NAME.fullmatch(_plain(text)):
         for part in _BREAK.split(text):
             reader.read(part.strip())
-    return reader.said()
+    return reader.text()
 
 
 class _Reader:
-    """What was read so far."""
+    """Reads a label part by part."""
 
     def __init__(self) -> None:
         self.nodule: str | None = None
@@ -83,7 +83,7 @@ class _Reader:
         self.comment: list[str] = []
         self.problems: list[str] = []
 
-    def said(self) -> LabelText:
+    def text(self) -> LabelText:
         return LabelText(
             self.nodule,
             self.class_name,

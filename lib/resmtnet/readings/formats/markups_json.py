@@ -152,7 +152,9 @@ def parse_markups(document: Mapping[str, Any]) -> tuple[list[Markup], list[Probl
     """
     listed = document.get("markups")
     if not isinstance(listed, list) or len(listed) > MOST_POINTS:
-        raise ReadingError("markups", f"is missing, or no list of at most {MOST_POINTS} markups")
+        raise ReadingError(
+            "markups", f"is missing, or is not a list of at most {MOST_POINTS} markups"
+        )
     placed = sum(map(_n_points, listed))
     if placed > MOST_POINTS:
         raise ReadingError(
@@ -189,7 +191,7 @@ def _markup(entry: object) -> Markup:
         raise ReadingError("coordinateUnits", f"is {entry['coordinateUnits']!r}; mm is needed")
     placed = entry.get("controlPoints") or []
     if not isinstance(placed, list):
-        raise ReadingError("controlPoints", "is no list of points")
+        raise ReadingError("controlPoints", "is not a list of points")
     points = tuple(p for p in (_control_point(point, signs) for point in placed) if p is not None)
     name = str(entry.get("name", ""))
     if kind == BOX:

@@ -29,7 +29,7 @@ def read_mask(path: Path, named: Sequence[Json], known: Sequence[AnsweredNodule]
     warnings = label_map.warnings
     segments, exact = (label_map.segments, True) if label_map.segments else (named, False)
     if not segments:
-        warnings += ("there is no label_info: the values are read as the app writes them",)
+        warnings += ("label_info is missing: the values are read as the app writes them",)
         segments = [{"name": name, "idx": value} for name, value in LABEL_NAMES.items()]
         exact = True
     parsed = from_mask(
