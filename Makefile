@@ -28,7 +28,7 @@ demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections
 
 # Two processes, each of them with one thread of PyTorch, so that they do not wait for one another.
 test: setup ## all tests but those of `make test-viewers`; ARGS="-k name" is handed to pytest
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not viewers" --numprocesses 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not viewers" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-viewers: setup viewers ## the tests that need Orthanc or Slicer's libraries
 	$(PY) -m pytest -m viewers $(ARGS)

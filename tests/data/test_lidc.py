@@ -182,7 +182,7 @@ def test_given_splits_choose_the_patients(study, tmp_path, capsys):
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert document["nodules"] == 2
-    assert document["warnings"] == ["patient A-1 does not stand in the splits: left out"]
+    assert document["warnings"] == ["patient A-1 is not in the splits: left out"]
     nodules = Archive.open(tmp_path / "a").nodules
     assert {(n.patient_id, n.split, n.fold) for n in nodules} == {("B-2", "val", 4)}
     assert max(n.shape_kji[1] * 0.9 for n in nodules) < 45
@@ -237,7 +237,7 @@ class Source:
 
 
 def test_a_folder_without_annotated_series_is_refused(study):
-    with pytest.raises(ArchiveError, match="no DICOM series there stands in the annotations"):
+    with pytest.raises(ArchiveError, match="none of its DICOM series is in the annotations"):
         next(read_lidc(study / "dicom", Source({})))
     with pytest.raises(ArchiveError, match="is no folder"):
         next(read_lidc(study / "nowhere", Source({})))

@@ -182,8 +182,8 @@ def test_split_and_fold_of_the_table_are_kept(folder, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ("seriesuid=image,coordX=x,coordY=y", r"lacks \['z'\]"),
-        ("a=image,b=x,c=x,d=y,e=z", r"names \['x'\] twice"),
+        ("seriesuid=image,coordX=x,coordY=y", r"mapping lacks z: "),
+        ("a=image,b=x,c=x,d=y,e=z", r"mapping names x twice: "),
         ("seriesuid=image,coordX=x,coordY=y,coordZ=z,diameter_mm=diameter", "theirs=ours"),
         ("seriesuid", "theirs=ours is needed"),
     ],

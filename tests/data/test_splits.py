@@ -83,7 +83,7 @@ def test_splits_place_nodules_by_their_patient(small_archive):
 
 
 def test_a_patient_that_the_splits_lack_is_named(small_archive):
-    with pytest.raises(ArchiveError, match=r"11 patients .* P1 for one"):
+    with pytest.raises(ArchiveError, match=r"11 patients .* P1 for example"):
         Splits({"P0": ("train", 0)}).apply(small_archive.nodules)
 
 

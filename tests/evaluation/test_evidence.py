@@ -46,13 +46,13 @@ def test_nodules_keep_their_order_beside_their_baselines(groups):
 def test_patient_in_two_files_is_refused_with_both_names(groups):
     case, answer = groups["a.csv"][3]
     groups["c.csv"] = [*groups["c.csv"], (replace(case, id="other"), answer)]
-    with pytest.raises(InputError, match=r"patient p1 stands in a\.csv and in c\.csv"):
+    with pytest.raises(InputError, match=r"patient p1 is in a\.csv and in c\.csv"):
         out_of_fold(groups)
 
 
-def test_nodule_that_stands_twice_is_refused(groups):
+def test_nodule_that_is_there_twice_is_refused(groups):
     groups["a.csv"] = [*groups["a.csv"], groups["a.csv"][0]]
-    with pytest.raises(InputError, match=r"n0 stands twice in a\.csv"):
+    with pytest.raises(InputError, match=r"n0 is in a\.csv twice"):
         out_of_fold(groups)
 
 

@@ -280,7 +280,7 @@ def test_cross_validation_is_evaluated_from_its_files(folds, tmp_path):
 def test_patient_in_two_files_is_refused(folds, tmp_path):
     double = folds[2].with_name("again.csv")
     double.write_text(folds[2].read_text(encoding="utf-8"))
-    with pytest.raises(InputError, match=r"stands in predictions\.csv and in again\.csv"):
+    with pytest.raises(InputError, match=r"is in predictions\.csv and in again\.csv"):
         evaluate_predictions([folds[2], double], tmp_path / "out", CONFIG)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resmtnet.data.splits import Splits
 
 SPLITS = "splits.json"
-"""Written into every archive: in which part and fold its patients stand."""
+"""Written into every archive: the part and the fold of each of its patients."""
 
 
 class Format(str, Enum):

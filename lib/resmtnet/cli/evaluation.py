@@ -60,8 +60,8 @@ def evaluate(
     """Write metrics.json and report.html: of a model, or of a cross-validation."""
     if [data is not None, bool(predictions), reference].count(True) != 1:
         raise InputError(
-            "give one of --data, to ask a model, --predictions, once for each fold, and "
-            "--reference, for the answers that the model keeps"
+            "give one of --data ARCHIVE, --predictions FILE (repeated for each fold) "
+            "and --reference"
         )
     if quote and card is None:
         raise InputError("--quote is for a model card: give --card FILE as well")
@@ -152,5 +152,7 @@ def _with(documents: dict[str, Any], path: Path, document: Any) -> dict[str, Any
     below = whole.relative_to(here) if whole.is_relative_to(here) else Path(*whole.parts[-2:])
     name = below.as_posix()
     if name in documents:
-        raise InputError(f"the model card would quote two documents as {name}; rename a folder")
+        raise InputError(
+            f"the model card would quote two documents under the name {name}; rename a folder"
+        )
     return {**documents, name: document}

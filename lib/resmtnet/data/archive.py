@@ -78,9 +78,9 @@ class Archive:
             )
         for name in FILES:
             if not (path / name).is_file():
-                raise ArchiveError(f"{path}: {name} is missing; prepare the archive anew")
+                raise ArchiveError(f"{path}: {name} is missing; prepare the archive again")
             if verify and _sha256(path / name) != head["sha256"][name]:
-                raise ArchiveError(f"{path}: {name} is damaged (checksum); prepare it anew")
+                raise ArchiveError(f"{path}: {name} is damaged (checksum); prepare it again")
         with (path / "nodules.csv").open(newline="") as file:
             nodules = tuple(from_row(row) for row in csv.DictReader(file))
         voxels, masks = (np.load(path / name, mmap_mode="r") for name in FILES[1:])

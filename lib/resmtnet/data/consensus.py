@@ -45,7 +45,7 @@ def ratings_in_scale(ratings: Mapping[str, Sequence[int | None]]) -> dict[str, t
 def trusted_ratings(
     ratings: Mapping[str, tuple[int, ...]], initial_release: bool | None
 ) -> dict[str, tuple[int, ...]]:
-    """Return ratings with those that may stand on a reversed scale as MISSING.
+    """Return ratings in which those that may be on a reversed scale are MISSING.
 
     Lobulation and spiculation of the initial release of LIDC (399 cases) were rated by other
     systems at some of the five sites, in about 100 cases that nobody named. Which scans belong to

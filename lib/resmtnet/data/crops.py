@@ -28,7 +28,7 @@ BEYOND_MM = 14.0
 """Height synthesised beyond the ends of a stack without context: what the sampling can reach."""
 KEPT = "crops.json"
 FORM = 1
-"""Counts up when a block that an earlier version kept must be made anew."""
+"""Counts up when a block that an earlier version kept must be made again."""
 CHUNK = 64
 """Nodules that are continued before the progress is told."""
 

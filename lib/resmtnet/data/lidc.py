@@ -84,7 +84,7 @@ def read_lidc(
     for series in _annotated_series(dicom, annotations):
         found += 1
         if patients is not None and series.patient_id not in patients:
-            warn(f"patient {series.patient_id} does not stand in the splits: left out")
+            warn(f"patient {series.patient_id} is not in the splits: left out")
             continue
         try:
             opened = _open(series)
@@ -101,7 +101,7 @@ def read_lidc(
             yield _crop(name, opened, readers, box, initial)
     if not found:
         raise ArchiveError(
-            f"{dicom}: no DICOM series there stands in the annotations; "
+            f"{dicom}: none of its DICOM series is in the annotations; "
             "give a folder of LIDC-IDRI series and the annotations of the same series"
         )
 

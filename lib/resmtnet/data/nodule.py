@@ -28,7 +28,7 @@ class Nodule:
     id: str
     patient_id: str
     split: str
-    """"train" or "val"; patients never stand in both."""
+    """"train" or "val"; no patient is in both."""
     fold: int
     """Group of patients for cross-validation, -1 if there is none."""
     context: str
@@ -59,7 +59,7 @@ class Nodule:
     malignant_label: int | None = None
     """Label of the source, 1 malignant or 0 benign, that is no reader's rating (an outcome, say).
 
-    What it rests on stands in the archive's provenance under "label_evidence"."""
+    The archive's provenance says under "label_evidence" what it rests on."""
     series_uid: str = ""
     """SeriesInstanceUID, or name of the image."""
     centre_lps_mm: Triple | None = None
@@ -125,7 +125,7 @@ def from_row(row: Mapping[str, str]) -> Nodule:
     except (TypeError, ValueError) as error:
         raise ArchiveError(
             f"nodules.csv: the row of nodule {row.get('id')!r} cannot be read ({error}); "
-            "prepare the archive anew"
+            "prepare the archive again"
         ) from error
 
 

@@ -76,9 +76,10 @@ def _check_mapping(names: Sequence[str]) -> None:
     missing = [name for name in NEEDED if name not in names]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if missing or twice:
+        wrong = [f"lacks {name}" for name in missing] + [f"names {name} twice" for name in twice]
         raise ArchiveError(
-            f"the column mapping lacks {missing}, and names {twice} twice: each of "
-            f"{', '.join(NEEDED)} is needed once"
+            f"the column mapping {', '.join(wrong)}: it must name each of {', '.join(NEEDED)} "
+            "once, and no other name twice"
         )
 
 

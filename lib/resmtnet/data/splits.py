@@ -23,7 +23,7 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Indices into an archive's nodules; no patient stands in two parts."""
+    """Indices into an archive's nodules; no patient is in two parts."""
 
     train: tuple[int, ...]
     calibration: tuple[int, ...]
@@ -75,19 +75,19 @@ def check_patients(nodules: Sequence[Nodule], one: Collection[int], other: Colle
     """
     shared = {nodules[n].patient_id for n in one} & {nodules[n].patient_id for n in other}
     if shared:
-        raise ArchiveError(f"patient {min(shared)} stands in both parts of the split")
+        raise ArchiveError(f"patient {min(shared)} is in both parts of the split")
 
 
 @dataclass(frozen=True)
 class Splits:
-    """In which part and fold every patient of a study stands."""
+    """The part and the fold of every patient of a study."""
 
     places: Mapping[str, tuple[str, int]]
     """Split and fold by patient; fold -1: none."""
 
     @classmethod
     def of(cls, nodules: Iterable[Nodule]) -> Splits:
-        """Return where the patients of an archive stand.
+        """Return the places of the patients of an archive.
 
         Raises:
             ArchiveError: a patient stands in two parts or folds.
@@ -112,7 +112,9 @@ class Splits:
         if schema != SCHEMA:
             raise ArchiveError(f"{path}: schema {schema!r}; this version reads {SCHEMA}")
         if document.get("sha256") != _sha256(parts):
-            raise ArchiveError(f"{path} was changed after it was written (checksum); write it anew")
+            raise ArchiveError(
+                f"{path} was changed after it was written (checksum); write it again"
+            )
         places: dict[str, tuple[str, int]] = {}
         for split, folds in parts.items():
             for fold, patients in folds.items():
@@ -137,12 +139,12 @@ class Splits:
         """Return nodules with the split and fold of their patients.
 
         Raises:
-            ArchiveError: a patient does not stand in the splits.
+            ArchiveError: a patient is not in the splits.
         """
         unknown = sorted({n.patient_id for n in nodules} - set(self.places))
         if unknown:
             raise ArchiveError(
-                f"{len(unknown)} patients do not stand in the splits, {unknown[0]} for one: "
+                f"{len(unknown)} patients are not in the splits, {unknown[0]} for example: "
                 "add them, or leave their images out"
             )
         return [
@@ -162,7 +164,7 @@ def _place(places: dict[str, tuple[str, int]], patient: str, split: str, fold: i
 
 
 def check_leakage(nodules: Iterable[Nodule]) -> None:
-    """Refuse nodules of which a patient stands in two splits or two folds.
+    """Refuse nodules of a patient who is in two splits or two folds.
 
     Raises:
         ArchiveError: naming the patient and both places.
@@ -189,7 +191,10 @@ def folds_by_patient(nodules: Sequence[Nodule], seed: int, folds: int = FOLDS) -
     for nodule in nodules:
         by_patient[nodule.patient_id][_kind(nodule)] += 1
     if not 1 <= folds <= len(by_patient):
-        raise ArchiveError(f"{folds} folds of {len(by_patient)} patients: allowed are 1 to that")
+        raise ArchiveError(
+            f"cannot make {folds} folds of {len(by_patient)} patients; allowed are 1 to "
+            f"{len(by_patient)}"
+        )
     generator = np.random.default_rng(seed)
     patients = [str(p) for p in generator.permutation(sorted(by_patient))]
     patients.sort(key=lambda patient: -by_patient[patient].total())

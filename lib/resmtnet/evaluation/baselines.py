@@ -147,7 +147,7 @@ class Baselines:
         if wrong:
             raise ModelError(
                 f"the baselines in the model's calibration miss or add {', '.join(sorted(wrong))}; "
-                "fit them anew"
+                "fit them again"
             )
         given: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()

@@ -75,9 +75,9 @@ def _check_apart(groups: Mapping[str, Sequence[Answered]]) -> None:
         for case, _ in answered:
             if home.setdefault(case.patient_id, name) != name:
                 raise InputError(
-                    f"patient {case.patient_id} stands in {home[case.patient_id]} and in {name}: "
-                    "each file must hold other patients, those held out of one training"
+                    f"patient {case.patient_id} is in {home[case.patient_id]} and in {name}: "
+                    "a file must hold only the patients held out of its own training"
                 )
             if case.id in seen:
-                raise InputError(f"nodule {case.id} stands twice in {name}; keep one row of it")
+                raise InputError(f"nodule {case.id} is in {name} twice; keep one of its rows")
             seen.add(case.id)

@@ -45,7 +45,7 @@ class Figure:
     better: str
     """"higher", "lower", the ideal as a number, or "" where neither is better."""
     group: str
-    """Heading under which it stands."""
+    """Heading of its table."""
     answer: Callable[[Prediction], Value]
     """The model's; None where it gave none, which is counted as missing."""
     population: Population = ALL
@@ -60,11 +60,11 @@ class Figure:
     expected_share: float | None = None
     """Of a coverage: the nominal one, to which the figure is compared by a binomial interval."""
     stratum: str | None = None
-    """Label of the part of the population on which it stands, for the tables by stratum."""
+    """Label of the part of the population that it is computed on, for the tables by stratum."""
 
     @property
     def is_headline(self) -> bool:
-        """Whether it stands under "figures" of metrics.json; else it is a detail."""
+        """Whether metrics.json has it under "figures", not under "details"."""
         return self.stratum is None
 
     def within(self, stratum: Stratum, group: str | None = None) -> Figure:

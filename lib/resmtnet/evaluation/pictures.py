@@ -14,7 +14,7 @@ from resmtnet.evaluation.occlusion import STEP_MM, centres_mm
 WINDOW_HU = (-1350.0, 150.0)
 """The lung window: level -600, width 1500."""
 READERS, MODEL = "#35e06f", "#ffa020"
-"""Bright, since they stand on grey."""
+"""Bright, because they are drawn on grey."""
 LEAST_CHANGE = 0.05
 """The colours of a saliency reach at least so far, so that noise is not painted as a finding."""
 

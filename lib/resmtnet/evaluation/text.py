@@ -49,7 +49,7 @@ def label_text(row: Json) -> str:
 
 
 def count_text(row: Json) -> str:
-    """Return how many nodules a figure stands on, and for how many there was no answer.
+    """Return on how many nodules a figure is computed, and for how many there was no answer.
 
     >>> count_text({"n": 38, "missing": 2})
     '38 (2 unanswered)'
