@@ -119,7 +119,7 @@ def test_held_nodules_survive_their_file(held, calibration, tmp_path):
 
 
 def test_nothing_is_not_written(tmp_path):
-    with pytest.raises(InputError, match="no held nodule"):
+    with pytest.raises(InputError, match="no nodule to write"):
         save_cached(tmp_path / "held", [])
 
 
@@ -128,7 +128,7 @@ def test_other_files_are_refused(tmp_path):
 
     (tmp_path / "text").write_text("held")
     save_file({"a": np.zeros(1)}, tmp_path / "other")
-    with pytest.raises(InputError, match="not a file of held nodules"):
+    with pytest.raises(InputError, match="not a file of cached nodules"):
         load_cached(tmp_path / "text")
     with pytest.raises(InputError, match="schema None"):
         load_cached(tmp_path / "other")

@@ -209,5 +209,5 @@ def test_nodules_of_one_class_or_none_are_refused(held):
     benign = [one for one in held if not one.case.malignant]
     with pytest.raises(ModelError, match="all of one class"):
         fit_calibration(benign, embeddings(benign), {})
-    with pytest.raises(ModelError, match="no held nodules"):
+    with pytest.raises(ModelError, match="no nodules to calibrate"):
         fit_calibration([], np.zeros((0, 4)), {})

@@ -1,4 +1,4 @@
-"""What turns raw outputs into calibrated answers; fitted on patients kept out of training."""
+"""The constants that turn raw outputs into calibrated findings, with their JSON."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Calibration:
     texture: TextureCalibration = TextureCalibration()
     mask_thresholds: Bands = field(default_factory=lambda: Bands((), (0.4,)))
     """Probability at which the masks of solid nodules are usually cut, by regressed diameter;
-    removes the median bias of the volume in each band. See mask_level.py."""
+    removes the median bias of the volume in each band. See mask_threshold.py."""
     score_widths: Bands | None = None
     """Half width of the score's 90% interval, in standard deviations of its distribution."""
     size_intervals: Mapping[str, LogInterval] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Characterizer: the one path from a CT and points to findings."""
+"""The Characterizer: takes a CT and points, returns findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals that cover: predicted spreads, times conformal widths fitted by size band.
+"""Prediction intervals with a promised coverage: conformal widths, fitted for each band of size.
 
 Vovk et al., "Algorithmic Learning in a Random World" (2005): Mondrian prediction, each band of the
 predicted diameter covered by itself. Texture enters the spread: sub-solid nodules are too few for

@@ -1,4 +1,4 @@
-"""How unlike the training nodules an input is: one score, above 1 outside.
+"""The out-of-distribution score: how unlike the training nodules an input is; 1 is the limit.
 
 Two signs, each counted from its median in units of its spread among calibration nodules, and
 added: the distance of the embedding knows soft tissue, noise and what is no CT, the mask's
@@ -35,7 +35,7 @@ class TypicalRange:
     def of(self, value: float) -> float:
         """Return how far a value lies above the median, in spreads.
 
-        >>> Usual(2.0, 0.5).of(3.0)
+        >>> TypicalRange(2.0, 0.5).of(3.0)
         2.0
         """
         return (value - self.median) / self.spread
@@ -59,7 +59,7 @@ class OutOfDistribution:
 
         Args:
             observation: raw outputs, with the embedding.
-            mask_mean: see Scene.mask_mean; 1 without a mask decoder.
+            mask_mean: see PointPrediction.mask_mean; 1 without a mask decoder.
         """
         values = self.signs_of(observation, mask_mean)
         total = sum(usual.of(values[name]) for name, usual in self.signs.items())

@@ -1,6 +1,6 @@
-"""All that is read off one point of a CT before any calibration: heads, mask, what speaks against.
+"""The raw prediction at one point of a CT: outputs of the heads, mask, and warnings.
 
-Clicks, calibration and evaluation look at a point through here, so that they see the same.
+Clicks, calibration and evaluation all use it, so that they work on the same numbers.
 """
 
 from __future__ import annotations

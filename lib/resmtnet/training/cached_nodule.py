@@ -1,7 +1,7 @@
-"""Nodules that a network has not trained on, observed once: calibration and evaluation read these.
+"""What a network says of one nodule, kept: calibration and evaluation need no second pass.
 
-A network's pass is expensive, what it leaves is small: Held records are kept, calibrations fitted
-on some patients of them, and the others answered, without a second pass.
+A pass of the network is expensive and its outputs are small. Calibrations are fitted to the cached
+nodules of some patients, and findings for the other patients are made from theirs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONSENSUS = 128
 
 @dataclass(frozen=True)
 class MeasuredMask:
-    """The mask of a held nodule at one threshold, without its voxels."""
+    """The mask of a cached nodule at one threshold, without its voxels."""
 
     measured: Measurement | None
     cut: bool
@@ -54,7 +54,7 @@ class CachedNodule:
     of them marked."""
     observation: RawOutputs
     mask_mean: float
-    """See Scene.mask_mean."""
+    """See PointPrediction.mask_mean."""
     no_nodule: str | None
     notes: tuple[str, ...]
     masks: Mapping[float, MeasuredMask]
@@ -120,17 +120,17 @@ def mask_threshold(held: CachedNodule, calibration: Calibration) -> float:
 
 
 def raw_prediction(held: CachedNodule, calibration: Calibration) -> RawPrediction:
-    """Return what the Characterizer would see of a held nodule with this calibration."""
+    """Return what the Characterizer would see of a cached nodule with this calibration."""
     return held.seen(mask_threshold(held, calibration))
 
 
 def finding_of(held: CachedNodule, calibration: Calibration) -> Finding:
-    """Return what the Characterizer would answer for a held nodule, without mask and category."""
+    """Return what the Characterizer would answer for a cached nodule, without mask and category."""
     return to_finding(raw_prediction(held, calibration), calibration, held.case.id)
 
 
 def predict(held: CachedNodule, calibration: Calibration) -> Prediction:
-    """Return what the evaluation needs of the answer for a held nodule."""
+    """Return what the evaluation needs of the answer for a cached nodule."""
     drawn = held.masks.get(mask_threshold(held, calibration))
     return prediction_of(finding_of(held, calibration), drawn.dice if drawn else None)
 

@@ -1,4 +1,4 @@
-"""Held nodules in one safetensors file: arrays, and plain values as JSON in its header."""
+"""Writes and reads cached nodules: one safetensors file, with plain values as JSON in its header."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DRAWN = 14
 
 
 def save_cached(path: Path, held: Sequence[CachedNodule]) -> None:
-    """Write held records, float32; there must be at least one.
+    """Write cached nodules, float32; there must be at least one.
 
     Raises:
         InputError: nothing to write.
@@ -32,7 +32,7 @@ def save_cached(path: Path, held: Sequence[CachedNodule]) -> None:
     from safetensors.numpy import save_file
 
     if not held:
-        raise InputError(f"{path}: no held nodule to write")
+        raise InputError(f"{path}: there is no nodule to write")
     views = held[0].observation.views
     arrays = {
         f"{VIEWS}{name}": np.stack([one.observation.views[name] for one in held]).astype(np.float32)
@@ -48,7 +48,7 @@ def save_cached(path: Path, held: Sequence[CachedNodule]) -> None:
 
 
 def load_cached(path: Path) -> list[CachedNodule]:
-    """Read what save_held wrote.
+    """Read what save_cached wrote.
 
     Raises:
         InputError: not such a file, or of another version.
@@ -60,7 +60,7 @@ def load_cached(path: Path) -> list[CachedNodule]:
             metadata = stored.metadata() or {}
             arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not a file of held nodules ({error})") from error
+        raise InputError(f"{path}: not a file of cached nodules ({error})") from error
     if metadata.get("schema") != SCHEMA:
         raise InputError(f"{path}: schema {metadata.get('schema')!r}; this version reads {SCHEMA}")
     head = json.loads(metadata["head"])

@@ -1,4 +1,4 @@
-"""Fits a model's calibration to held nodules: every constant between raw outputs and answers."""
+"""Fits every constant of a model's calibration to cached nodules that it never trained on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def fit_calibration(
         ModelError: the network draws too few masks, or the nodules are too few or of one class.
     """
     if not held:
-        raise ModelError("no held nodules to calibrate on: keep a fold of patients apart")
+        raise ModelError("no nodules to calibrate on: keep a fold of patients apart from training")
     for one in further:
         if one.masks.keys() != held[0].masks.keys():
             raise ModelError(
@@ -160,7 +160,7 @@ def _clear(held: Sequence[CachedNodule]) -> tuple[list[CachedNodule], Array, Arr
     malignant = share[share != 0.5]
     if len(set(malignant)) < 2:
         raise ModelError(
-            f"the {len(clear)} held nodules with a clear class are all of one class: "
+            f"the {len(clear)} calibration nodules with a clear class are all of one class: "
             "keep more patients apart for calibration"
         )
     return clear, malignant, np.array([class_weight(h.case.malignancy) for h in clear])

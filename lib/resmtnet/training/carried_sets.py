@@ -1,4 +1,4 @@
-"""Numbers kept beside the weights: what a later fine-tuning replays, and what it is judged by.
+"""The nodules that a model folder carries, without images: replay, reference and calibration set.
 
     replay.csv, replay.safetensors        training nodules: targets, and embeddings that enter the
                                           last layers of the branches
