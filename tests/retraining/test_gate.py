@@ -328,7 +328,9 @@ def test_new_readings_are_looked_at_by_themselves(world, rightly):
 
     samples = world.samples(rule)
     candidate, out = candidate_of(world, samples)
-    right = [i for s in samples if s.said.nodule not in flipped for i in s.said.reading_ids]
+    right = [
+        i for s in samples if s.consensus.nodule not in flipped for i in s.consensus.reading_ids
+    ]
     wide = replace(MARGINS, limits=Limits(auc_drop=0.3), class_auc=1, class_log_loss=9, score_mae=9)
 
     def judged(known: list[str]) -> Verdict:
