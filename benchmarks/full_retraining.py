@@ -72,7 +72,7 @@ def write_corrections(pool: Pool, seed: int, source: Archive, folder: Path) -> N
     pooled = set(pool.patients)
     by_id = {n.id: n for n in source.nodules}
     for habit in HABITS:
-        corrected = {s.said.nodule: s for s in draw(pool, habit, seed).train}
+        corrected = {s.consensus.nodule: s for s in draw(pool, habit, seed).train}
         taken = {s.patient_id for s in corrected.values()}
 
         def crops(
@@ -90,7 +90,7 @@ def write_corrections(pool: Pool, seed: int, source: Archive, folder: Path) -> N
 
 
 def _corrected(source: Archive, nodule: archive.Nodule, sample: Sample) -> Crop:
-    said = sample.said.record
+    said = sample.consensus.record
     read = replace(
         nodule,
         split="train",
@@ -119,7 +119,7 @@ def compared(pool: Pool, habit: str, seed: int, full: Path, archived: Archive) -
     ways[FULL] = (own_eyes(retrained, full / habit, archived, pool), retrained.calibration)
     seconds[FULL] = training_s(full / habit)
     held = [s.held for s in one.test]
-    shares = [class_share(s.said.votes) for s in one.test]
+    shares = [class_share(s.consensus.votes) for s in one.test]
     return {
         "habit": habit,
         "corrected": len(one.train),

@@ -161,7 +161,7 @@ def judged(
     margins: Margins,
 ) -> Verdict:
     site = [*train, *out]
-    shares = [class_share(s.said.votes) if s.said.votes else None for s in site]
+    shares = [class_share(s.consensus.votes) if s.consensus.votes else None for s in site]
     held = [s.held for s in site]
     versions = (candidate, parent, shipped)
     return decide(

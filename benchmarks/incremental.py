@@ -114,7 +114,7 @@ def on(
 ) -> dict[str, dict[str, float]]:
     """Figures on the held-out nodules, read by the site's rule, and on the reference set."""
     test = [s.held for s in one.test]
-    shares = [class_share(s.said.votes) for s in one.test]
+    shares = [class_share(s.consensus.votes) for s in one.test]
     found = {}
     for name, held, nodules in (
         ("site", test, ComparedNodules.of(test, shares)),

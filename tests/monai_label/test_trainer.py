@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from alike import assert_alike
+from phantom_readings import EAGER, IMAGE, LENIENT, patients, points_lps_mm, read
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import write_nifti
 from resmtnet.evaluation.bootstrap import BootstrapConfig
@@ -33,17 +31,8 @@ from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 from resmtnet.retraining.collect import OF_REFERENCE, OF_SHIPPED
 from resmtnet.retraining.margins import Margins
-from resmtnet.retraining.registry import ModelRegistry
-from resmtnet.retraining.registry_files import check_model
 from resmtnet.retraining.samples import is_held_out
-from resmtnet.server.launch import ServerOptions, free_port, running_server
 from resmtnet.training.carried_sets import read_reference, read_replay
-
-IMAGE = "phantom"
-EAGER = {"min_readings": 5, "min_held_out_patients": 1, "epochs": 3}
-"""Options with which six readings are enough."""
-LENIENT = {"auc_margin": 0.05, "score_margin": 0.2, "size_margin": 0.1}
-"""For a model of a few random weights."""
 
 
 class Folder:
@@ -55,29 +44,6 @@ class Folder:
     def get_image_uri(self, image_id: str) -> str:
         path = self.studies / f"{image_id}.nii.gz"
         return str(path) if path.is_file() else ""
-
-
-def points_lps_mm(phantom: Phantom, count: int) -> list[tuple[float, float, float]]:
-    """Points around the nodule of the phantom, each more than a click apart."""
-    x, y, z = phantom.nodules[0].centre_lps_mm
-    return [(x - 14 + 9 * (n % 4), y - 14 + 9 * (n // 4), z) for n in range(count)]
-
-
-def patients(count: int) -> list[str]:
-    """Patients of whom the first never trains, and all others do."""
-    names = [f"S{n}" for n in range(1000)]
-    out = [name for name in names if is_held_out(name)]
-    return [*out[:1], *(name for name in names if name not in out)][:count]
-
-
-def read(store: ReadingStore, points: Sequence[Any], whose: Sequence[str] | None = None) -> None:
-    """One reader rates what is at each point, each in an image of a patient of its own."""
-    studies = store.path.parents[1]
-    names = whose or patients(len(points))
-    for n, (point, patient) in enumerate(zip(points, names, strict=True)):
-        shutil.copy(studies / f"{IMAGE}.nii.gz", studies / f"of-{patient}.nii.gz")
-        rating = (1, 5, 2, 4)[n % 4]
-        store.add(Reading(f"of-{patient}", "A", point, malignancy=rating, study_patient=patient))
 
 
 @pytest.fixture(autouse=True)
@@ -331,151 +297,3 @@ def test_readings_that_are_saved_start_it_if_the_settings_say_so(
     inbox.add([Reading(IMAGE, "A", point, malignancy=4)])
     assert asked == [1]
     inbox.store.close()
-
-
-# -- through the real server -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def site(
-    tmp_path_factory: pytest.TempPathFactory, phantom: Phantom, small_model: Path
-) -> Iterator[tuple[str, Path]]:
-    """A server, and its folder of studies."""
-    studies = tmp_path_factory.mktemp("site")
-    write_nifti(phantom, studies / f"{IMAGE}.nii.gz")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
-        conf = {"model_dir": str(small_model), "device": "cpu"}
-        options = ServerOptions(str(studies), port=free_port(), conf=conf)
-        with running_server(options, timeout_s=180.0) as url:
-            yield url, studies
-
-
-@pytest.fixture
-def client(site: tuple[str, Path], tmp_path: Path) -> Any:
-    from monailabel.client.client import MONAILabelClient
-
-    return MONAILabelClient(site[0], str(tmp_path))
-
-
-@pytest.fixture
-def versions(site: tuple[str, Path], small_model: Path) -> ModelRegistry:
-    return ModelRegistry.beside(database_in(site[1]), small_model)
-
-
-def ended(client: Any, timeout_s: float = 300.0) -> dict[str, Any]:
-    """Wait for the training, and return MONAI Label's status of it."""
-    end_s = time.monotonic() + timeout_s
-    while True:
-        status: dict[str, Any] = client.train_status()
-        if status["status"] not in ("SUBMITTED", "RUNNING"):
-            return status
-        assert time.monotonic() < end_s, status
-        time.sleep(0.2)
-
-
-def stats(client: Any) -> dict[str, Any]:
-    found: dict[str, Any] = client.info()["train_stats"]["resmtnet"]
-    return found
-
-
-def wait_for(
-    client: Any, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 300.0
-) -> dict[str, Any]:
-    """Wait until something holds of the stats, and return them."""
-    end_s = time.monotonic() + timeout_s
-    while not holds(told := stats(client)):
-        assert time.monotonic() < end_s, told
-        time.sleep(0.05)
-    return told
-
-
-def ask(client: Any, phantom: Phantom) -> dict[str, Any]:
-    at = phantom.geometry.lps_to_ijk(phantom.nodules[0].centre_lps_mm)
-    request = {"foreground": [[round(float(x)) for x in at]]}
-    _, params = client.infer("resmtnet_click", IMAGE, request)
-    return dict(params)
-
-
-def client_error() -> type[Exception]:
-    """What MONAI Label's client raises for any reply but 200."""
-    from monailabel.client.client import MONAILabelClientException
-
-    kind: type[Exception] = MONAILabelClientException
-    return kind
-
-
-SERVER = (
-    pytest.mark.server,
-    # MONAI Label's client leaves its connections to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-)
-
-
-def on_a_server(test: Any) -> Any:
-    for mark in SERVER:
-        test = mark(test)
-    return test
-
-
-@on_a_server
-def test_the_viewers_find_the_trainer_and_its_form(client: Any) -> None:
-    info = client.info()
-    assert list(info["trainers"]) == ["resmtnet"]
-    assert info["trainers"]["resmtnet"]["config"]["depth"][0] == "heads"
-    assert info["train_stats"]["resmtnet"]["version"] == "2"
-
-
-@on_a_server
-@pytest.mark.parametrize(
-    ("model", "options", "told"),
-    [
-        ("resmtnet", {"epochs": "many"}, "400; .*epochs is .*many.*; a whole number from 1 to"),
-        ("resmtnet", {"depth": "full"}, "400; .*--conf archive DIR"),
-        ("other", {}, "404; .*no trainer .*other.*; allowed are resmtnet"),
-    ],
-)
-def test_what_cannot_run_is_refused_at_once_and_changes_nothing(
-    client: Any, model: str, options: dict[str, Any], told: str
-) -> None:
-    before = stats(client)
-    with pytest.raises(client_error(), match=told):
-        client.train_start(model, options)
-    assert stats(client) == before
-
-
-@on_a_server
-def test_a_stopped_training_publishes_nothing_and_the_next_one_is_served(
-    client: Any, site: tuple[str, Path], versions: ModelRegistry, phantom: Phantom
-) -> None:
-    with ReadingStore.open(database_in(site[1])) as store:
-        read(store, points_lps_mm(phantom, 6))
-    before = ask(client, phantom)
-    assert before["model"]["version"] == "2"
-    client.train_start("resmtnet", {**EAGER, **LENIENT, "epochs": 1000, "learning_rate": 1e-6})
-    wait_for(client, lambda told: told["verdict"] == "running")
-    with pytest.raises(client_error(), match=r"429; .*Another training"):
-        client.train_start("resmtnet", {})
-    client.train_stop()
-    assert ended(client)["status"] == "STOPPED"
-    told = wait_for(client, lambda told: told["verdict"] != "running")  # the kill takes a moment
-    assert told["verdict"] == "stopped"
-    assert "unchanged" in told["reason"]
-    assert versions.current() == versions.shipped
-    assert_alike(ask(client, phantom)["nodules"], before["nodules"])
-
-    client.train_start("resmtnet", {**EAGER, **LENIENT, "epochs": "20"})
-    assert ended(client)["status"] == "DONE"
-    told = stats(client)
-    assert (told["verdict"], told["version"]) == ("published", "2+site.1"), told["reason"]
-    check_model(versions.current())
-    after = ask(client, phantom)
-    assert after["model"]["version"] == "2+site.1"
-    scores = [document["nodules"][0]["malignancy"]["score"] for document in (before, after)]
-    assert not np.isclose(*scores)
-    versions.rollback()
-    again = ask(client, phantom)
-    assert again["model"] == before["model"]
-    assert_alike(again["nodules"], before["nodules"])

@@ -166,7 +166,7 @@ def test_candidate_says_what_it_was_made_from(world):
     samples = world.samples(count=30)
     provenance = tuned(world, samples).provenance
     assert provenance["parent"]["sha256"] == world.model.info.sha256
-    assert provenance["readings"] == sorted(r.id for s in samples for r in s.said.readings)
+    assert provenance["readings"] == sorted(r.id for s in samples for r in s.consensus.readings)
     assert provenance["site"]["nodules"] == 30
     assert provenance["data"] == "latent"
     json.dumps(provenance)

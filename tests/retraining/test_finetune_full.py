@@ -68,9 +68,9 @@ def images(samples, small_archive, tmp_path_factory) -> Images:
     tmp_path = tmp_path_factory.mktemp("images")
 
     def crop(sample: Sample):
-        nodule = next(n for n in small_archive.nodules if n.id == sample.said.image)
+        nodule = next(n for n in small_archive.nodules if n.id == sample.consensus.image)
         hu = small_archive.voxels_hu(nodule)
-        kept = replace(nodule, id=sample.said.id, ratings={}, mask_readers=0, volume_mm3=500.0)
+        kept = replace(nodule, id=sample.consensus.id, ratings={}, mask_readers=0, volume_mm3=500.0)
         return kept, hu, (small_archive.mask(nodule) * 0)
 
     archives.write(tmp_path / "site", (crop(s) for s in samples), {})

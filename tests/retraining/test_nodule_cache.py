@@ -127,7 +127,7 @@ def test_cache_leaves_no_drafts(site_of):
 
 def test_image_that_is_gone_is_skipped_with_the_reason(site_of):
     found = site_of().samples(said(read(image="gone"), read()))
-    assert [sample.said.image for sample in found.samples] == ["ct"]
+    assert [sample.consensus.image for sample in found.samples] == ["ct"]
     assert found.skipped == ("gone/1: There is no image gone.",)
 
 

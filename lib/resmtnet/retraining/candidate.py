@@ -103,7 +103,7 @@ def _provenance(trained: TrainedWeights, habits: Habits) -> dict[str, Any]:
         **{key: value for key, value in parent.provenance.items() if key not in OF_ONE_TRAINING},
         "parent": {"version": parent.info.version, "sha256": parent.info.sha256},
         "fine_tuning": to_dict(trained.config),
-        "readings": sorted({i for s in samples for i in s.said.reading_ids}),
+        "readings": sorted({i for s in samples for i in s.consensus.reading_ids}),
         "site": {
             "nodules": len(samples),
             "patients": len({s.patient_id for s in samples}),

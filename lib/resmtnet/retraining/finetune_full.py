@@ -67,7 +67,7 @@ def images_of(
         device: of the networks.
     """
     samples = (*site.train, *site.held_out)
-    readings = [reading for sample in samples for reading in sample.said.reading_ids]
+    readings = [reading for sample in samples for reading in sample.consensus.reading_ids]
     same = [site.cache.model.info.sha256, configuration, *readings]
     own = work / hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]
     for other in work.glob("*"):
@@ -160,7 +160,7 @@ def trained_on(model: Model, archive: Archive) -> list[int]:
 
 
 def _crops_of(samples: Sequence[Sample], images: Images) -> list[int]:
-    return _places([s.said.id for s in samples], images.site)
+    return _places([s.consensus.id for s in samples], images.site)
 
 
 def _places(ids: Sequence[str], archive: Archive) -> list[int]:

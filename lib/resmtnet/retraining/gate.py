@@ -90,7 +90,7 @@ def judge(
             f"The shipped model saw {len(shipped_saw or ())} of {len(site)} nodules of the site. "
             "It must see all of them, because it judges their readings."
         )
-    shares = [class_share(s.said.votes) if s.said.votes else None for s in site]
+    shares = [class_share(s.consensus.votes) if s.consensus.votes else None for s in site]
     known = parent_readings(parent)
     return decide(
         table_of(candidate, (parent, reference), (shipped, reference_of_shipped)),
@@ -98,7 +98,7 @@ def judge(
         site,
         len(candidate.samples),
         margins,
-        np.array([not known.issuperset(s.said.reading_ids) for s in site]) if known else None,
+        np.array([not known.issuperset(s.consensus.reading_ids) for s in site]) if known else None,
     )
 
 

@@ -88,41 +88,41 @@ class NoduleCache:
 
     def samples(
         self,
-        said: Sequence[Consensus],
+        consensus: Sequence[Consensus],
         tell: Callable[[int, int], None] = lambda done, of: None,
     ) -> Collected:
         """Return what the site's readers say, with what the model sees there.
 
         Args:
-            said: of samples.gather.
+            consensus: of samples.gather.
             tell: called with nodules done and nodules in all.
         """
         found: list[Sample] = []
         skipped: list[str] = []
-        for done, one in enumerate(said, start=1):
+        for done, one in enumerate(consensus, start=1):
             try:
                 found.append(self.sample(one))
             except (InputError, OSError) as error:
                 skipped.append(f"{one.id}: {error}")
-            tell(done, len(said))
+            tell(done, len(consensus))
         return Collected(tuple(found), tuple(skipped))
 
-    def sample(self, said: Consensus) -> Sample:
+    def sample(self, consensus: Consensus) -> Sample:
         """Return one sample, with the outputs of this model.
 
         Raises:
             InputError: its image cannot be read, or the point lies outside it.
         """
-        path = self._path(OBSERVATIONS, said, ".safetensors", self.heads.trunk)
+        path = self._path(OBSERVATIONS, consensus, ".safetensors", self.heads.trunk)
         held = _read_observation(path)
         if held is None:
-            held = look(self._looking(), self._ct(said.image), said.centre_lps_mm)
+            held = look(self._looking(), self._ct(consensus.image), consensus.centre_lps_mm)
             with atomic_file(path) as draft:
                 save_cached(draft, [held])
-        crop = self._path(CROPS, said, ".npz")
+        crop = self._path(CROPS, consensus, ".npz")
         if self.keep_crops and not crop.is_file():
-            self._keep_crop(crop, said)
-        return sample_of(said, self.heads.answer(held))
+            self._keep_crop(crop, consensus)
+        return sample_of(consensus, self.heads.answer(held))
 
     def archive(self, samples: Sequence[Sample], path: Path) -> Archive:
         """Write the kept crops of samples as an archive; masks are empty and do not train.
@@ -139,25 +139,25 @@ class NoduleCache:
         return Archive.open(path)
 
     def _crop(self, sample: Sample) -> Crop:
-        path = self._path(CROPS, sample.said, ".npz")
-        found = _read_crop(path, sample.said.record)
+        path = self._path(CROPS, sample.consensus, ".npz")
+        found = _read_crop(path, sample.consensus.record)
         if found is None:
-            self._keep_crop(path, sample.said)
-            found = _read_crop(path, sample.said.record)
+            self._keep_crop(path, sample.consensus)
+            found = _read_crop(path, sample.consensus.record)
         if found is None:
             raise InputError(f"{path} was just written but cannot be read: check the disk")
         return found
 
-    def _keep_crop(self, path: Path, said: Consensus) -> None:
-        crop = upright_crop(self._ct(said.image), said.centre_lps_mm, CROP_MM)
+    def _keep_crop(self, path: Path, consensus: Consensus) -> None:
+        crop = upright_crop(self._ct(consensus.image), consensus.centre_lps_mm, CROP_MM)
         with atomic_file(path) as draft, draft.open("wb") as file:
             np.savez_compressed(
                 file, hu=crop.hu, spacing_kji_mm=crop.spacing_kji_mm, centre_kji=crop.centre_kji
             )
 
-    def _path(self, kind: str, said: Consensus, suffix: str, trunk: str = "") -> Path:
-        x, y, z = (round(mm, 2) for mm in said.centre_lps_mm)
-        key = hashlib.sha256(f"{said.image}\n{x} {y} {z}\n{trunk}".encode()).hexdigest()
+    def _path(self, kind: str, consensus: Consensus, suffix: str, trunk: str = "") -> Path:
+        x, y, z = (round(mm, 2) for mm in consensus.centre_lps_mm)
+        key = hashlib.sha256(f"{consensus.image}\n{x} {y} {z}\n{trunk}".encode()).hexdigest()
         return self.folder / kind / f"{key[:32]}{suffix}"
 
     def _looking(self) -> Ensemble:

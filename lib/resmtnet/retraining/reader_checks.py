@@ -43,7 +43,7 @@ def check_reader(
         config: of the bootstrap by patient.
     """
     own = [_of_reader(s, name) for s in samples]
-    others = [[r for r in s.said.readings if r.reader != name] for s in samples]
+    others = [[r for r in s.consensus.readings if r.reader != name] for s in samples]
     patients = [s.patient_id for s in samples]
     sizes = np.array([_log_ratio(o, r) for o, r in zip(own, others, strict=True)], float)
     ratings, consensus = (
@@ -91,7 +91,7 @@ def check_reader(
 
 
 def _of_reader(sample: Sample, name: str) -> Reading | None:
-    return next((r for r in sample.said.readings if r.reader == name), None)
+    return next((r for r in sample.consensus.readings if r.reader == name), None)
 
 
 def _ratings(

@@ -48,7 +48,7 @@ def check(
         which: put before the name of each check where only some readings are checked.
     """
     found = [*_against_model(shipped, reference, limits, config)]
-    for name in sorted({r.reader for s in samples for r in s.said.readings}):
+    for name in sorted({r.reader for s in samples for r in s.consensus.readings}):
         found += check_reader(name, samples, shipped[1], limits, config)
     return [replace(one, what=f"{which}{one.what}") for one in found]
 

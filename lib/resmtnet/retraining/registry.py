@@ -36,9 +36,11 @@ from resmtnet.retraining.registry_files import (
     Write,
     check_model,
     number_of,
+    outdated,
     read_pointer,
     read_version,
     remove_drafts,
+    stand_in,
     write_pointer,
     write_version,
 )
@@ -96,11 +98,11 @@ class ModelRegistry:
         try:
             name = read_pointer(self.folder).served
         except ModelError as error:
-            return self._stand_in(str(error))
+            return stand_in(self.shipped, str(error))
         version = self._version(name)
         if name != SHIPPED and version.info is None:
-            return self._stand_in(f"Version {name} is chosen but damaged: {version.damage}")
-        return Served(name, version.folder, self._outdated(version))
+            return stand_in(self.shipped, f"Version {name} is chosen but damaged: {version.damage}")
+        return Served(name, version.folder, outdated(version, self._version(SHIPPED)))
 
     def stamp(self) -> Stamp | None:
         """Return a value that changes whenever another version is chosen; costs one stat call."""
@@ -128,7 +130,9 @@ class ModelRegistry:
             except Exception as error:  # whatever is wrong with it, the shipped model can serve
                 if self.stamp() != stamp:  # it was replaced and removed while being read
                     continue
-                served = self._stand_in(f"Version {served.name} is chosen but damaged: {error}")
+                served = stand_in(
+                    self.shipped, f"Version {served.name} is chosen but damaged: {error}"
+                )
                 return read(self.shipped), served
 
     def list(self) -> tuple[Version, ...]:
@@ -237,24 +241,6 @@ class ModelRegistry:
         with suppress(ModelError):
             last = read_pointer(self.folder).last
         return 1 + max([last, *map(number_of, self._published())])
-
-    def _stand_in(self, reason: str) -> Served:
-        advice = (
-            "Choose another: `resmtnet model list --studies DIR`, then `resmtnet model rollback`"
-        )
-        return Served(
-            SHIPPED, self.shipped, f"{reason}. The shipped model is served instead. {advice}."
-        )
-
-    def _outdated(self, version: Version) -> str | None:
-        shipped = self._version(SHIPPED).info
-        if version.shipped is None or shipped is None or version.shipped == shipped.version:
-            return None
-        return (
-            f"{version.name} was trained from shipped version {version.shipped}; the shipped "
-            f"version is now {shipped.version}. To serve it: `resmtnet model rollback --studies "
-            "DIR --to shipped`."
-        )
 
     def _named(self, to: str) -> str:
         versions = self.list()

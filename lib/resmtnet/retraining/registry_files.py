@@ -150,6 +150,28 @@ def read_version(name: str, folder: Path) -> Version:
         return Version(name, folder, info)
 
 
+def stand_in(shipped: Path, reason: str) -> Served:
+    """Return the shipped model, which is served where the chosen version cannot be.
+
+    Args:
+        shipped: its folder.
+        reason: why the chosen version cannot be served.
+    """
+    advice = "Choose another: `resmtnet model list --studies DIR`, then `resmtnet model rollback`"
+    return Served(SHIPPED, shipped, f"{reason}. The shipped model is served instead. {advice}.")
+
+
+def outdated(version: Version, shipped: Version) -> str | None:
+    """Return a warning where a version was trained from another shipped model than today's."""
+    if version.shipped is None or shipped.info is None or version.shipped == shipped.info.version:
+        return None
+    return (
+        f"{version.name} was trained from shipped version {version.shipped}; the shipped version "
+        f"is now {shipped.info.version}. To serve it: `resmtnet model rollback --studies DIR --to "
+        "shipped`."
+    )
+
+
 def number_of(name: str) -> int:
     """Return the number of a version.
 

@@ -129,14 +129,14 @@ class Consensus:
 class Sample:
     """One nodule of a site: what its readers say, and what a model sees of it."""
 
-    said: Consensus
+    consensus: Consensus
     held: CachedNodule
     """Case and truth are the readers'; the outputs are those of a model."""
 
     @property
     def patient_id(self) -> str:
         """Patients stand on one side of every split."""
-        return self.said.patient_id
+        return self.consensus.patient_id
 
 
 Spoken = TypeVar("Spoken", Consensus, Sample)
@@ -194,8 +194,8 @@ def targets_of_samples(
         samples: of a site.
         subsolid_factor: how much more the texture class of a nodule that is not solid counts.
     """
-    targets = targets_of([s.said.record for s in samples], subsolid_factor)
-    votes = [s.said.votes for s in samples]
+    targets = targets_of([s.consensus.record for s in samples], subsolid_factor)
+    votes = [s.consensus.votes for s in samples]
     malignant = torch.tensor([class_share(v) if v else 0.5 for v in votes])
     targets[CLASS.name] = torch.stack([1 - malignant, malignant], 1)
     targets[f"{CLASS.name}_weight"] = torch.tensor([class_weight(v) if v else 0.0 for v in votes])

@@ -139,7 +139,7 @@ def class_shift(
     rows = [
         (logit(calibration.probability_malignant(h.observation.outputs)), class_share(v), w, s)
         for s, h in zip(samples, held, strict=True)
-        if (v := s.said.votes) and (w := class_weight(v)) and class_share(v) != UNDECIDED
+        if (v := s.consensus.votes) and (w := class_weight(v)) and class_share(v) != UNDECIDED
     ]
     if len({share for _, share, _, _ in rows}) < len(
         CLASSES

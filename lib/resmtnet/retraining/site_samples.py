@@ -57,13 +57,13 @@ def look_at_nodules(
     found = cache.samples(consensus, tell)
     samples, skipped = list(found.samples), found.skipped
     if LinearHeads.of(shipped.networks).trunk == cache.heads.trunk:
-        by_id = {sample.said.id: sample.held for sample in samples}
+        by_id = {sample.consensus.id: sample.held for sample in samples}
     else:
         theirs = NoduleCache(folder, shipped, open_ct, device=device, keep_crops=False)
-        again = theirs.samples([sample.said for sample in samples])
-        by_id = {sample.said.id: sample.held for sample in again.samples}
-        samples = [sample for sample in samples if sample.said.id in by_id]
+        again = theirs.samples([sample.consensus for sample in samples])
+        by_id = {sample.consensus.id: sample.held for sample in again.samples}
+        samples = [sample for sample in samples if sample.consensus.id in by_id]
         skipped = (*skipped, *again.skipped)
     train, held_out = split_by_patient(samples)
-    shipped_saw = [by_id[sample.said.id] for sample in (*train, *held_out)]
+    shipped_saw = [by_id[sample.consensus.id] for sample in (*train, *held_out)]
     return SiteSamples(train, held_out, shipped_saw, skipped, cache)
