@@ -352,3 +352,20 @@ def test_an_answer_for_no_image_of_the_studies_is_not_remembered(site: Site) -> 
     path = site.datastore.volume_path("ct")
     site._tasks["resmtnet_click"]({"image": path, "image_id": "", "foreground": POINTS})
     assert len(list((site.database.parent / "answers").rglob("*.npz"))) == 1
+
+
+def test_an_answer_for_an_image_that_was_replaced_is_not_corrected(
+    site: Site, write: Any, read_array: Any
+) -> None:
+    document = {"centre_lps_mm": [-24.0, 18.0, -92.0], "class": "benign"}
+    site.ask()
+    site.send(write(document), client_id="ann")
+    file = site.folder / "ct.nrrd"
+    voxels, image = read_array(file)
+    other = itk.image_from_array(voxels + 1)
+    other.CopyInformation(image)
+    itk.imwrite(other, str(file))
+    site.send(write({**document, "malignancy": 2}), client_id="bob")
+    before, after = site.inbox.store.readings("ct")
+    assert (before.reader, before.answered is None) == ("ann", False)
+    assert (after.reader, after.answered) == ("bob", None)

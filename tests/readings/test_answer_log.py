@@ -76,6 +76,7 @@ def test_few_images_stay_on_the_disk(
 ) -> None:
     monkeypatch.setattr(module, "MOST_STORED_IMAGES", 2)
     monkeypatch.setattr(module, "_PRUNED_EVERY", 1)
+    (tmp_path / "of_an_older_version.npz").touch()
     log = AnswerLog(tmp_path)
     for n in range(4):
         log.remember(f"ct{n}", given())

@@ -186,16 +186,16 @@ class AnswerLog:
         self._written += 1
 
     def _prune(self) -> None:
-        """Remove the images that were answered longest ago, and files of older versions."""
-        places = []
+        """Remove the images answered longest ago, and what older versions have written."""
+        images = []
         for place in self._folder.iterdir():
             with suppress(FileNotFoundError):  # another process removes them too
-                places.append((place.is_dir(), place.stat().st_mtime_ns, place))
-        for _, _, place in sorted(places)[:-MOST_STORED_IMAGES]:
-            if place.is_dir():
-                shutil.rmtree(place, ignore_errors=True)
-            else:
-                place.unlink(missing_ok=True)
+                if place.is_dir():
+                    images.append((place.stat().st_mtime_ns, place))
+                else:
+                    place.unlink()
+        for _, image in sorted(images)[:-MOST_STORED_IMAGES]:
+            shutil.rmtree(image, ignore_errors=True)
 
     def _read(self, image: str, name: str) -> GivenAnswer | None:
         path = self._folder_of(image) / f"{name}.npz"
