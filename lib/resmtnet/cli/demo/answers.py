@@ -141,9 +141,7 @@ def choose_ct(image_ids: Sequence[str], study: Study) -> tuple[str, CTVolume]:
             return image_id, ct
     if readable:
         raise PointError(f"AT={study.points_lps_mm[0]} (LPS mm) lies in none of the {readable} CTs")
-    raise InputError(
-        f"{study.folder}: no readable CT among {len(image_ids)} images"
-    )
+    raise InputError(f"{study.folder}: no readable CT among {len(image_ids)} images")
 
 
 def _ct_paths(folder: Path) -> dict[str, Path]:
