@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,6 +16,28 @@ from resmtnet.monai_label import warm_up as module
 from resmtnet.monai_label.warm_up import start_warm_up, warm_up
 
 PATIENCE_S = 60.0
+FIRST_CLICK = """
+import sys
+from pathlib import Path
+from resmtnet import Characterizer
+from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
+from resmtnet.monai_label.served_model import ServedModel
+from resmtnet.monai_label.settings import AppSettings
+from resmtnet.monai_label.warm_up import warm_up
+from resmtnet.retraining.registry import ModelRegistry
+
+series, model = Path(sys.argv[1]), Path(sys.argv[2])
+versions = ModelRegistry(series.parent / "versions", model)
+served = ServedModel(versions, lambda folder: Characterizer.load(folder, "cpu"))
+tasks = make_tasks(SharedCharacterizer(served, AppSettings()))
+warm_up(served.now().model)
+before = set(sys.modules)
+for name in ("resmtnet_click", "resmtnet_findings"):
+    file, _ = tasks[name]({"image": str(series), "foreground": [[8, 8, 5]]})
+    Path(file).unlink()
+print(sorted(set(sys.modules) - before))
+"""
+"""Prints the modules that the first click on a DICOM series still has to load."""
 
 
 def test_a_click_a_mask_markups_and_a_label_are_warmed_up(
@@ -62,6 +87,16 @@ def test_the_server_answers_info_while_it_warms_up(
     go_on.set()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def test_the_first_click_on_a_dicom_series_loads_no_more_code(
+    tmp_path: Path, checkout: Path, write_series: Callable[..., str]
+) -> None:
+    write_series(tmp_path / "series")
+    command = [sys.executable, "-c", FIRST_CLICK, str(tmp_path / "series"), str(checkout / "model")]
+    environment = {**os.environ, "PYTHONPATH": str(checkout / "lib")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stderr
 
 
 def test_a_failure_is_logged_and_ends_nothing(
