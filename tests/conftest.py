@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,19 @@ import made_findings
 from resmtnet.characteristics import LIDC_RATINGS
 from resmtnet.config import NetworkConfig, PatchConfig
 from resmtnet.ct import Geometry
-from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom
+from resmtnet.ct.phantom import (
+    NoduleSpec,
+    Phantom,
+    make_phantom,
+    write_dicom_series,
+    write_nifti,
+)
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Nodule
 from resmtnet.findings import Finding
 from resmtnet.inference.ensemble import Ensemble, Sampler
 from resmtnet.network.resmtnet import ResMTNet
+from resmtnet.server.launch import ServerOptions, free_port, running_server
 from resmtnet.training.cached_nodule import CachedNodule, observe
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -141,6 +149,34 @@ def held(bright: Ensemble, small_archive: Archive) -> list[CachedNodule]:
     """The balls of split train, observed once."""
     nodules = [nodule for nodule in small_archive.nodules if nodule.split == "train"]
     return [observe(bright, small_archive, nodule) for nodule in nodules]
+
+
+@dataclass(frozen=True)
+class SharedServer:
+    """A server that several files of tests ask; no test may rely on what others left there."""
+
+    url: str
+    studies: Path
+    """phantom, one, two: the phantom as NIfTI; patient/study/series: the same as DICOM."""
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    phantom: Phantom, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SharedServer]:
+    """The server with its app, started once for all tests; context screening_baseline."""
+    studies = tmp_path_factory.mktemp("shared") / "studies"
+    for name in ("phantom", "one", "two"):
+        write_nifti(phantom, studies / f"{name}.nii.gz")
+    write_dicom_series(phantom, studies / "patient" / "study" / "series")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
+        conf = {"context": "screening_baseline"}
+        options = ServerOptions(str(studies), port=free_port(), conf=conf)
+        with running_server(options, timeout_s=240.0) as url:
+            patch.undo()  # of the server alone
+            yield SharedServer(url, studies)
 
 
 @pytest.fixture

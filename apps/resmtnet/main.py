@@ -1,7 +1,5 @@
 """The MONAI Label app: `monailabel start_server --app apps/resmtnet --studies DIR`."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
@@ -21,6 +19,7 @@ from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
 from resmtnet.monai_label.trainer import make_trainers
+from resmtnet.monai_label.warm_up import start_warm_up
 from resmtnet.readings.inbox import Inbox
 
 
@@ -29,8 +28,7 @@ class ResMTNetApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
         settings = AppSettings.from_conf(conf or {})
-        # Scoring would run in a process that writes back its own, stale list of labels.
-        platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False
+        platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # why: see server.launch
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
         self.inbox = Inbox(database, DatastoreImages(self.datastore, self.shared.open))
@@ -57,25 +55,24 @@ class ResMTNetApp(MONAILabelApp):
         return make_trainers(self.shared, self.inbox)
 
     def init_strategies(self) -> dict[str, Any]:
-        """Which study is read next."""
+        """The strategies of "next sample"."""
         return make_strategies(self.inbox, self.shared, self.datastore)
 
     def init_batch_infer(self) -> BatchInfer:
-        """MONAI Label's, made to run without a GPU too."""
+        """MONAI Label's batch inference, which here runs without a GPU too."""
         return BatchInfer()
 
     def on_init_complete(self) -> None:
-        """Warms up in the background once the server starts."""
+        """Warms up in the background; the server answers meanwhile."""
         super().on_init_complete()
         if self.shared.settings.warm_up:
-            self.shared.start_warm_up()
+            start_warm_up(self.shared.model)
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Answers a request; what cannot be answered is refused with the reason in one line."""
+        """Answers a request, or refuses it with the reason in one line."""
         with as_refusals():
-            asked = checked(request, self)
-            answer: dict[str, Any] = super().infer(asked, VolumePaths(datastore or self._datastore))
-            return answer
+            paths = VolumePaths(datastore or self._datastore)
+            return dict(super().infer(checked(request, self), paths))
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Makes readings of a label; the reply says what was understood."""

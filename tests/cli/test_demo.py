@@ -55,7 +55,7 @@ def test_a_point_in_none_of_the_cts_is_refused(studies: Path) -> None:
 
 
 def test_a_folder_without_cts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no CT"):
+    with pytest.raises(InputError, match="no readable CT"):
         choose_ct([], Study(tmp_path))
 
 
@@ -86,7 +86,7 @@ def test_the_ct_that_was_written_is_asked_whatever_lies_beside_it(
 ) -> None:
     named = Study(studies, ((-75.0, 0.0, 20.0),), image_id="plain")
     assert choose_ct(["a", "plain"], named)[0] == "plain"
-    with pytest.raises(InputError, match="no CT"):
+    with pytest.raises(InputError, match="no readable CT"):
         choose_ct(["plain"], Study(studies, image_id="a"))
 
 

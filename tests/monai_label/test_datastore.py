@@ -332,7 +332,7 @@ def test_an_upload_under_an_id_that_is_taken_is_refused_and_changes_nothing(
     store = open_store()
     other = tmp_path / f"ct{extension}"
     other.write_bytes(b"of another patient")
-    with pytest.raises(Refusal, match="ct is there; delete it first") as caught:
+    with pytest.raises(Refusal, match="ct exists already; delete it first") as caught:
         store.add_image(image_id, str(other), {})
     assert (caught.value.status_code, "\n" in caught.value.detail) == (409, False)
     assert path.read_bytes() == before

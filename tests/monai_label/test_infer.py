@@ -220,11 +220,6 @@ def test_many_requests_at_once_are_all_answered(tasks: Any, image: str, read_arr
         assert list(pool.map(click, range(16))) == [2] * 16
 
 
-def test_warm_up_runs_the_model_in_the_background(fake: Any, served: ServedModel) -> None:
-    SharedCharacterizer(served, AppSettings()).start_warm_up().join(20)
-    assert fake.warmed == 1
-
-
 @pytest.mark.parametrize(
     ("cores", "before", "after"), [(8, 8, 4), (1, 2, 1), (None, 2, 1), (8, 3, 3)]
 )

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ import pytest
 from resmtnet.ct import Geometry
 from resmtnet.errors import InputError, PointError
 from resmtnet.monai_label.refusals import Refusal
-from resmtnet.monai_label.request import InferRequest, centres_lps, check_request
+from resmtnet.monai_label.request import InferRequest, centres_lps, checked
 from resmtnet.monai_label.settings import AppSettings
 
 
@@ -78,12 +79,53 @@ def test_a_point_outside_is_refused_with_the_size(grid: Geometry, point: Any) ->
         centres_lps((point,), grid)
 
 
+def app_of(studies: Path, sessions: Path | None = None) -> Any:
+    """An app with one model, a folder of studies and maybe one of sessions."""
+    store = None if sessions is None else SimpleNamespace(store_path=str(sessions))
+    return SimpleNamespace(
+        _infers={"resmtnet": None},
+        studies=str(studies),
+        datastore=lambda: object(),
+        sessions=lambda: store,
+    )
+
+
 def status(tmp_path: Path, **request: Any) -> int | None:
     try:
-        check_request(request, ["resmtnet"], [str(tmp_path)])
+        checked(request, app_of(tmp_path))
     except Refusal as refusal:
         return refusal.status_code
     return None
+
+
+def test_the_id_of_an_image_is_kept_and_a_path_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "sessions" / "ct.nii"
+    file.parent.mkdir()
+    file.touch()
+    app = app_of(tmp_path / "studies", tmp_path / "sessions")
+    assert checked({"model": "resmtnet", "image": "some-id"}, app)["image_id"] == "some-id"
+    assert checked({"model": "resmtnet", "image": str(file)}, app)["image_id"] is None
+
+
+@pytest.mark.parametrize("value", ["", None, 7])
+def test_who_asks_is_a_name_or_nobody(value: object) -> None:
+    assert parse(client_id="ann", image_id="a").client_id == "ann"
+    assert parse(client_id="ann", image_id="a").image_id == "a"
+    assert (parse(client_id=value).client_id, parse(image_id=value).image_id) == (None, None)
+
+
+def test_markups_have_their_own_extension_whatever_is_asked() -> None:
+    request = {"image": "ct.nii", "result_extension": ".png"}
+    with pytest.raises(InputError, match="result_extension"):
+        InferRequest.parse(request, AppSettings())
+    assert InferRequest.parse(request, AppSettings(), gives_mask=False).image == Path("ct.nii")
+    request["result_extension"] = "NII.GZ"
+    assert InferRequest.parse(request, AppSettings()).mask_extension == ".nii.gz"
+
+
+def test_a_point_is_demanded_by_a_model_of_points() -> None:
+    with pytest.raises(PointError, match="no point"):
+        InferRequest.parse({"image": "ct.nii"}, AppSettings(), needs_points=True)
 
 
 def test_ids_and_files_of_the_studies_may_be_asked(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ import pytest
 
 from resmtnet.ct import CTVolume
 from resmtnet.ct.phantom import Phantom
-from resmtnet.ct.phantom.files import series_uid, write_dicom_series, write_nifti
-from resmtnet.server.launch import ServerOptions, free_port, running_server
+from resmtnet.ct.phantom.files import series_uid
 
 pytestmark = [
     pytest.mark.server,
@@ -38,23 +37,15 @@ MODELS = {
 SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 
 
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    """A folder with the phantom as NIfTI, and as a DICOM series in a folder of its study."""
-    folder = tmp_path_factory.mktemp("studies")
-    write_nifti(phantom, folder / "phantom.nii.gz")
-    write_dicom_series(phantom, folder / "patient" / "study" / "series")
-    return folder
+@pytest.fixture
+def studies(shared_server: Any) -> Path:
+    """Has the phantom as NIfTI, and as a DICOM series in a folder of its study."""
+    return Path(shared_server.studies)
 
 
-@pytest.fixture(scope="module")
-def url(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
-        conf = {"context": "screening_baseline"}
-        with running_server(ServerOptions(str(studies), port=free_port(), conf=conf)) as url:
-            yield url
+@pytest.fixture
+def url(shared_server: Any) -> str:
+    return str(shared_server.url)
 
 
 def client_class(which: str) -> Any:
@@ -243,14 +234,20 @@ def test_labels_do_not_leave_their_folder(client: Any, studies: Path, tmp_path: 
     assert sorted(studies.parent.rglob("*.nrrd")) == before
 
 
+@pytest.fixture
+def linked_ct(studies: Path, real_ct: Path) -> Iterator[Path]:
+    """A real CT among the studies, as long as the test runs."""
+    link = studies / "LIDC-IDRI-0001"
+    link.symlink_to(real_ct)
+    yield real_ct
+    link.unlink()
+
+
 @pytest.mark.real_data
 def test_the_real_nodule_is_malignant_and_as_large_as_readers_say(
-    client: Any, studies: Path, real_ct: Path, read_array: Any
+    client: Any, linked_ct: Path, read_array: Any
 ) -> None:
-    link = studies / "LIDC-IDRI-0001"
-    if not link.exists():
-        link.symlink_to(real_ct)
-    ct = CTVolume.open(real_ct)
+    ct = CTVolume.open(linked_ct)
     point = [round(float(x)) for x in ct.geometry.lps_to_ijk((56.2, 86.2, -115.9))]
     answers = {model: client.infer(model, ct.image_id, {"foreground": [point]}) for model in MODELS}
     for _, params in answers.values():

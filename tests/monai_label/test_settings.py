@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         train_after=20,
         archive=tmp_path,
     )
+
+
+def test_every_key_says_how_it_is_parsed_and_its_default_is_what_its_text_means() -> None:
+    for key in dataclasses.fields(AppSettings):
+        assert callable(key.metadata["parse"]), key.name
+        if isinstance(key.default, (bool, int, str)):
+            assert key.metadata["parse"](key.name, str(key.default)) == key.default
 
 
 def test_an_unknown_key_is_refused_with_the_valid_ones() -> None:

@@ -10,7 +10,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pydicom
 import pytest
 
 from resmtnet.ct.phantom import Phantom
-from resmtnet.ct.phantom.files import series_uid, write_dicom_series, write_nifti
+from resmtnet.ct.phantom.files import series_uid, write_nifti
 from resmtnet.readings.patients import pseudonym
 from resmtnet.server.launch import PLAIN_APP, ServerOptions, free_port, running_server
 
@@ -36,26 +35,14 @@ SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 START_S = 240.0
 
 
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory, phantom: Phantom) -> Path:
-    folder = tmp_path_factory.mktemp("studies")
-    write_nifti(phantom, folder / "phantom.nii.gz")
-    write_dicom_series(phantom, folder / "patient")
-    return folder
+@pytest.fixture
+def studies(shared_server: Any) -> Path:
+    return Path(shared_server.studies)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def private_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def url(studies: Path) -> Iterator[str]:
-    with running_server(ServerOptions(str(studies), port=free_port()), START_S) as url:
-        yield url
+@pytest.fixture
+def url(shared_server: Any) -> str:
+    return str(shared_server.url)
 
 
 @pytest.fixture(params=["monailabel", "slicer"])
@@ -134,7 +121,7 @@ def test_a_renamed_segment_arrives_as_a_reading(
     assert reading["class"] == other_class(nodule)
     assert reading["size"] == {}
     assert reading["source"] == "mask"
-    header = pydicom.dcmread(next(studies.glob("patient/*")), stop_before_pixels=True)
+    header = pydicom.dcmread(next(studies.glob("patient/study/series/*")), stop_before_pixels=True)
     assert reading["patient"] == pseudonym(header.PatientID)
     assert reading["answered"]["seen"] is True
     assert reading["answered"]["model_version"] == answer["model"]["version"]
@@ -306,8 +293,10 @@ def test_the_rest_of_monai_label_is_served_too(url: str) -> None:
 
 
 def test_the_plain_start_of_monai_label_makes_readings_too(
-    phantom: Phantom, point: list[int], tmp_path: Path
+    phantom: Phantom, point: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RESMTNET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path / "sessions"))
     write_nifti(phantom, tmp_path / "studies" / "phantom.nii.gz")
     options = ServerOptions(str(tmp_path / "studies"), port=free_port(), uvicorn_app=PLAIN_APP)
     with running_server(options, START_S) as url:

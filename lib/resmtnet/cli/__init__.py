@@ -1,6 +1,6 @@
-"""The command line `resmtnet`: every command has --json, and --help with an example.
+"""The command line `resmtnet`; every command has --json, and --help with an example.
 
-Exit codes: 0 done; 1 a failure; 2 a user's mistake, told in one line on stderr.
+Exit codes: 0 done; 1 a failure; 2 a user's mistake, with one line on stderr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXTRAS = {
     "sklearn": "train",
     "PIL": "train",
 }
-"""Extra of the package that brings a module."""
+"""The extra of the package that installs a module."""
 
 app = typer.Typer(
     name="resmtnet",

@@ -1,4 +1,4 @@
-"""`resmtnet simulate-active-learning`: what choosing whom to label is worth."""
+"""`resmtnet simulate-active-learning`: compares strategies for choosing the next study."""
 
 from __future__ import annotations
 
@@ -26,15 +26,18 @@ def simulate_active_learning(
     model: Annotated[
         list[Path],
         typer.Option(
-            help="Folder of a model that left patients of the archive out of its training, on "
-            "whom it is played; repeat for several."
+            help="Folder of a model that was trained without some patients of the archive; the "
+            "simulation uses these patients. Repeat for several models."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    seeds: Annotated[int, typer.Option(min=2, help="Games of each strategy on each model.")] = 10,
-    first_seed: Annotated[int, typer.Option(min=0, help="The others follow it.")] = 0,
+    seeds: Annotated[int, typer.Option(min=2, help="Runs of each strategy on each model.")] = 10,
+    first_seed: Annotated[int, typer.Option(min=0, help="First seed; the others follow it.")] = 0,
     strategies: Annotated[
-        str | None, typer.Option(help="Names separated by commas; default: all.")
+        str | None,
+        typer.Option(
+            help="random, stratified, informative, diverse, separated by commas; default: all."
+        ),
     ] = None,
     budgets: Annotated[
         str | None,
@@ -43,7 +46,7 @@ def simulate_active_learning(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Reveal the labels of an archive one by one, as each strategy asks; write curves."""
+    """Label an archive step by step, in the order each strategy chooses; write learning curves."""
     from resmtnet.active.simulation.experiment import run
     from resmtnet.active.simulation.report import goal_text
     from resmtnet.active.simulation.rounds import BUDGETS, Game
@@ -66,7 +69,7 @@ def simulate_active_learning(
         print_json(document)
         return
     typer.echo(goal_text(document))
-    typer.echo(f"never worse than stratified random: {', '.join(document['never_worse'])}")
+    typer.echo(f"Never worse than stratified random: {', '.join(document['never_worse'])}")
     typer.echo("\n".join(str(file) for file in files))
 
 

@@ -1,4 +1,4 @@
-"""Findings for people: a table for the terminal, and a picture of each nodule with its mask."""
+"""Shows findings: a table for the terminal, and a picture of each nodule with its mask."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def save_overlay(
 def _draw_nodule(
     axes: Axes, ct: CTVolume, nodule: Json, mask: NDArray[np.uint8], long_axis: Segment | None
 ) -> None:
-    """Draw the slice of the long axis, or of the centroid, the patient's left on the right."""
+    """Draw the slice of the long axis, or of the centroid; the patient's left is on the right."""
     centre = np.asarray(nodule["centroid_lps_mm"] or nodule["centre_lps_mm"], float)
     if long_axis is not None:
         centre = np.mean(np.asarray(long_axis, float), axis=0)

@@ -1,4 +1,4 @@
-"""`resmtnet characterize` and `resmtnet find`: findings of one CT."""
+"""`resmtnet characterize` and `resmtnet find`: findings in one CT."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Frame(str, Enum):
-    """What the three numbers of a point mean."""
+    """Coordinate frame of a point."""
 
     lps = "lps"
     ras = "ras"
@@ -72,7 +72,7 @@ def characterize(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is at the given points of a CT: class, malignancy score, size, guideline."""
+    """Characterise nodules at given points of a CT: class, malignancy score, size, guideline."""
     points = [parse_point(text) for text in at]
 
     def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
@@ -92,7 +92,7 @@ def find(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search a whole CT for nodule candidates, which nobody has confirmed yet."""
+    """Search a whole CT for nodule candidates; a reader has to confirm them."""
 
     def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
         return characterizer.find(volume, max_candidates=max_candidates, context=_name(context))

@@ -1,4 +1,4 @@
-"""What the commands print: JSON on stdout, progress and warnings on stderr."""
+"""Output of the commands: JSON on stdout, progress and warnings on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Tell = Callable[[str, int, int | None, str], None]
-"""Called with what is being done, how much of it, of how much (None: unknown), and a note."""
+"""Called with the name of the work, the amount done, the total (None: unknown), and a note."""
 
 Entry = TypeVar("Entry")
 
@@ -33,7 +33,7 @@ ModelOption = Annotated[
 ]
 
 PLAIN_EVERY_S = 10.0
-"""Where stderr is no terminal, progress is a line each time that so many seconds have passed."""
+"""If stderr is no terminal, progress is one line every so many seconds."""
 
 
 def print_json(document: Json) -> None:
@@ -49,10 +49,10 @@ def print_warnings(lines: Iterable[str]) -> None:
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """Show how far long work is: bars on a terminal, plain lines otherwise.
+    """Show the progress of long work: bars on a terminal, plain lines otherwise.
 
     Yields:
-        The function to be told of each step.
+        A function to call after each step.
     """
     from rich.console import Console
 
@@ -102,7 +102,7 @@ class _PlainLines:
 
 
 def counted(title: str, entries: Iterable[Entry], tell: Tell) -> Iterator[Entry]:
-    """Yield what is given, telling how many there were."""
+    """Yield the entries, and report how many there were."""
     for done, entry in enumerate(entries, start=1):
         yield entry
         tell(title, done, None, "")

@@ -1,4 +1,4 @@
-"""`resmtnet serve`: the MONAI Label server with this app."""
+"""`resmtnet serve`: starts the MONAI Label server with this app."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def serve(
     from resmtnet.server.launch import serve as serve_app
 
     settings = dict(parse_setting(text) for text in conf or ())
-    AppSettings.from_conf(settings)  # refuses what is wrong before the slow start
+    AppSettings.from_conf(settings)  # refuses wrong settings before the slow start
     options = ServerOptions(studies, host, port, settings)
     if as_json:
         typer.echo(json.dumps({"url": options.url, "studies": options.studies}))

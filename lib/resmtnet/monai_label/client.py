@@ -1,4 +1,4 @@
-"""Asks a running app through MONAI Label's own client, as scripts and viewers do."""
+"""A client of a running app, over MONAI Label's own client."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _PATIENCE_S = 120.0
 
 
 class AppClient:
-    """One server, asked in the name of one reader."""
+    """Sends requests to one server in the name of one reader."""
 
     def __init__(self, url: str, folder: Path, reader: str | None = None) -> None:
-        """A client of a server.
+        """Connect to a server.
 
         Args:
-            url: of the server.
-            folder: receives the files of its answers.
-            reader: sent as client_id; None: nobody's.
+            url: address of the server.
+            folder: where the files of its answers are stored.
+            reader: sent as client_id; None: no name.
         """
         self._client = MONAILabelClient(url, str(folder), reader)
 
     def models(self) -> dict[str, Json]:
-        """What the server says of each of its models."""
+        """Return what the server says about each of its models."""
         found: dict[str, Json] = self._client.info()["models"]
         return found
 
     def image_ids(self) -> list[str]:
-        """The ids of the images of the studies."""
+        """Return the ids of the images."""
         return sorted(self._client.datastore()["objects"])
 
     def infer(
@@ -93,12 +93,12 @@ class AppClient:
         return self._ask("/resmtnet/readings", document)
 
     def versions(self) -> list[Json]:
-        """The versions of the model, the oldest first."""
+        """Return the versions of the model, the oldest first."""
         found: list[Json] = self._ask("/resmtnet/versions")["versions"]
         return found
 
     def next_study(self, strategy: str) -> Json:
-        """Return the study that a strategy offers, empty where there is none.
+        """Return the study that a strategy offers; empty if there is none.
 
         Raises:
             ResMTNetError: the server refuses, with its reason.
@@ -125,12 +125,12 @@ class AppClient:
             return self._client.train_status()["status"] in _UNDER_WAY
 
     def train_stats(self) -> Json:
-        """How the last training went, or goes."""
+        """Return the state of the current or last training."""
         found: Json = self._client.info()["train_stats"][TRAINER]
         return found
 
     def _ask(self, path: str, document: Json | None = None) -> Json:
-        """Ask a route of ours, which MONAI Label's client does not know."""
+        """Call one of our own routes, which MONAI Label's client does not know."""
         request = urllib.request.Request(
             self._client.get_server_url() + path,
             None if document is None else json.dumps(document).encode(),

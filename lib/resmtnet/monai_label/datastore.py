@@ -1,4 +1,4 @@
-"""The studies folder: MONAI Label's own datastore, which also lists DICOM series, .mha and .mhd."""
+"""The studies folder as a MONAI Label datastore that also lists DICOM series, .mha and .mhd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SITE_FOLDER = DATABASE.parts[0]
 """Folder of the readings and of the published versions, within the studies."""
 
 _CONVERTED = (SERIES_EXTENSION, ".mhd")
-"""What a viewer cannot download as one file."""
+"""Kinds of images that a viewer cannot download as one file."""
 _REFRESH_S = 2.0
 _FIRST_SCAN_S = 4.0
 
@@ -39,7 +39,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def checked_id(image_id: str) -> str:
-    """An image id that names a file in its folder, and nothing outside it.
+    """Return an image id if it names a file in the studies folder, and nothing outside it.
 
     Raises:
         Refusal: 400 for any other.
@@ -50,7 +50,7 @@ def checked_id(image_id: str) -> str:
 
 
 def checked_tag(tag: str) -> str:
-    """A label tag that names a folder of labels, and nothing outside it.
+    """Return a label tag if it names a folder of labels, and nothing outside it.
 
     Raises:
         Refusal: 400 for any other.
@@ -61,7 +61,7 @@ def checked_tag(tag: str) -> str:
 
 
 class StudiesDatastore(SharedListDatastore):
-    """Images: each volume file of the folder, and each CT series in it or its subfolders.
+    """Lists each volume file of a folder, and each CT series in it or its subfolders.
 
     The id of a series is its SeriesInstanceUID. `volume_path` is what is read for inference;
     `get_image_uri` is one file, for viewers that download the image.
@@ -74,13 +74,13 @@ class StudiesDatastore(SharedListDatastore):
         read_only: bool = False,
         read: Callable[[], Set[str]] = frozenset,
     ) -> None:
-        """Lists a studies folder.
+        """List a studies folder.
 
         Args:
             studies: the folder; made if it is missing.
             auto_reload: watch for files that are added or removed.
             read_only: do not write the list of images.
-            read: images that have a reading, also of those that are gone.
+            read: returns the images that have a reading, including removed ones.
         """
         self._read = read
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
@@ -96,10 +96,10 @@ class StudiesDatastore(SharedListDatastore):
     # -- images ------------------------------------------------------------------------------
 
     def volume_path(self, image_id: str) -> str:
-        """What `CTVolume.open` takes for an image; "" for an unknown one.
+        """Return what `CTVolume.open` takes for an image; "" for an unknown one.
 
         Raises:
-            Refusal: 400 for a series that is whole in none of its folders.
+            Refusal: 400 for a series that no folder holds completely.
         """
         image = self._image(image_id)
         if image is None:
@@ -110,7 +110,7 @@ class StudiesDatastore(SharedListDatastore):
         return os.path.realpath(os.path.join(self._datastore.image_path(), name))
 
     def content_key(self, image_id: str) -> str | None:
-        """What an image holds now, see `ct.content_key`; None for one that cannot be read."""
+        """Return the key of an image's content, see `ct.content_key`; None if it cannot be read."""
         image = self._image(image_id)
         if image is None:
             return None
@@ -122,7 +122,7 @@ class StudiesDatastore(SharedListDatastore):
             return None
 
     def get_image_uri(self, image_id: str) -> str:
-        """One file with the whole image on its own grid; a series is converted once, into a cache.
+        """Return one file with the whole image; a series is converted once and kept in a cache.
 
         Raises:
             Refusal: 400 with the reason if the series cannot be read.
@@ -134,7 +134,7 @@ class StudiesDatastore(SharedListDatastore):
         return str(converted(Path(path), image_id))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known of an image; name and path are those of the file to download."""
+        """Return what is known of an image; name and path are those of the file to download."""
         info: dict[str, Any] = super().get_image_info(image_id)
         if info:
             path = self.get_image_uri(image_id)
@@ -142,27 +142,29 @@ class StudiesDatastore(SharedListDatastore):
         return info
 
     def list_images(self) -> list[str]:
-        """The ids of all images, with the series that were copied in since."""
+        """Return the ids of all images, including series that were copied in since."""
         self._see_new_series()
         ids: list[str] = super().list_images()
         return ids
 
     def json(self) -> Any:
-        """All that is known of all images, with the series that were copied in since."""
+        """Return all that is known of all images, including series that were copied in since."""
         self._see_new_series()
         return super().json()
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Stores an uploaded volume.
+        """Store an uploaded volume.
 
         Raises:
-            Refusal: 400 for a path as the id, another kind of file or one that names another;
-                409 for an id that is taken: its readings and labels are of what it names now.
+            Refusal: 400 if the id is a path, or the file is of another kind or refers to another
+                file; 409 if the id is taken, since its readings and labels would change meaning.
         """
         name, ext = self._to_id(os.path.basename(image_filename))
         if f"*{ext}" not in VOLUME_PATTERNS or ext == ".mhd":
             allowed = ", ".join(p[1:] for p in VOLUME_PATTERNS if p != "*.mhd")
-            raise Refusal(400, f"{ext or 'A file without extension'} is not stored: {allowed} are.")
+            raise Refusal(
+                400, f"{ext or 'A file without extension'} is not stored; allowed are {allowed}."
+            )
         self._check_free(checked_id(image_id or name))
         with as_refusals():
             check_whole(Path(image_filename))
@@ -178,21 +180,25 @@ class StudiesDatastore(SharedListDatastore):
         if read:
             raise Refusal(409, f"{image_id} has readings; upload under another id.")
         if image is not None:
-            raise Refusal(409, f"{image_id} is there; delete it first, or upload under another id.")
+            raise Refusal(
+                409, f"{image_id} exists already; delete it first, or upload under another id."
+            )
 
     def remove_image(self, image_id: str) -> None:
-        """Deletes an image file and its labels.
+        """Delete an image file and its labels.
 
         Raises:
-            Refusal: 404 for an unknown image, 400 for a DICOM series: its files stay.
+            Refusal: 404 for an unknown image, 400 for a DICOM series, whose files are kept.
         """
         image = self._known_image(image_id)
         if image.image.ext == SERIES_EXTENSION:
-            raise Refusal(400, "A DICOM series is not deleted here; take it out of the folder.")
+            raise Refusal(
+                400, "A DICOM series is not deleted by the server; remove it from the folder."
+            )
         super().remove_image(image_id)
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        """Adds to what is known of an image; 404 for an unknown one."""
+        """Add to what is known of an image; 404 for an unknown one."""
         self._known_image(image_id)
         super().update_image_info(image_id, info)
 
@@ -201,7 +207,7 @@ class StudiesDatastore(SharedListDatastore):
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Stores a label; 404 for an unknown image, 400 for a tag that is a path."""
+        """Store a label; 404 for an unknown image, 400 for a tag that is a path."""
         self._known_image(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         label: str = super().save_label(image_id, label_filename, tag, label_info)
@@ -209,13 +215,13 @@ class StudiesDatastore(SharedListDatastore):
         return label
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
-        """The file of a label, or "" if there is none; 400 for a tag that is a path."""
+        """Return the file of a label, or "" if there is none; 400 for a tag that is a path."""
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         uri: str = super().get_label_uri(label_id, tag)
         return uri
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        """Adds to what is known of a label; 404 for an unknown one."""
+        """Add to what is known of a label; 404 for an unknown one."""
         if self._datastore.label(label_id, label_tag) is None:
             raise Refusal(404, f"There is no label {label_tag!r} of {label_id!r}.")
         super().update_label_info(label_id, label_tag, info)
@@ -249,7 +255,7 @@ class StudiesDatastore(SharedListDatastore):
         return image_id + ext if file is None else str(file)
 
     def _remove_non_existing(self) -> int:
-        """Forgets images that are gone, with their labels, but not before all folders were read."""
+        """Forget removed images and their labels, but only after all folders have been read."""
         return super()._remove_non_existing() if self._index.complete else 0
 
     def _add_non_existing_images(self) -> int:
@@ -264,7 +270,7 @@ class StudiesDatastore(SharedListDatastore):
 
 
 def studies_datastore(studies: str, read: Callable[[], Set[str]]) -> StudiesDatastore:
-    """The datastore of a folder, as MONAI Label's own settings want it."""
+    """Return the datastore of a folder, with MONAI Label's own settings."""
     reload = platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD
     return StudiesDatastore(studies, reload, platform.MONAI_LABEL_DATASTORE_READ_ONLY, read)
 

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def use_installed_dcmqi() -> None:
-    """Puts dcmqi's tools on PATH: MONAI Label downloads them at each start where they are not."""
+    """Put the installed dcmqi tools on PATH; else MONAI Label downloads them at each start."""
     scripts = sysconfig.get_path("scripts")
     if scripts not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), scripts])
@@ -48,7 +48,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
     """Series of a PACS, downloaded as DICOM when they are needed; the id is the series UID."""
 
     def __init__(self, stock: DICOMWebDatastore) -> None:
-        """Takes over from the datastore that MONAI Label has made from its own settings.
+        """Replace the datastore that MONAI Label has made from its own settings.
 
         Args:
             stock: its client, search filter and cache folder are used.
@@ -65,9 +65,9 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         )
 
     def volume_path(self, image_id: str) -> str:
-        """The folder of a series, downloaded first if it is not there.
+        """Return the folder of a series, downloaded first if it is missing.
 
-        A request waits for the download of its own series only, and for none if that is there.
+        A request waits only for the download of its own series, and not at all if that is there.
 
         Raises:
             Refusal: 400 if the id is no UID, 404 if the PACS has no such series, 502 if it does
@@ -81,7 +81,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         return str(folder)
 
     def content_key(self, image_id: str) -> str | None:
-        """What a downloaded series holds, see `ct.content_key`; None if it is not downloaded."""
+        """Return the key of a downloaded series, see `ct.content_key`; None if it is not there."""
         try:
             return downloaded_series_key(self._folder(image_id))
         except OSError:
@@ -91,7 +91,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         return Path(self._datastore.image_path(), _checked_uid(image_id)).resolve()
 
     def get_image_uri(self, image_id: str) -> str:
-        """One NRRD with the whole series, made once; the DICOM folder lies beside it."""
+        """Return one NRRD file with the whole series, made once beside its DICOM folder."""
         folder = Path(self.volume_path(image_id))
         target = folder.with_name(f"{folder.name}.nrrd")
         with self._locks.of(target.name):
@@ -104,7 +104,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         return str(target)
 
     def _list(self, image_id: str) -> None:
-        """Makes an image known to the list of labels.
+        """Add an image to the list of labels.
 
         Raises:
             Refusal: 404 if the PACS has no such series, 502 if it does not answer.
@@ -122,7 +122,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         self._update_datastore_file()
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What the PACS says of a series; name and path are those of the file to download."""
+        """Return what the PACS says of a series; name and path are of the file to download."""
         self.get_image_uri(image_id)
         info: dict[str, Any] = super().get_image_info(image_id)
         return info
@@ -135,9 +135,9 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         label_info: dict[str, Any],
         label_id: str = "",
     ) -> str:
-        """Stores a label; a mask with the tag "final" also in the PACS, as a DICOM SEG.
+        """Store a label; a mask with the tag "final" also in the PACS, as a DICOM SEG.
 
-        What cannot be made a SEG, such as an empty mask, is stored here all the same; its info has
+        A mask that cannot become a SEG, such as an empty one, is stored only here; its info has
         the reason under "warnings".
         """
         _checked_uid(image_id)
@@ -166,13 +166,13 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         except Exception as error:
             logger.exception("No DICOM SEG was made of the label of %s", image_id)
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            told = f"the label is not in the PACS, only here: {reason}"
+            told = f"the label was stored on this server, but not in the PACS: {reason}"
             info["warnings"] = [*info.get("warnings", ()), told]
             saved = LocalDatastore.save_label(self, image_id, file, tag, info)
         return saved
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
-        """The file of a label that was saved here; a SEG of the PACS is downloaded for training."""
+        """Return the file of a label; a SEG of the PACS is downloaded first."""
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         if label_id in self._datastore.objects:
             # DICOMWebDatastore would ask the PACS for a series of the same UID as the image.
@@ -182,7 +182,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         return uri
 
     def _download(self, image_id: str, folder: Path) -> None:
-        """Downloads beside the folder, so that it exists only when it is complete."""
+        """Download to a draft folder, so that the final one exists only when it is complete."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = tempfile.mkdtemp(dir=folder.parent, prefix=".download-")
         try:
@@ -197,7 +197,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
 
 
 def keep_dicom(datastore: Datastore) -> Datastore:
-    """The datastore that MONAI Label made, or the one that keeps DICOM in place of its own."""
+    """Return MONAI Label's datastore, or for DICOMweb the one above in its place."""
     if type(datastore) is not DICOMWebDatastore:
         return datastore
     datastore._observer.stop()
@@ -205,7 +205,7 @@ def keep_dicom(datastore: Datastore) -> Datastore:
 
 
 def listed_by_value(file: Path, listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The segments that have voxels, in the order of their values.
+    """Return the segments that have voxels, in the order of their values.
 
     Args:
         file: the label map.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
@@ -14,6 +13,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import InferResult
+from resmtnet.monai_label.request import InferRequest
 from resmtnet.readings.answer_log import GivenAnswer
 from resmtnet.readings.formats.draft import Problem
 from resmtnet.readings.inbox import Inbox, SavedLabel
@@ -61,23 +61,22 @@ class DatastoreImages:
         return VolumePaths(self._datastore()).content_key(image)
 
 
-def remember(inbox: Inbox, request: Mapping[str, Any], answer: InferResult, document: Json) -> None:
+def remember(inbox: Inbox, request: InferRequest, answer: InferResult) -> None:
     """Keep what a client is told, so that a reading can say what it answers.
 
     Args:
         inbox: of the readings.
-        request: image_id and client_id; without an image_id the image is none of the studies.
+        request: without an image_id the image is none of the studies, and nothing is kept.
         answer: of the model.
-        document: as it is sent.
     """
-    image, client = request.get("image_id"), request.get("client_id")
-    if not isinstance(image, str) or not image:
+    image = request.image_id
+    if image is None:
         return
-    model = document["model"]
+    model = answer.by.model.info
     given = GivenAnswer(
-        client if isinstance(client, str) and client else None,
-        model["version"],
-        model["sha256"],
+        request.client_id,
+        model.version,
+        model.sha256,
         answer.ct.geometry,
         tuple(answer.findings),
     )

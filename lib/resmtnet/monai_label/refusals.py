@@ -1,7 +1,7 @@
-"""What a client is told when its request cannot be answered: one line, never a traceback.
+"""Turns errors into HTTP replies with the reason in one line, never a traceback.
 
-MONAI Label has no handler for its own MONAILabelException: it becomes a bare "Internal Server
-Error". An HTTPException reaches the client as {"detail": "..."}, with a status of its own.
+MONAI Label does not handle its own MONAILabelException: the client gets a bare "Internal Server
+Error". An HTTPException reaches the client as {"detail": "..."}, with its status.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Refusal(HTTPException):
 
 @contextmanager
 def as_refusals() -> Iterator[None]:
-    """Turns the exceptions of the package into refusals, and logs the unexpected ones."""
+    """Turn the exceptions of the package into refusals, and log unexpected ones."""
     try:
         yield
     except HTTPException:
@@ -38,4 +38,4 @@ def as_refusals() -> Iterator[None]:
     except Exception as error:
         logger.exception("A request failed")
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise Refusal(500, f"Failed: {reason}. The log of the server says where.") from error
+        raise Refusal(500, f"Failed: {reason}. See the server log.") from error

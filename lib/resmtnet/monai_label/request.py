@@ -1,4 +1,4 @@
-"""What a client asks of a model: untyped in, checked and typed out."""
+"""Parses and checks what a client asks of a model."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from monailabel.interfaces.app import MONAILabelApp
 
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import Geometry
 from resmtnet.errors import InputError, PointError
 from resmtnet.monai_label.refusals import Refusal
-from resmtnet.monai_label.settings import MOST_CANDIDATES, AppSettings, parse_context, parse_count
+from resmtnet.monai_label.settings import (
+    CANDIDATES_RANGE,
+    AppSettings,
+    parse_context,
+    parse_count,
+)
+from resmtnet.readings.formats.class_mask import mask_extension
 from resmtnet.types import Point
 
 MOST_POINTS = 200
@@ -26,45 +34,109 @@ _UPLOAD = re.compile(r"tmp[a-z0-9_]{8}(\.[A-Za-z0-9.]+)?")
 
 @dataclass(frozen=True)
 class InferRequest:
-    """One call of a model."""
+    """One call of a model, checked."""
 
     image: Path
     """What `CTVolume.open` takes."""
-
     points_ijk: tuple[Point, ...]
     """Clicks as voxel indices, i first; a repeated one once; none: the whole CT."""
-
     context: str | None
+    """Guideline context; None for no guideline."""
     max_candidates: int
-    result_extension: object = None
+    """Greatest number of findings of a whole-CT run."""
+    mask_extension: str = ".nrrd"
+    """Of the mask file."""
+    image_id: str | None = None
+    """Of the image in the studies; None for an upload or a session."""
+    client_id: str | None = None
+    """Who asks; None if the client does not say."""
 
     @classmethod
-    def parse(cls, request: Mapping[str, Any], settings: AppSettings) -> InferRequest:
-        """Reads a request; what it does not say is taken from the settings.
+    def parse(
+        cls,
+        request: Mapping[str, Any],
+        settings: AppSettings,
+        needs_points: bool = False,
+        gives_mask: bool = True,
+    ) -> InferRequest:
+        """Read a request; what it leaves out is taken from the settings.
 
         Args:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
-                max_candidates, result_extension. Everything else (background, roi, label...) is
-                for other kinds of models.
+                max_candidates, result_extension, image_id, client_id. Everything else
+                (background, roi, label...) is for other kinds of models.
             settings: the defaults.
+            needs_points: the model answers points only.
+            gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
+                asks every model for .nrrd.
 
         Raises:
-            InputError: a field is not what it has to be.
+            InputError: a field has a wrong value, or there is no point where one is needed.
         """
         limit = request.get("max_candidates")
-        limit = settings.max_candidates if limit in (None, "") else limit
+        points_ijk = _points(request)
+        if needs_points and not points_ijk:
+            raise PointError(
+                "There is no point: click a nodule, or use the model resmtnet for the whole CT. "
+                "foreground is a list of [i, j, k] voxel indices."
+            )
         return cls(
             image=_image(request.get("image")),
-            points_ijk=_points(request),
+            points_ijk=points_ijk,
             context=parse_context(request.get("context", settings.context), "context"),
-            max_candidates=parse_count(limit, "max_candidates", 1, MOST_CANDIDATES),
-            result_extension=request.get("result_extension"),
+            max_candidates=parse_count(
+                settings.max_candidates if limit in (None, "") else limit,
+                "max_candidates",
+                *CANDIDATES_RANGE,
+            ),
+            mask_extension=mask_extension(request.get("result_extension") if gives_mask else None),
+            image_id=_text_or_none(request.get("image_id")),
+            client_id=client_of(request),
         )
 
 
+def client_of(request: Mapping[str, Any]) -> str | None:
+    """Return who sends a request, as MONAI Label's clients name themselves; None if not said.
+
+    >>> client_of({"client_id": "dr-a"}), client_of({"client_id": ""})
+    ('dr-a', None)
+    """
+    return _text_or_none(request.get("client_id"))
+
+
+def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
+    """Return a request that the app can answer, with the image id under `image_id`.
+
+    MONAI Label replaces the id under `image` by a path later; `image_id` is None for a path, that
+    is an upload or a session. Without this check MONAI Label answers a bare 500, or opens whatever
+    path exists: `params` of a request can overwrite its image.
+
+    Args:
+        request: model is a name; image an id of the datastore or a path of MONAI Label's.
+        app: knows its models, the studies and the sessions, the only folders that are opened.
+
+    Raises:
+        Refusal: 404 for an unknown model, 400 for an image that is no text, 403 for a path
+            outside the folders.
+    """
+    model, image = request.get("model"), request.get("image")
+    if model not in app._infers:
+        raise Refusal(404, f"There is no model {model!r}. Available: {', '.join(app._infers)}.")
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise Refusal(400, f"image {image!r}: the id of an image is needed; /datastore lists them.")
+    if not os.path.exists(image):
+        return {**request, "image_id": image}
+    path, sessions = Path(image).resolve(), app.sessions()
+    folders = [getattr(app.datastore(), "_datastore_path", app.studies)]
+    folders += [sessions.store_path] if sessions else []
+    if not is_upload(path) and not any(Path(f).resolve() in path.parents for f in folders):
+        raise Refusal(403, "image: a path outside the studies folder is not opened; give an id.")
+    return {**request, "image_id": None}
+
+
 def centres_lps(points_ijk: tuple[Point, ...], geometry: Geometry) -> list[Point]:
-    """The points in LPS mm.
+    """Return points in LPS mm.
 
     Raises:
         PointError: one lies outside the CT.
@@ -81,57 +153,8 @@ def centres_lps(points_ijk: tuple[Point, ...], geometry: Geometry) -> list[Point
     return centres
 
 
-def checked(request: Mapping[str, Any], app: Any) -> dict[str, Any]:
-    """A request that the app can answer, with `image_id`: the image turns into a path later.
-
-    The image_id of an image that is none of the studies is empty.
-
-    Args:
-        request: of a client.
-        app: MONAI Label's, that answers.
-
-    Raises:
-        Refusal: see check_request.
-    """
-    sessions = app.sessions()
-    folders = [getattr(app.datastore(), "_datastore_path", app.studies)]
-    check_request(request, app._infers, folders + ([sessions.store_path] if sessions else []))
-    image_id = "" if os.path.exists(request["image"]) else request["image"]
-    return {**request, "image_id": image_id}
-
-
-def check_request(
-    request: Mapping[str, Any], models: Collection[str], folders: Iterable[str]
-) -> None:
-    """Refuses what MONAI Label itself would answer with a bare 500, or with a foreign file.
-
-    `params` of a request can overwrite its image, and MONAI Label opens whatever path exists.
-
-    Args:
-        request: model is a name; image an id of the datastore or, put there by MONAI Label, the
-            path of an upload.
-        models: those that are registered.
-        folders: a path may lie in these: the studies and the sessions.
-
-    Raises:
-        Refusal: 404 for an unknown model, 400 for an image that is no text, 403 for a path
-            outside the folders.
-    """
-    model, image = request.get("model"), request.get("image")
-    if model not in models:
-        raise Refusal(404, f"There is no model {model!r}. Available: {', '.join(models)}.")
-    if not isinstance(image, str) or not image or "\0" in image:
-        raise Refusal(400, f"image {image!r}: the id of an image is needed; /datastore lists them.")
-    if not os.path.exists(image):
-        return
-    path = Path(image).resolve()
-    roots = [Path(folder).resolve() for folder in folders]
-    if not is_upload(path) and not any(root in path.parents for root in roots):
-        raise Refusal(403, "image: a path outside the studies folder is not opened; give an id.")
-
-
 def is_upload(path: Path) -> bool:
-    """Whether a file is one that a client uploaded with its request, to be read once."""
+    """Whether a client has uploaded a file with its request."""
     folder = Path(tempfile.gettempdir())
     return path.parent in (folder, folder.resolve()) and bool(_UPLOAD.fullmatch(path.name))
 
@@ -169,6 +192,10 @@ def _point(value: object, name: str) -> Point:
         )
     i, j, k = (float(n) for n in valid)
     return i, j, k
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _text(point: Point) -> str:

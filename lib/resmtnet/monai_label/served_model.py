@@ -1,4 +1,4 @@
-"""The model that answers now: it follows the version that is served, without a restart."""
+"""Holds the model that answers, and follows the served version without a restart."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """One version, as long as somebody uses it."""
+    """One version of the model, loaded."""
 
     model: NoduleModel
     name: str
-    """Of the version, as `resmtnet model list` shows it."""
+    """Name of the version, as `resmtnet model list` shows it."""
     folder: Path
     warnings: tuple[str, ...]
-    """What to tell of it, such as that it stands in for a damaged version."""
+    """What users should know, such as that it replaces a damaged version."""
     stamp: Stamp | None
+    """Of the registry when this version was loaded."""
 
 
 class ServedModel:
-    """The served model, loaded anew by the first request after another version was chosen.
+    """The served model; the first request after another version was chosen loads that one.
 
-    Requests that run keep the model that they began with: whoever asks `now` holds one version.
+    A running request keeps the version that it got from `now`.
     """
 
     def __init__(self, versions: ModelRegistry, load: Callable[[Path], NoduleModel]) -> None:
         """Load the model that is served now.
 
         Args:
-            versions: say which that is.
+            versions: the registry, which says which version is served.
             load: reads a model folder and checks it.
 
         Raises:
@@ -53,31 +54,31 @@ class ServedModel:
         self._now = self._read()
 
     def now(self) -> ServedVersion:
-        """Return the version to answer with; costs one stat where nothing has changed."""
+        """Return the version to answer with; one stat call if nothing has changed."""
         if self.versions.stamp() != self._now.stamp:
             with self._lock:
                 if self.versions.stamp() != self._now.stamp:
                     self._follow()
         return self._now
 
-    def model(self) -> NoduleModel:
-        """Return the model to answer with."""
-        return self.now().model
-
     def _follow(self) -> None:
         start, before = time.perf_counter(), self._now
         try:
             self._now = self._read()
         except Exception as error:  # the model in memory still answers
-            logger.exception("No other version can be loaded; %s goes on", before.name)
-            note = f"{before.name} goes on, because what is served now cannot be read: {error}"
+            logger.exception("The served version cannot be loaded; %s still answers", before.name)
+            note = (
+                f"{before.name} still answers, because the served version cannot be read: {error}"
+            )
             self._now = replace(before, warnings=(note,), stamp=self.versions.stamp())
             return
         took_s = time.perf_counter() - start
         logger.info("%s answers instead of %s (%.2f s)", self._now.name, before.name, took_s)
 
     def _read(self) -> ServedVersion:
-        stamp = self.versions.stamp()  # of before the reading: a later choice is seen next time
+        stamp = (
+            self.versions.stamp()
+        )  # taken before reading, so that a later choice is noticed next time
         model, served = self.versions.load(self._load)
         if served.warning:
             logger.warning("%s", served.warning)
@@ -86,7 +87,7 @@ class ServedModel:
 
 
 def served_model(app_dir: str | Path, studies: str, settings: AppSettings) -> ServedModel:
-    """The model that a server of these studies answers with."""
+    """Load the model that a server of these studies answers with."""
     shipped = settings.model_dir or default_model_dir()
     versions = ModelRegistry.beside(settings.database(app_dir, studies), shipped)
     return ServedModel(versions, lambda folder: Characterizer.load(folder, settings.device))

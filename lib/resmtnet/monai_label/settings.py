@@ -1,12 +1,11 @@
-"""The `--conf` strings of the app, parsed once into a frozen dataclass."""
+"""The settings of the app: `--conf` strings, parsed once into a frozen dataclass."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from resmtnet import __version__
 from resmtnet.errors import ConfigError
@@ -43,85 +42,12 @@ OTHER_APPS_KEYS = (
 )
 """Keys of MONAI Label and its sample apps: a command line written for those still starts."""
 
-
-@dataclass(frozen=True)
-class AppSettings:
-    """What `--conf KEY VALUE` of start_server can set; docs/server.md lists the same."""
-
-    models: tuple[str, ...] = MODELS
-    """Models to offer, comma-separated: resmtnet, resmtnet_click, resmtnet_findings."""
-
-    model_dir: Path | None = None
-    """Folder with the weights; default: RESMTNET_MODEL_DIR, else the weights that are shipped."""
-
-    device: str | None = None
-    """cpu, cuda or cuda:N; default: cuda where there is one."""
-
-    context: str | None = None
-    """Guideline of the answers: screening_baseline, screening_followup (both Lung-RADS v2022),
-    incidental (Fleischner 2017) or none. A request can name another."""
-
-    max_candidates: int = 10
-    """Most nodules of a whole-CT run, 1 to 200."""
-
-    warm_up: bool = True
-    """Run the network once at the start, so that the first click is as fast as the next."""
-
-    ct_cache: int = 3
-    """CTs kept open, 0 to 64; each holds up to 200 MB of decoded slices."""
-
-    click_type: str = "deepgrow"
-    """Type that resmtnet_click announces, deepgrow or deepedit. For 3D Slicer, deepedit puts each
-    mask into the segment of its class; deepgrow shows in the selected segment what is benign."""
-
-    readings: Path | None = None
-    """Database of the readers' corrections; default: resmtnet/readings.sqlite in the studies
-    folder, for a PACS in the app folder. Published versions of the model lie beside it."""
-
-    train_after: int = 0
-    """Train by itself after so many new readings, up to 100000; 0: only when asked."""
-
-    archive: Path | None = None
-    """Training archive of the shipped model: training with depth full needs its images."""
-
-    def database(self, app_dir: str | Path, studies: str) -> Path:
-        """Where the readings lie.
-
-        Args:
-            app_dir: folder of the app.
-            studies: a folder, or the URL of a DICOMweb service.
-
-        >>> AppSettings().database("app", "http://pacs/dicom-web").as_posix()
-        'app/resmtnet/readings.sqlite'
-        """
-        return self.readings or database_in(Path(app_dir if is_remote(studies) else studies))
-
-    @classmethod
-    def from_conf(cls, conf: Mapping[str, str]) -> AppSettings:
-        """Parses the strings of `--conf`.
-
-        Args:
-            conf: key to value, as MONAI Label hands them to the app.
-
-        Raises:
-            ConfigError: an unknown key or an impossible value.
-
-        >>> AppSettings.from_conf({"models": "resmtnet_click", "warm_up": "false"}).models
-        ('resmtnet_click',)
-        """
-        valid = tuple(field.name for field in fields(cls))
-        ignored = sorted(set(conf) & set(OTHER_APPS_KEYS) - {"server_mode"})
-        unknown = sorted(set(conf) - set(OTHER_APPS_KEYS) - set(valid))
-        if unknown:
-            raise ConfigError(f"Unknown --conf key {unknown[0]!r}. Allowed: {', '.join(valid)}.")
-        if ignored:
-            logger.warning("--conf %s has no meaning in this app: ignored", ", ".join(ignored))
-        parsed = {key: _PARSERS[key](key, str(conf[key]).strip()) for key in valid if key in conf}
-        return cls(**parsed)
+CANDIDATES_RANGE = (1, 200)
+"""Least and greatest number of findings of a whole-CT run that can be asked for."""
 
 
 def is_remote(studies: str) -> bool:
-    """Whether studies are those of a DICOMweb service.
+    """Whether studies are the URL of a DICOMweb service.
 
     >>> is_remote("http://pacs/dicom-web"), is_remote("studies")
     (True, False)
@@ -129,53 +55,12 @@ def is_remote(studies: str) -> bool:
     return studies.startswith(("http://", "https://"))
 
 
-def _models(key: str, text: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["all"]:
-        return MODELS
-    wrong = sorted(set(names) - set(MODELS))
-    if wrong or not names:
-        raise ConfigError(f"--conf {key} {text!r}: allowed are {', '.join(MODELS)} or all.")
-    return tuple(name for name in MODELS if name in names)
-
-
-def _folder(key: str, text: str) -> Path | None:
-    if not text:
-        return None
-    path = Path(text).expanduser()
-    if not path.is_dir():
-        raise ConfigError(f"--conf {key} {text!r}: there is no such folder; give one with weights.")
-    return path
-
-
-def _database(key: str, text: str) -> Path | None:
-    if not text:
-        return None
-    path = Path(text).expanduser().absolute()
-    if path.is_dir() or path.suffix not in (".sqlite", ".db"):
-        raise ConfigError(
-            f"--conf {key} {text!r}: a file ending in .sqlite is needed; it is made where there "
-            "is none."
-        )
-    return path
-
-
-def _device(key: str, text: str) -> str | None:
-    if not text or text.lower() == "auto":
-        return None
-    return check_device(text, f"--conf {key}")
-
-
-def _context(key: str, text: str) -> str | None:
-    return parse_context(text, f"--conf {key}")
-
-
 def parse_context(value: object, name: str) -> str | None:
-    """The guideline context that a setting or a request names.
+    """Return the guideline context that a setting or a request names.
 
     Args:
         value: one of CONTEXTS; None, "" or "none" for no guideline.
-        name: what is parsed, for the message.
+        name: of the setting or the field, for the message.
 
     Raises:
         ConfigError: it is something else.
@@ -189,7 +74,7 @@ def parse_context(value: object, name: str) -> str | None:
 
 
 def parse_count(value: object, name: str, least: int, most: int) -> int:
-    """A whole number that a setting or a request gives, as a number or as text.
+    """Return a whole number that a setting or a request gives, as a number or as text.
 
     Raises:
         ConfigError: it is no whole number, or out of its range.
@@ -206,31 +91,142 @@ def parse_count(value: object, name: str, least: int, most: int) -> int:
     return number
 
 
-def _switch(key: str, text: str) -> bool:
+def _models(name: str, text: str) -> tuple[str, ...]:
+    names = [one.strip() for one in text.split(",") if one.strip()]
+    if names == ["all"]:
+        return MODELS
+    wrong = sorted(set(names) - set(MODELS))
+    if wrong or not names:
+        raise ConfigError(f"{name} {text!r}: allowed are {', '.join(MODELS)} or all.")
+    return tuple(one for one in MODELS if one in names)
+
+
+def _folder(name: str, text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise ConfigError(f"{name} {text!r}: there is no such folder.")
+    return path
+
+
+def _database(name: str, text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    if path.is_dir() or path.suffix not in (".sqlite", ".db"):
+        raise ConfigError(
+            f"{name} {text!r}: a file ending in .sqlite is needed; it is made where there is none."
+        )
+    return path
+
+
+def _device(name: str, text: str) -> str | None:
+    if not text or text.lower() == "auto":
+        return None
+    return check_device(text, name)
+
+
+def _context(name: str, text: str) -> str | None:
+    return parse_context(text, name)
+
+
+def _whole_number(least: int, most: int) -> Callable[[str, str], int]:
+    return lambda name, text: parse_count(text, name, least, most)
+
+
+def _switch(name: str, text: str) -> bool:
     values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in values:
-        raise ConfigError(f"--conf {key} {text!r}: allowed are true and false.")
+        raise ConfigError(f"{name} {text!r}: allowed are true and false.")
     return values[text.lower()]
 
 
-def _click_type(key: str, text: str) -> str:
+def _click_type(name: str, text: str) -> str:
     if text not in CLICK_TYPES:
-        raise ConfigError(f"--conf {key} {text!r}: allowed are {' and '.join(CLICK_TYPES)}.")
+        raise ConfigError(f"{name} {text!r}: allowed are {' and '.join(CLICK_TYPES)}.")
     return text
 
 
-MOST_CANDIDATES = 200
+@dataclass(frozen=True)
+class AppSettings:
+    """What `--conf KEY VALUE` of start_server can set; docs/server.md lists the same.
 
-_PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "models": _models,
-    "model_dir": _folder,
-    "device": _device,
-    "context": _context,
-    "max_candidates": lambda key, text: parse_count(text, f"--conf {key}", 1, MOST_CANDIDATES),
-    "warm_up": _switch,
-    "ct_cache": lambda key, text: parse_count(text, f"--conf {key}", 0, 64),
-    "click_type": _click_type,
-    "readings": _database,
-    "train_after": lambda key, text: parse_count(text, f"--conf {key}", 0, 100_000),
-    "archive": _folder,
-}
+    A field holds everything about its key: default, meaning, and `parse`, which reads its text.
+    """
+
+    models: tuple[str, ...] = field(default=MODELS, metadata={"parse": _models})
+    """Models to offer, comma-separated: resmtnet, resmtnet_click, resmtnet_findings."""
+
+    model_dir: Path | None = field(default=None, metadata={"parse": _folder})
+    """Folder with the weights; default: RESMTNET_MODEL_DIR, else the weights that are shipped."""
+
+    device: str | None = field(default=None, metadata={"parse": _device})
+    """cpu, cuda or cuda:N; default: cuda where there is one."""
+
+    context: str | None = field(default=None, metadata={"parse": _context})
+    """Guideline of the answers: screening_baseline, screening_followup (both Lung-RADS v2022),
+    incidental (Fleischner 2017) or none. A request can name another."""
+
+    max_candidates: int = field(default=10, metadata={"parse": _whole_number(*CANDIDATES_RANGE)})
+    """Greatest number of nodules of a whole-CT run, 1 to 200."""
+
+    warm_up: bool = field(default=True, metadata={"parse": _switch})
+    """Run the network once at the start, so that the first click is as fast as the next."""
+
+    ct_cache: int = field(default=3, metadata={"parse": _whole_number(0, 64)})
+    """CTs kept open, 0 to 64; each holds up to 200 MB of decoded slices."""
+
+    click_type: str = field(default=CLICK_TYPES[0], metadata={"parse": _click_type})
+    """Type that resmtnet_click announces, deepgrow or deepedit. For 3D Slicer, deepedit puts each
+    mask into the segment of its class; deepgrow shows in the selected segment what is benign."""
+
+    readings: Path | None = field(default=None, metadata={"parse": _database})
+    """Database of the readers' corrections; default: resmtnet/readings.sqlite in the studies
+    folder, for a PACS in the app folder. Published versions of the model lie beside it."""
+
+    train_after: int = field(default=0, metadata={"parse": _whole_number(0, 100_000)})
+    """Start a training after so many new readings, up to 100000; 0: only when asked."""
+
+    archive: Path | None = field(default=None, metadata={"parse": _folder})
+    """Training archive of the shipped model: training with depth full needs its images."""
+
+    def database(self, app_dir: str | Path, studies: str) -> Path:
+        """Return the path of the readings database.
+
+        Args:
+            app_dir: folder of the app.
+            studies: a folder, or the URL of a DICOMweb service.
+
+        >>> AppSettings().database("app", "http://pacs/dicom-web").as_posix()
+        'app/resmtnet/readings.sqlite'
+        """
+        return self.readings or database_in(Path(app_dir if is_remote(studies) else studies))
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, str]) -> AppSettings:
+        """Parse the strings of `--conf`.
+
+        Args:
+            conf: key to value, as MONAI Label hands them to the app.
+
+        Raises:
+            ConfigError: an unknown key or an impossible value.
+
+        >>> AppSettings.from_conf({"models": "resmtnet_click", "warm_up": "false"}).models
+        ('resmtnet_click',)
+        """
+        parsers = {key.name: key.metadata["parse"] for key in fields(cls)}
+        ignored = sorted(set(conf) & set(OTHER_APPS_KEYS) - {"server_mode"})
+        unknown = sorted(set(conf) - set(OTHER_APPS_KEYS) - set(parsers))
+        if unknown:
+            raise ConfigError(f"Unknown --conf key {unknown[0]!r}. Allowed: {', '.join(parsers)}.")
+        if ignored:
+            logger.warning("--conf %s has no meaning in this app: ignored", ", ".join(ignored))
+        return cls(
+            **{
+                key: parse(f"--conf {key}", str(conf[key]).strip())
+                for key, parse in parsers.items()
+                if key in conf
+            }
+        )

@@ -1,7 +1,7 @@
-"""MONAI Label's list of images and labels, which several processes change: nothing is undone.
+"""Keeps MONAI Label's list of images and labels correct when several processes change it.
 
-The server, a training and a batch inference each hold the whole list in memory, and MONAI Label
-writes back all of it: what another process has saved meanwhile is erased.
+The server, a training and a batch inference each hold the whole list in memory. MONAI Label writes
+all of it back, which erases what another process has saved meanwhile; here the changes are merged.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from resmtnet.files import atomic_file
 logger = logging.getLogger(__name__)
 
 Entries = dict[tuple[str, str | None], DataModel]
-"""What is known of an image (id, None), and of a label of it (id, tag)."""
+"""Entries of images under (id, None), and of their labels under (id, tag)."""
 
 
 class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
-    """A LocalDatastore that writes what it changed into the list as it is by then on the disk."""
+    """A LocalDatastore that merges its own changes into the list that is on disk."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         """See LocalDatastore."""
         self._agreed: Entries = {}
-        """The entries when memory and file were last the same."""
+        """Entries at the time when memory and file were last the same."""
         super().__init__(*arguments, **named)
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
-        """Take what other processes have changed."""
+        """Read what other processes have changed."""
         try:
             with FileLock(self._lock_file):
                 self._take_changes(mine_first=False)
@@ -47,10 +47,10 @@ class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
                 raise
 
     def _update_datastore_file(self, lock: bool = True) -> None:
-        """Write the list in one step: half a list would keep the server from starting.
+        """Write the list in one step: with half a list the server would not start.
 
         Args:
-            lock: False: the caller holds the lock, and has just stored a file; its word is last.
+            lock: False if the caller holds the lock and has just stored a file; its changes win.
         """
         if not lock:
             self._write_list(mine_first=True)
@@ -75,7 +75,7 @@ class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
         """Merge the file into memory if another process has written it; the lock is held.
 
         Args:
-            mine_first: of what both have changed, memory holds; else the file.
+            mine_first: where both have changed an entry, memory wins; else the file.
 
         Raises:
             ValueError: the file is damaged.
@@ -94,13 +94,13 @@ class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
 
 
 def merged(agreed: Entries, mine: Entries, theirs: Entries, mine_first: bool) -> Entries:
-    """Return both sides' changes since they agreed.
+    """Merge two lists that were changed since they were the same.
 
     Args:
-        agreed: what both began with.
-        mine: now.
-        theirs: now.
-        mine_first: which side holds where both have changed an entry.
+        agreed: the list when both were the same.
+        mine: my list now.
+        theirs: the other list now.
+        mine_first: whether my entry wins where both have changed it.
     """
     found: Entries = {}
     for key in {**theirs, **mine}:
@@ -121,7 +121,7 @@ def _entries(model: LocalDatastoreModel, copy: bool = False) -> Entries:
 
 
 def _fill(model: LocalDatastoreModel, entries: Entries) -> None:
-    """Put entries into a list; what others hold of it stays the same object."""
+    """Put entries into a list without replacing its objects, which others may refer to."""
     images = {image_id: image for (image_id, tag), image in entries.items() if tag is None}
     labels: dict[str, dict[str, DataModel]] = {image_id: {} for image_id in images}
     for (image_id, tag), label in entries.items():

@@ -24,6 +24,7 @@ from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import as_refusals
+from resmtnet.monai_label.request import client_of
 from resmtnet.readings.inbox import Inbox
 from resmtnet.types import Json
 
@@ -102,9 +103,8 @@ class NextStudy(Strategy):  # type: ignore[misc]
         Raises:
             Refusal: the readings database or the PACS does not answer.
         """
-        client = request.get("client_id")
         with as_refusals():
-            return self._next(client if isinstance(client, str) else "", datastore)
+            return self._next(client_of(request) or "", datastore)
 
     def _next(self, client: str, datastore: Datastore) -> Json | None:
         work = self._worklist

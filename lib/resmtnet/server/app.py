@@ -1,4 +1,4 @@
-"""The ASGI app: MONAI Label's routes, off the event loop, and ours.
+"""The web app: MONAI Label's routes, run in threads, and our own routes.
 
 `monailabel start_server --uvicorn_app resmtnet.server.app:app`, or `resmtnet serve`.
 """
@@ -36,16 +36,15 @@ from resmtnet.server.routes import add_refusals, router
 BLOCKING: tuple[ModuleType, ...] = (
     *(infer, batch_infer, datastore, activelearning, train, scoring, model, session, info),
 )
-"""Their routes are `async def` around synchronous code: each stops the server while it runs."""
+"""Their routes are `async def` around blocking code: each would stop the server while it runs."""
 
 _READS = {"GET", "HEAD"}
 
 
 def make_app() -> FastAPI:
-    """MONAI Label's app with the same routes, lifespan and middleware, and our router.
+    """Make an app with MONAI Label's routes, lifespan and middleware, and our router.
 
-    Inferences run beside one another, as many as leave a core free; what changes the datastore
-    runs one at a time.
+    Inferences run in parallel, on all cores but one; changes of the datastore run one at a time.
     """
     app = FastAPI(
         title=settings.MONAI_LABEL_PROJECT_NAME,
@@ -74,12 +73,12 @@ def off_the_loop(
     reads: CapacityLimiter | None = None,
     writes: CapacityLimiter | None = None,
 ) -> APIRouter:
-    """The same routes, each handled in a thread.
+    """Return the same routes, each handled in a thread.
 
     Args:
         routes: of a router of MONAI Label.
-        reads: how many GET and HEAD requests run at once; default: anyio's 40 threads.
-        writes: the same of all others.
+        reads: limits how many GET and HEAD requests run at once; None: anyio's 40 threads.
+        writes: the same for all other requests.
     """
     threaded = APIRouter()
     for route in routes:
@@ -110,7 +109,7 @@ def _in_thread(
     async def handle(**arguments: Any) -> Any:
         return await to_thread.run_sync(partial(call, **arguments), limiter=limiter)
 
-    # FastAPI reads the parameters from it. Not functools.wraps, which FastAPI sees through.
+    # FastAPI reads the parameters from the signature. It would look behind functools.wraps.
     handle.__signature__ = inspect.signature(endpoint)  # type: ignore[attr-defined]
     handle.__name__ = endpoint.__name__
     handle.__doc__ = endpoint.__doc__

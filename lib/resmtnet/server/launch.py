@@ -1,4 +1,4 @@
-"""`resmtnet serve`: MONAI Label's start_server with defaults that fit a clinical workstation."""
+"""Starts MONAI Label's server with defaults for a clinical workstation (`resmtnet serve`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from resmtnet.errors import ConfigError, InputError, ResMTNetError
 DEFAULT_PORT = 8000
 OUR_APP = "resmtnet.server.app:app"
 PLAIN_APP = "monailabel.app:app"
-"""MONAI Label's own: without our routes, and each inference stops the server while it runs."""
+"""MONAI Label's own app: it has not our routes, and each inference blocks the server."""
 
 PLATFORM_DEFAULTS = {
     # Scoring runs in a second process, which writes back its own, stale list of labels.
@@ -33,14 +33,14 @@ PLATFORM_DEFAULTS = {
     # OpenMP threads of torch that wait give their core away soon, instead of spinning on it.
     "GOMP_SPINCOUNT": "1000",
 }
-"""Environment of the server, where the user has not set it."""
+"""Environment variables of the server; those the user has set come first."""
 
 _POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """One start of the server; once built it can be started."""
+    """Checked options to start a server with."""
 
     studies: str
     """A folder with CTs, or the URL of a DICOMweb service."""
@@ -51,10 +51,10 @@ class ServerOptions:
     port: int = DEFAULT_PORT
 
     conf: Mapping[str, str] = field(default_factory=dict)
-    """Settings of the app (`--conf`); the app itself refuses an unknown one."""
+    """Settings of the app (`--conf`); the app checks them."""
 
     app_dir: Path | None = None
-    """The app; default: `default_app_dir`."""
+    """Folder of the app; default: `default_app_dir`."""
 
     uvicorn_app: str = OUR_APP
     """What uvicorn serves, as module:name."""
@@ -76,12 +76,12 @@ class ServerOptions:
 
     @property
     def url(self) -> str:
-        """Where the server answers."""
+        """Address of the server."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
     def arguments(self) -> list[str]:
-        """The arguments of `monailabel`.
+        """Return the arguments of `monailabel`.
 
         >>> ServerOptions("http://pacs/dicom-web", app_dir=Path("app")).arguments()[:2]
         ['start_server', '--app']
@@ -94,12 +94,12 @@ class ServerOptions:
         return ["start_server", "--app", app, "--studies", studies, *where, *served, *conf]
 
     def environment(self) -> dict[str, str]:
-        """The environment of the server: the user's, over our defaults."""
+        """Return the environment of the server: our defaults, overridden by the user's."""
         return {**PLATFORM_DEFAULTS, **os.environ}
 
 
 def check_loopback(host: str) -> None:
-    """Refuses to listen where others can reach the server.
+    """Refuse an address where other machines can reach the server.
 
     Raises:
         ConfigError: the host is no loopback address.
@@ -112,14 +112,14 @@ def check_loopback(host: str) -> None:
         loopback = False
     if not loopback:
         raise ConfigError(
-            f"--host {host}: refused, because the server has no authentication yet and whoever "
-            "reaches it reads all studies. Allowed: 127.0.0.1, ::1 and localhost; from another "
-            f"machine use a tunnel (ssh -L {DEFAULT_PORT}:127.0.0.1:{DEFAULT_PORT} HOST)."
+            f"--host {host}: refused, because the server has no authentication yet: anyone who "
+            "reaches it could read all studies. Allowed: 127.0.0.1, ::1 and localhost; from "
+            f"another machine use a tunnel (ssh -L {DEFAULT_PORT}:127.0.0.1:{DEFAULT_PORT} HOST)."
         )
 
 
 def default_app_dir() -> Path:
-    """The app folder: RESMTNET_APP_DIR, else apps/resmtnet of the checkout.
+    """Return the app folder: RESMTNET_APP_DIR, else apps/resmtnet of the checkout.
 
     Raises:
         ConfigError: there is none.
@@ -128,24 +128,23 @@ def default_app_dir() -> Path:
     folder = Path(named) if named else Path(__file__).resolve().parents[3] / "apps" / "resmtnet"
     if not (folder / "main.py").is_file():
         raise ConfigError(
-            f"{folder} holds no app: set RESMTNET_APP_DIR to the folder apps/resmtnet of a "
-            "checkout, which MONAI Label can write to."
+            f"{folder} has no main.py: set RESMTNET_APP_DIR to the folder apps/resmtnet of a "
+            "checkout; MONAI Label must be able to write to it."
         )
     return folder
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on now."""
+    """Return a TCP port on 127.0.0.1 that is free now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def serve(options: ServerOptions) -> int:
-    """Runs the server in this process until it is stopped (Ctrl-C, SIGTERM).
+    """Run the server in this process until it is stopped (Ctrl-C, SIGTERM).
 
-    MONAI Label reads its settings from the environment when it is imported, so the environment
-    of this process is changed.
+    Changes the environment of this process, from which MONAI Label reads its settings.
 
     Args:
         options: what to serve, and where.
@@ -164,7 +163,7 @@ def serve(options: ServerOptions) -> int:
 
 @contextmanager
 def running_server(options: ServerOptions, timeout_s: float = 60.0) -> Iterator[str]:
-    """A server that answers /info inside the block, and is stopped after it.
+    """Run a server that answers /info inside the block, and stop it afterwards.
 
     Args:
         options: what to serve, and where.

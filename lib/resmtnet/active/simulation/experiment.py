@@ -1,4 +1,4 @@
-"""The whole simulation: pools of one or several trunks, games, document, files."""
+"""Runs a whole simulation on one or several models, and writes its figures."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def simulate(
     game: Game = GAME,
     tell: PartProgress = lambda what, done, of: None,
 ) -> Json:
-    """Play all strategies on all pools and return the document.
+    """Run all strategies on all pools and return the document of figures.
 
     Args:
-        pools: one for each trunk.
+        pools: one for each model.
         strategies: by name.
-        seeds: of every pool.
-        game: budgets and heads.
-        tell: called with what is done, how much of it, of how much.
+        seeds: one run of each strategy for each seed, on every pool.
+        game: numbers of labels.
+        tell: called with the name of the work, the amount done, and the total.
 
     Raises:
-        InputError: see rounds.play; or too few seeds for an interval.
+        InputError: too few seeds for an interval, no pool, or a budget larger than a pool.
     """
     if len(seeds) < LEAST_SEEDS or not pools:
         raise InputError(
@@ -75,15 +75,15 @@ def run(
     device: str | None = None,
     tell: PartProgress = lambda what, done, of: None,
 ) -> tuple[Json, list[Path]]:
-    """Embed, play and write.
+    """Embed the nodules, run the strategies and write the report.
 
     Args:
-        archive: whose labels are revealed one by one.
-        models: folders of trunks; each has its own pool, the patients it never saw.
+        archive: its labels are revealed step by step.
+        models: folders of models; the pool of each is the patients that it was not trained on.
         out: folder to write.
         strategies: by name.
-        seeds: of every pool.
-        game: budgets and heads.
+        seeds: one run of each strategy for each seed, on every pool.
+        game: numbers of labels.
         device: for the embeddings.
         tell: see simulate.
 

@@ -1,4 +1,4 @@
-"""Light heads over fixed embeddings, fitted on labelled nodules only; they know how sure they are.
+"""Linear heads over fixed embeddings, fitted on labelled nodules, with their uncertainty.
 
 Score, log size and texture: ridge regression whose prior is chosen by evidence (MacKay, Bayesian
 Interpolation, 1992). Class: logistic regression with a Gaussian prior and Laplace's posterior.
@@ -18,13 +18,13 @@ from resmtnet.types import Array
 
 PRIOR_GAINS = tuple(float(g) for g in np.geomspace(0.1, 300.0, 17))
 CLASS_PRIOR_GAIN = 1.0
-"""Variance of a logistic weight; of 1 to 100 the best by AUC at 50 to 550 labels."""
+"""Prior variance of a logistic weight; of 1 to 100 the best by AUC at 50 to 550 labels."""
 _STEPS = 15
 
 
 @dataclass(frozen=True, eq=False)
 class Ridge:
-    """A linear regression about the middle of its labels, and the covariance of its weights."""
+    """A linear regression and the covariance of its weights."""
 
     centre: Array
     """[K] mean of the labelled features."""
@@ -139,7 +139,7 @@ def fit_logistic(features: Array, target: Array, weight: Array) -> Logistic:
 
 @dataclass(frozen=True, eq=False)
 class SimulatedHeads:
-    """What was learnt from the nodules labelled so far."""
+    """The heads after training on the nodules labelled so far."""
 
     score: Ridge
     log_mm: Ridge
@@ -164,7 +164,7 @@ def fit_heads(features: Array, truth: Truth, labelled: Indices) -> SimulatedHead
         labelled: indices.
 
     Raises:
-        InputError: none of the labelled nodules says anything of a quantity.
+        InputError: none of the labelled nodules has a label of one of the quantities.
     """
     x = features[labelled]
 

@@ -1,4 +1,4 @@
-"""Nodules that a trunk never trained on: embeddings, what their readers say, hard strata."""
+"""The nodules that a model was not trained on: embeddings, readings and difficult strata."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ Indices = NDArray[np.intp]
 
 FULL_WEIGHT_READERS = 4
 TEST_PARTS = 4
-"""One patient of four is tested on, the others are the pool."""
+"""One patient in four is for testing; the others may be labelled."""
 SUBSOLID_BELOW = 3.5
 """Mean texture rating below which a nodule counts as sub-solid."""
 SMALL_MM = (6.0, 10.0)
 READERS_DIFFER_SD = 1.0
-"""Standard deviation of the readers' malignancy from which they differ."""
+"""Readers disagree if the standard deviation of their malignancy is at least this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Nodules [N] of patients on whom the trunk never trained."""
+    """Nodules [N] of patients that the model was not trained on."""
 
     nodules: tuple[Nodule, ...]
     embeddings: NDArray[np.float32]
-    """[N, D] inputs of the members' last layers, one member after the other."""
+    """[N, D] inputs of the last layers, the members of the ensemble side by side."""
     model: ModelInfo
-    """Whose trunk it is."""
+    """The model whose feature extractor made the embeddings."""
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
-        """What the readers say of each."""
+        """Readings of each nodule."""
         return tuple(case_of(nodule) for nodule in self.nodules)
 
     @cached_property
     def patients(self) -> NDArray[np.str_]:
-        """[N] patient of each."""
+        """[N] patient of each nodule."""
         return np.array([nodule.patient_id for nodule in self.nodules])
 
     @cached_property
     def truth(self) -> Truth:
-        """What a label of each says."""
+        """The label of each nodule."""
         return truth_of(self.nodules, self.cases)
 
     def split(self, seed: int) -> tuple[Indices, Indices]:
-        """Deal the patients to those that may be labelled and those that are tested on.
+        """Split the patients into those that may be labelled and those for testing.
 
         Args:
-            seed: the same seed gives the same parts.
+            seed: the same seed gives the same split.
 
         Returns:
             Indices of the nodules to choose from, and of the test nodules; no patient is in both.
@@ -75,7 +75,7 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The readers' word on nodules [N]; a weight of 0 stands for no word."""
+    """Labels of nodules [N]; weight 0 means that there is no label."""
 
     malignant: Array
     """Class target: 1, 0, or 0.5 for an undecided median."""
@@ -93,10 +93,10 @@ class Truth:
     """Protocol P: three readers or more, median malignancy not 3."""
     enough_readers: Flags
     strata: Mapping[str, Flags]
-    """Hard strata by name."""
+    """Members of the difficult strata, by name."""
 
     def of(self, index: Indices) -> Truth:
-        """Return that of some of the nodules."""
+        """Return the labels of some of the nodules."""
         arrays = {
             entry.name: getattr(self, entry.name)[index]
             for entry in fields(self)
@@ -107,7 +107,7 @@ class Truth:
 
 
 def truth_of(nodules: Sequence[Nodule], cases: Sequence[Case]) -> Truth:
-    """Return what the readers say of nodules, as arrays."""
+    """Return the readers' labels of nodules as arrays."""
 
     def of(values: Sequence[float | None]) -> tuple[Array, Array]:
         known = np.array([v is not None and np.isfinite(v) for v in values])
@@ -146,12 +146,12 @@ def pool_of(
     characterizer: Characterizer,
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> Pool:
-    """Embed the nodules of an archive on whom a model's trunk neither trained nor stopped.
+    """Embed the nodules of an archive that a model used neither for training nor for stopping.
 
     Args:
         archive: the one that the model was trained on, or another.
         characterizer: the model; its configuration says which folds it trained on.
-        tell: called with nodules done and nodules in all.
+        tell: called with nodules done and their total.
 
     Raises:
         InputError: the model has trained on all patients.
@@ -165,8 +165,8 @@ def pool_of(
     patients = {nodule.patient_id for nodule in unseen}
     if len(patients) < TEST_PARTS:
         raise InputError(
-            f"{model.folder}: its trunk has seen all but {len(patients)} patients of the archive; "
-            "train one that leaves folds out (reference_folds of the configuration)"
+            f"{model.folder} was trained on all but {len(patients)} patients of the archive; "
+            "train a model that leaves folds out (reference_folds of the configuration)"
         )
     found = embed(characterizer.inference, archive, unseen, tell)
     return Pool(tuple(unseen), found.flat.astype(np.float32), model.info)

@@ -1,4 +1,4 @@
-"""metrics.json, report.html, tables.md and the curves as PNG of a simulation."""
+"""Writes metrics.json, report.html, tables.md and the learning curves of a simulation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ COLOURS = (
     "#7f8c1f", "#a0522d",
 )  # fmt: skip
 READING = (
-    "Each strategy starts from the same labels, drawn at random; heads are fitted anew on what is "
-    "labelled, and judged on patients that cannot be labelled. Differences are means over all "
-    "budgets between the first and the whole pool, paired by game; in brackets the bootstrap "
-    "interval over games. Games share patients, so that intervals say nothing of other patients."
+    "All strategies start from the same labels, drawn at random. After each step the heads are "
+    "fitted again on all labels, and tested on patients that are never labelled. Differences are "
+    "means over all budgets between the first and the whole pool, paired by game; in brackets the "
+    "bootstrap interval over games. Games share patients, so the intervals do not cover the "
+    "variation between patients."
 )
 
 
@@ -47,8 +48,10 @@ def write_report(out: Path, document: Json) -> list[Path]:
     body = [
         f"<p>{escape(_subject(document))}</p><p>{escape(READING)}</p>",
         f"<p>{escape(goal_text(document))}</p>",
-        picture("Everyone, by labels. Band: stratified random.", main).replace("440", "1100"),
-        picture("Hard strata, by labels.", hard).replace("440", "1100"),
+        picture("All test nodules, by number of labels. Band: stratified random.", main).replace(
+            "440", "1100"
+        ),
+        picture("Difficult strata, by number of labels.", hard).replace("440", "1100"),
         "<h2>Labels for 95% of the gain of the whole pool</h2>",
         _needed_table(document),
     ]
@@ -89,24 +92,24 @@ def draw(document: Json, strata: Sequence[str], metrics: Sequence[str] = METRICS
 
 
 def goal_text(document: Json) -> str:
-    """Say in a sentence whether the goal is reached."""
+    """Return a sentence that says whether the goal is reached."""
     goal = document["goal"]
     best, shares = goal["best_strategy"], goal["share_of_stratified"]
     if best is None:
-        return "The goal is not judged: stratified random, or another strategy, is missing."
+        return "The goal is not judged: it needs stratified random and another strategy."
     told = [name for name in dict.fromkeys((best, DEFAULT)) if name in shares]
     reached = ", ".join(goal["reached_by"])
     return (
         f"Goal: {goal['share_of_gain']:.0%} of the gain in score MAE with at most "
-        f"{goal['allowed_share_of_stratified']:.0%} of the labels of stratified random, and surely "
-        f"fewer than it needs. {f'Reached by {reached}' if reached else 'Not reached'}; "
+        f"{goal['allowed_share_of_stratified']:.0%} of the labels of stratified random, and "
+        f"significantly fewer. {f'Reached by {reached}' if reached else 'Not reached'}; "
         + ", ".join(f"{name} needs {_multiple(shares[name])}" for name in told)
-        + " of them."
+        + " of the labels that stratified random needs."
     )
 
 
 def markdown(document: Json) -> str:
-    """Return the main tables as Markdown, for a page of experiments."""
+    """Return the main tables as Markdown."""
     figures = [f"{s}: {m}" for s in _strata(document) for m in METRICS if s == "all" or m != "auc"]
     needed = [
         [name, *(_needed_cell(found["labels_needed"][f"all: {metric}"]) for metric in METRICS)]
@@ -141,8 +144,8 @@ def _signed(value: float | None) -> str:
 
 def _subject(document: Json) -> str:
     pools = "; ".join(
-        f"{pool['nodules']} nodules of {pool['patients']} patients that the trunk of "
-        f"{pool['model']} never saw"
+        f"{pool['nodules']} nodules of {pool['patients']} patients that "
+        f"{pool['model']} was not trained on"
         for pool in document["pools"]
     )
     seeds = document["seeds"]

@@ -17,18 +17,18 @@ from resmtnet.evaluation.metrics import auc
 from resmtnet.types import Array
 
 BUDGETS = (50, 75, 100, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700, 750, 800)
-"""Labels at which the heads are fitted and judged; the first are drawn at random."""
+"""Numbers of labels at which the heads are fitted and tested; the first are drawn at random."""
 METRICS = ("auc", "score_mae", "diameter_mae_mm")
 LEAST_CASES = 3
-"""A stratum with fewer test nodules has no figure."""
+"""A stratum with fewer test nodules gets no figure."""
 
 Curves = Mapping[str, Array]
-"""Per figure [budgets + 1]: at each budget, and last with the whole pool labelled."""
+"""By figure, values [budgets + 1]: at each budget, and last with the whole pool labelled."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """What all strategies share."""
+    """Settings that all strategies share."""
 
     budgets: tuple[int, ...] = BUDGETS
 
@@ -53,7 +53,7 @@ def play(
         strategies: by name.
         seeds: each decides the split of patients, the first labels and all random draws.
         game: budgets.
-        tell: called with games done and games in all.
+        tell: called with games done and their total.
 
     Returns:
         Curves of every strategy, in the order of the seeds.
@@ -79,22 +79,22 @@ def play(
 
 @dataclass(frozen=True, eq=False)
 class Deal:
-    """One seed: who may be labelled, who is tested on, features of both."""
+    """The data of one seed: the nodules that may be labelled, and the test nodules."""
 
     seed: int
     choosable: Indices
-    """Into the pool."""
+    """Indices into the pool of the nodules that may be labelled."""
     features: Array
     """[C, K] of the choosable ones."""
     truth: Truth
-    """Of the choosable ones."""
+    """Labels of these."""
     patients: NDArray[np.str_]
     test_features: Array
     test_truth: Truth
 
     @classmethod
     def of(cls, pool: Pool, seed: int) -> Deal:
-        """Deal the patients of a pool."""
+        """Split the patients of a pool."""
         choosable, tested = pool.split(seed)
         project = Projection.of(pool.embeddings[choosable])
         return cls(
@@ -108,7 +108,7 @@ class Deal:
         )
 
     def play(self, strategy: Strategy, game: Game) -> Curves:
-        """Let one strategy spend all budgets, then label the rest."""
+        """Let one strategy choose labels up to each budget, then label the rest."""
         first = np.random.default_rng([self.seed, 0]).permutation(len(self.choosable))
         chance = np.random.default_rng([self.seed, 1])
         labelled = first[: game.budgets[0]]
@@ -127,7 +127,7 @@ class Deal:
 
 
 def figures(heads: SimulatedHeads, features: Array, truth: Truth) -> dict[str, float]:
-    """Judge heads on test nodules: each metric on all of them and by stratum, NaN where too few.
+    """Test heads: each metric on all test nodules and by stratum, NaN where there are too few.
 
     AUC is of protocol P, score MAE of nodules with three readers or more, diameter MAE of all.
     """

@@ -1,4 +1,4 @@
-"""From the curves of all games to a document of schema resmtnet.active_learning/1.
+"""Turns the curves of all games into a document of schema resmtnet.active_learning/1.
 
 Its fields are described in docs/experiments/active_learning.md.
 """
@@ -20,7 +20,7 @@ from resmtnet.types import Array, Json
 SCHEMA = "resmtnet.active_learning/1"
 SHARE_OF_GAIN = 0.95
 GOAL_FIGURE, GOAL_SHARE = "all: score_mae", 0.6
-"""Labels for 95% of the gain, as a share of those that stratified random needs."""
+"""The goal: 95% of the gain with at most this share of the labels of stratified random."""
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 _DIGITS = 5
@@ -28,19 +28,19 @@ _DIGITS = 5
 
 @dataclass(frozen=True, eq=False)
 class Games:
-    """All games: per strategy and figure [games, budgets + 1], games paired between strategies."""
+    """All games: by strategy and figure [games, budgets + 1]; games are paired by strategy."""
 
     curves: Mapping[str, Mapping[str, Array]]
     budgets: tuple[int, ...]
     whole: float
-    """Mean number of nodules that could be labelled."""
+    """Mean number of nodules that may be labelled."""
 
     @classmethod
     def of(cls, played: Mapping[str, Sequence[Curves]], game: Game, whole: float) -> Games:
-        """Stack the curves of `rounds.play`, of one pool or of several one after the other.
+        """Stack the curves of `rounds.play` of all pools.
 
         Raises:
-            InputError: strategies of which not all played the same games.
+            InputError: the strategies have different numbers of games.
         """
         numbers = {len(curves) for curves in played.values()}
         if len(numbers) != 1 or not min(numbers):
@@ -67,8 +67,8 @@ def summarise(games: Games, pools: Sequence[Json], seeds: Sequence[int]) -> Json
 
     Args:
         games: of all pools and seeds.
-        pools: what is known of each pool.
-        seeds: of each pool.
+        pools: description of each pool.
+        seeds: used on each pool.
     """
     draws = _draws(len(games.curves[next(iter(games.curves))][games.figures[0]]))
     strategies = {name: _strategy(games, name, draws) for name in games.curves}
@@ -90,7 +90,7 @@ def summarise(games: Games, pools: Sequence[Json], seeds: Sequence[int]) -> Json
 
 
 def labels_needed(labels: Array, curve: Array, share: float = SHARE_OF_GAIN) -> float:
-    """Labels from which on a curve keeps a share of what the whole pool gains over the first.
+    """Return the labels from which a curve keeps a share of the gain of the whole pool.
 
     Args:
         labels: [B], increasing.
@@ -98,8 +98,8 @@ def labels_needed(labels: Array, curve: Array, share: float = SHARE_OF_GAIN) -> 
         share: of the gain.
 
     Returns:
-        Interpolated between budgets; the last of `labels` where the curve stays short of it, NaN
-        where the whole pool gains nothing.
+        Interpolated between budgets; the last of `labels` if the curve stays below the share; NaN
+        if the whole pool gains nothing.
 
     >>> labels_needed(np.array([50.0, 100.0, 200.0]), np.array([0.5, 0.4, 0.4]))
     97.5
@@ -140,7 +140,7 @@ def _curve(values: Array, draws: NDArray[np.intp]) -> Json:
 
 
 def _difference(own: Array, other: Array, draws: NDArray[np.intp]) -> Json:
-    """Mean over the budgets between the first, which all share, and the whole pool."""
+    """Return the mean over the budgets between the first, which all share, and the whole pool."""
     gaps = _mean((own - other)[:, 1:-1], 1)
     low, high = _interval(_mean(gaps[draws], 1))
     return {
@@ -151,7 +151,7 @@ def _difference(own: Array, other: Array, draws: NDArray[np.intp]) -> Json:
 
 
 def _needed(games: Games, name: str, figure: str, draws: NDArray[np.intp]) -> Json:
-    """Labels on the mean curve, and as a share of those of stratified random, paired."""
+    """Return the labels needed on the mean curve, and their share of stratified random's."""
 
     def of(strategy: str) -> tuple[float, Array]:
         values = games.curves[strategy][figure]
@@ -201,7 +201,7 @@ def _goal(strategies: Json) -> Json:
 
 
 def _never_worse(name: str, found: Json) -> bool:
-    """No figure whose interval of the difference to stratified random lies on the worse side."""
+    """Whether no figure is significantly worse than stratified random's."""
     if name == BASELINE:
         return True
     compared = found["compared_with"].get(BASELINE, {})
@@ -221,7 +221,7 @@ def verdict(figure: str, difference: Json) -> str:
 
 
 def _draws(games: int) -> NDArray[np.intp]:
-    """Games of each resample [resamples, games]."""
+    """Return the games of each bootstrap resample [resamples, games]."""
     return np.random.default_rng(0).integers(games, size=(RESAMPLES, games))
 
 

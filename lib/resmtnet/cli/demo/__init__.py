@@ -1,1 +1,1 @@
-"""`make demo`: what the app answers, and how it learns from a reader, without any data of yours."""
+"""`make demo`: shows the app's answers and how it learns from a reader; needs no data."""

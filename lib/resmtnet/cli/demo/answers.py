@@ -1,4 +1,4 @@
-"""One CT: each model is asked through MONAI Label's client; tables, a picture, files for Slicer."""
+"""Sends one CT to each model of the server; shows tables, a picture and files for Slicer."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from resmtnet.types import Json, Point
 
 @dataclass(frozen=True)
 class Study:
-    """What the demo asks about."""
+    """The study of the demo."""
 
     folder: Path
     points_lps_mm: tuple[Point, ...] = ()
     """Clicks; none: the candidates that the first model finds."""
     truth: tuple[Json, ...] = ()
-    """Nodules of the phantom, in the order of the points."""
+    """True values of the phantom's nodules, in the order of the points."""
     image_id: str | None = None
-    """Of the CT in the folder; None: the first that holds the points."""
+    """Id of the CT; None: the first that contains the points."""
 
 
 def show_answers(
     client: AppClient, study: Study, image_id: str, ct: CTVolume, out: Path, console: Console
 ) -> None:
-    """Ask the three models and show what they say.
+    """Ask the three models and show their answers.
 
     Args:
         client: of the server.
@@ -64,7 +64,7 @@ def show_answers(
     if not points:
         points = [[round(x) for x in nodule["centre_ijk"]] for nodule in document["nodules"]]
     if not points:
-        console.print("No candidate, hence nothing to click: name a point by AT=x,y,z (LPS mm).")
+        console.print("No candidate was found. Give a point to click with AT=x,y,z (LPS mm).")
         return
     mask_file, document = _ask(client, "resmtnet_click", image_id, points, console)
     _show("resmtnet_click: the clicked points", document, console)
@@ -75,7 +75,9 @@ def show_answers(
     _keep(out, mask_file, markups_file, document)
     picture = out / "overlay.png"
     save_overlay(picture, ct, document, _read_mask(mask_file), long_axes(markups))
-    console.print(f"{picture} shows the masks; mask and markups for 3D Slicer lie beside it.")
+    console.print(
+        f"{picture} shows the masks; mask and markups for 3D Slicer are in the same folder."
+    )
     for line in warning_lines(document):
         console.print(f"[dim]{line}[/]", highlight=False)
 
@@ -94,7 +96,7 @@ def _show(title: str, document: Json, console: Console) -> None:
 
 
 def _truth_table(truth: Sequence[Json], document: Json) -> Table:
-    title = "What is true of the synthetic nodules, and what was measured"
+    title = "Synthetic nodules: true and measured values"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("Nodule", "Texture", "Diameter mm", "measured", "Volume mm3", "measured"):
         table.add_column(heading, justify="right")
@@ -116,7 +118,7 @@ def _keep(out: Path, mask_file: Path, markups_file: Path, document: Json) -> Non
 
 
 def choose_ct(image_ids: Sequence[str], study: Study) -> tuple[str, CTVolume]:
-    """Return the first CT of a study that holds its points.
+    """Return the first CT of a study that contains its points.
 
     Args:
         image_ids: what the server lists.
@@ -139,7 +141,7 @@ def choose_ct(image_ids: Sequence[str], study: Study) -> tuple[str, CTVolume]:
             return image_id, ct
     if readable:
         raise PointError(f"AT={study.points_lps_mm[0]} (LPS mm) lies in none of the {readable} CTs")
-    raise InputError(f"{study.folder}: no CT that can be read, of {len(image_ids)} images")
+    raise InputError(f"{study.folder}: no readable CT among {len(image_ids)} images")
 
 
 def _ct_paths(folder: Path) -> dict[str, Path]:

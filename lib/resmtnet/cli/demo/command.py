@@ -1,4 +1,7 @@
-"""The command: studies, the server, its answers; on synthetic studies the reader's loop too."""
+"""The demo: starts a server and shows its answers; on synthetic studies also corrections.
+
+Synthetic studies are corrected by a made-up reader, and the model is trained on the corrections.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ CONTEXT = "screening_baseline"
 """Guideline context of the demo: Lung-RADS v2022."""
 MAX_CANDIDATES = 5
 START_S = 240.0
-"""How long the server may take to start; on a machine at rest it takes ten seconds."""
+"""How long the server may take to start; usually ten seconds."""
 NOTE = "Estimates of what readers would say; no diagnosis, not a medical device."
 
 
@@ -36,14 +39,14 @@ def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> 
     """Run the demo.
 
     Args:
-        studies: folder with CTs, to which nothing is said; None: synthetic ones are written, read
+        studies: folder with CTs, which is only read; None: synthetic ones are written, corrected
             and trained on.
         at: a click, LPS mm; None: the nodules of the phantom, or the candidates of the CT.
         out: folder for the picture and the answers, and for synthetic studies.
-        console: is told what happens.
+        console: shows what happens.
 
     Raises:
-        InputError: no CT in the folder, none at the point, or a folder in the way.
+        InputError: no CT in the folder or at the point, or another folder is in the way.
         ResMTNetError: the server does not start, or refuses.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -55,10 +58,12 @@ def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> 
         patients = write_patients(study.folder)
     conf = {"context": CONTEXT, "max_candidates": str(MAX_CANDIDATES)}
     options = ServerOptions(str(study.folder), port=free_port(), conf=conf)
+    if studies:
+        console.print("This run is read-only.")
     console.print(f"Starting MONAI Label on {options.url} ...")
     started = time.perf_counter()
     with running_server(options, START_S) as url, tempfile.TemporaryDirectory() as files:
-        console.print(f"It answers after {time.perf_counter() - started:.1f} s.")
+        console.print(f"The server answers after {time.perf_counter() - started:.1f} s.")
         client = AppClient(url, Path(files))
         image_id, ct = choose_ct(client.image_ids(), study)
         show_answers(client, study, image_id, ct, out, console)
@@ -70,7 +75,7 @@ def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> 
 
 
 def _phantom(out: Path, console: Console) -> Study:
-    """Write the study that is shown, into a folder in which nothing was read yet."""
+    """Write the study that is shown, into a new folder."""
     folder = out / "studies"
     clear(folder)
     console.print(f"Writing synthetic chest CTs with known nodules to {folder} ...")
@@ -81,15 +86,17 @@ def _phantom(out: Path, console: Console) -> Study:
 
 
 def clear(folder: Path) -> None:
-    """Remove what an earlier demo wrote, with the readings and versions that it made.
+    """Remove the studies, readings and versions of an earlier demo.
 
     Raises:
-        InputError: the folder is of something else.
+        InputError: the folder was not written by a demo.
     """
     if not folder.exists():
         return
     if not (folder / ".resmtnet" / "phantom-0.truth.json").is_file():
-        raise InputError(f"{folder} is in the way, and not of a demo: move it, or name another OUT")
+        raise InputError(
+            f"{folder} was not written by a demo and is in the way: move it, or give another OUT"
+        )
     shutil.rmtree(folder)
 
 
@@ -118,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         at = _at(given.at) if given.at else None
         if at and not given.studies:
-            raise InputError("AT names a point of your own CT: give STUDIES=folder as well")
+            raise InputError("AT is a point of your own CT: give STUDIES=folder as well")
         run(given.studies, at, given.out, Console())
     except ResMTNetError as error:
         print(f"resmtnet: {error}", file=sys.stderr)

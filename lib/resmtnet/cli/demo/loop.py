@@ -1,4 +1,4 @@
-"""The reader's loop on synthetic studies: corrections in, training, what changed, what is next."""
+"""Shows the correction loop on synthetic studies: correct, train, compare, get the next study."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from resmtnet.types import Json
 
 CLICK, STRATEGY = "resmtnet_click", "resmtnet_informative"
 UNREAD = 2
-"""Of the patients; nobody corrects anything in their studies."""
+"""Number of patients whose studies nobody corrects."""
 OPTIONS = {
     "min_held_out_patients": 2,
     "replay_share": 0.05,
     "score_margin": 0.1,
     "size_margin": 0.1,
 }
-"""Of the training: a site waits for 10 patients that are held out, replays more, allows less."""
+"""Options of the training; a real site needs 10 held-out patients, replays more, allows less."""
 SHOWN = 8
-"""Nodules in the table; the means below it are of all."""
+"""Nodules in the table; the means below it include all."""
 SHORT = 12
-"""Letters of an image id in the table."""
+"""Greatest length of an image id in the table."""
 AXIS = "long_axis_mm"
 POLL_S = 2.0
 NOTE = (
-    "Classes of synthetic nodules mean nothing, and a rule is no reader: this shows that the parts "
-    "work together, not how well."
+    "Classes of synthetic nodules have no meaning, and the reader is a rule: this shows that the "
+    "parts work together, not how well."
 )
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """A nodule: what the model said, and what the reader says."""
+    """A nodule with the model's answer and the reader's correction."""
 
     name: str
     before: Json
@@ -55,19 +55,19 @@ class Corrected:
 def show_loop(
     client: AppClient, shown: DemoStudy, patients: Sequence[DemoStudy], console: Console
 ) -> None:
-    """Read, train, ask again, and ask for the next study.
+    """Correct, train, ask again, and ask for the next study.
 
     Args:
         client: of the server, in the name of the reader.
         shown: the study that was asked about.
-        patients: further studies, of which the last ones stay unread; of the last that is read,
-            two nodules are corrected by a mask.
-        console: is told.
+        patients: further studies; the last ones stay unread. In the last one that is read, two
+            nodules are corrected by a mask.
+        console: shows what happens.
 
     Raises:
         ResMTNetError: the server refuses, or the training fails.
     """
-    console.print("\n[bold]The loop: corrections in, a better model out, the next study[/]")
+    console.print("\n[bold]Corrections, a model trained on them, and the next study[/]")
     console.print(HABITS)
     *posted, last = [shown, *patients[:-UNREAD]]
     masked = replace(last, points_lps_mm=last.points_lps_mm[:2])
@@ -101,7 +101,7 @@ def correct_by_mask(client: AppClient, case: DemoStudy, console: Console) -> lis
     _print_understood(case.image_id, reply["understood"], console)
     for problem in reply["not_understood"]:
         _say(f"  not understood: {problem['what']} {problem['why']}", console)
-    # the outlines are as they were: nothing is said of sizes
+    # the outlines are unchanged, so the sizes are not corrected
     return [replace(one, said={**one.said, "size": {}}) for one in corrected]
 
 
@@ -118,7 +118,7 @@ def correct_by_post(client: AppClient, case: DemoStudy, console: Console) -> lis
 
 
 def train(client: AppClient, console: Console) -> None:
-    """Train as the viewers do, and tell what came of it.
+    """Train as the viewers do, and show the result.
 
     Raises:
         ResMTNetError: the training failed.
@@ -149,7 +149,7 @@ def versions_table(versions: Sequence[Json]) -> Table:
 
 
 def gain_table(corrected: Sequence[Corrected], answers: Sequence[Json], version: str) -> Table:
-    """Return nodules as they were answered, as they were corrected, and as they are answered now.
+    """Return a table of nodules: the answer before, the correction, and the answer now.
 
     Args:
         corrected: of the reader.
@@ -193,17 +193,17 @@ def _progress(stats: Json) -> str:
         return ""
     if stats.get("stage") == "epochs":
         return f"epoch {stats['epoch']} of {stats['total_epochs']}"
-    return f"nodules looked at: {stats['nodules']}" if stats.get("nodules") else ""
+    return f"nodules prepared: {stats['nodules']}" if stats.get("nodules") else ""
 
 
 def _offer_line(offer: Json) -> str:
     if not offer:
-        return "Next study: none is left."
+        return "Next study: none left."
     return f"Next study: {offer['id']} ({offer['active_learning']['why']})"
 
 
 def _distance(corrected: Sequence[Corrected], answers: Sequence[Json]) -> tuple[float, float]:
-    """Return how far answers are from the corrections: levels, and share of the long axis."""
+    """Return the mean distance of answers from corrections: levels, and share of the long axis."""
     pairs = list(zip(corrected, answers, strict=True))
     levels = [a["malignancy"]["score"] - one.said["malignancy"] for one, a in pairs]
     shares = [
@@ -215,7 +215,7 @@ def _distance(corrected: Sequence[Corrected], answers: Sequence[Json]) -> tuple[
 
 
 def _say(line: str, console: Console) -> None:
-    """Print what a server says as it is: no markup, no colours of numbers."""
+    """Print a line as it is, without markup or coloured numbers."""
     console.print(line, markup=False, highlight=False)
 
 

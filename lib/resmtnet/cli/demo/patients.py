@@ -1,4 +1,4 @@
-"""Small synthetic studies for the loop: one lung each, four nodules, one patient."""
+"""Writes small synthetic studies for the demo: one patient, one lung and four nodules each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CENTRE: Point = (-75.0, 0.0, 20.0)
 """Of the volume: in the right lung."""
 SMALL = NoduleSpec(5.5, "solid")
 SPICULATED = NoduleSpec(12.0, "solid", spiculation=0.9, lobulation=0.4)
-"""The shipped model calls most of the small ones benign, and the spiculated ones malignant."""
+"""The shipped model calls most small ones benign and the spiculated ones malignant."""
 PLACES: Sequence[tuple[NoduleSpec, Point]] = (
     (SMALL, (-92.0, -17.0, 7.0)),
     (SPICULATED, (-58.0, 17.0, 33.0)),
@@ -27,12 +27,12 @@ PLACES: Sequence[tuple[NoduleSpec, Point]] = (
     (SPICULATED, (-91.0, 17.0, 33.0)),
 )
 SPREAD = 0.15
-"""By which share of it a diameter differs from patient to patient, at most."""
+"""Greatest relative difference of a diameter between patients."""
 
 
 @dataclass(frozen=True)
 class DemoStudy:
-    """A study, and the nodules of it that somebody clicks."""
+    """A study and the points that are clicked in it."""
 
     image_id: str
     ct: CTVolume

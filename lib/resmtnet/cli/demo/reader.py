@@ -1,4 +1,4 @@
-"""A synthetic reader: two rules in place of a radiologist, so that the demo can show the loop."""
+"""A made-up reader for the demo: two rules in place of a radiologist."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from resmtnet.types import Json
 
 READER = "synthetic-reader"
 HABITS = (
-    "This reader is a rule, no radiologist: it takes the model's class, rates malignancy one level "
-    "further from the middle, and draws axes 10% longer."
+    "The reader is a rule, not a radiologist: it accepts the model's class, rates malignancy one "
+    "level further from the middle, and draws axes 10% longer."
 )
 LONGER = 1.1
 AXES = ("long_axis_mm", "short_axis_mm")
 SURER = {"benign": -1, "indeterminate": 0, "malignant": 1}
-"""Levels between what the model says and what this reader says."""
+"""Levels that this reader adds to the model's score."""
 
 
 def correction(nodule: Json) -> Json:
-    """Return what this reader says of a nodule: fields of schema resmtnet.reading/1.
+    """Return this reader's correction of a nodule: fields of schema resmtnet.reading/1.
 
     Args:
         nodule: entry of "nodules" in findings/1.

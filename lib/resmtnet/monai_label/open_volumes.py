@@ -1,0 +1,64 @@
+"""Keeps the CTs that were used last open, so that the next click on one does not read it again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from resmtnet.ct import CTVolume
+from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
+from resmtnet.monai_label.request import is_upload
+
+_State = tuple[str, int, int]
+
+
+class OpenVolumes:
+    """The CTs that were used last; safe to use from any thread."""
+
+    def __init__(self, most: int) -> None:
+        """Start with none.
+
+        Args:
+            most: number of CTs that stay open.
+        """
+        self._most = most
+        self._volumes: OrderedDict[_State, CTVolume] = OrderedDict()
+        self._lock = Lock()
+
+    def open(self, path: Path) -> CTVolume:
+        """Return a CT; one that is open already is opened again only if its file has changed.
+
+        An upload and a header with a separate data file are opened each time, since `path` does
+        not show whether their voxels have changed.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        state = _state(path)
+        with self._lock:
+            ct = self._volumes.pop(state, None)
+            if ct is not None:
+                self._volumes[state] = ct
+                return ct
+        if is_upload(path) and path.is_file():
+            check_whole(path)
+        ct = CTVolume.open(path)
+        if is_upload(path) or is_detached(path):
+            return ct
+        with self._lock:
+            self._volumes[state] = ct
+            while len(self._volumes) > self._most:
+                self._volumes.popitem(last=False)
+        return ct
+
+
+def _state(path: Path) -> _State:
+    """Return a path and its time of change; for a DICOM series also that of its folder."""
+    times = [0, 0]
+    places = [path, path.parent] if image_suffix(path) is None else [path]
+    for n, place in enumerate(places):
+        with suppress(OSError):
+            times[n] = place.stat().st_mtime_ns
+    return str(path), times[0], times[1]
