@@ -35,7 +35,7 @@ class TypicalRange:
     def of(self, value: float) -> float:
         """Return how far a value lies above the median, in spreads.
 
-        >>> Usual(2.0, 0.5).of(3.0)
+        >>> TypicalRange(2.0, 0.5).of(3.0)
         2.0
         """
         return (value - self.median) / self.spread
