@@ -53,7 +53,8 @@ def url(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
         conf = {"context": "screening_baseline"}
-        with running_server(ServerOptions(str(studies), port=free_port(), conf=conf)) as url:
+        options = ServerOptions(str(studies), port=free_port(), conf=conf)
+        with running_server(options, timeout_s=240.0) as url:
             yield url
 
 

@@ -401,7 +401,7 @@ def url(studies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
-        with running_server(ServerOptions(str(studies), port=free_port())) as url:
+        with running_server(ServerOptions(str(studies), port=free_port()), timeout_s=240.0) as url:
             yield url
 
 
