@@ -82,7 +82,7 @@ class ModelRegistry:
     def beside(cls, database: Path, shipped: Path) -> ModelRegistry:
         """Return the versions that were trained on the readings of a database.
 
-        >>> Versions.beside(Path("site/readings.sqlite"), Path("model")).folder.as_posix()
+        >>> ModelRegistry.beside(Path("site/readings.sqlite"), Path("model")).folder.as_posix()
         'site/models'
         """
         return cls(database.parent / FOLDER, shipped)

@@ -1,4 +1,4 @@
-"""Writes and reads cached nodules: one safetensors file, with plain values as JSON in its header."""
+"""Writes and reads cached nodules: one safetensors file, plain values as JSON in its header."""
 
 from __future__ import annotations
 
