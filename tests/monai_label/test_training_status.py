@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from resmtnet.errors import InputError
-from resmtnet.monai_label import training_status as train_report
+from resmtnet.monai_label import training_status as module
 from resmtnet.monai_label.training_status import STATS, TrainReport, due
 
 FORK = multiprocessing.get_context("fork")
@@ -32,7 +34,7 @@ def test_before_the_first_training_slicer_can_read_the_stats(report: TrainReport
 def test_a_running_training_tells_its_progress_and_its_end(
     report: TrainReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_report, "_LEAST_S", -1.0)
+    monkeypatch.setattr(module, "_LEAST_S", -1.0)
     reader = TrainReport(report.folder)
     with report.training(40):
         said = reader.read()
@@ -72,7 +74,7 @@ def test_a_failure_is_told_in_one_line(report: TrainReport) -> None:
 def test_a_second_training_is_refused_and_changes_nothing(
     report: TrainReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_report, "_WAIT_S", 0.05)
+    monkeypatch.setattr(module, "_WAIT_S", 0.05)
     with report.training(4):
         with (
             pytest.raises(InputError, match="Another training of these studies is running"),
@@ -168,6 +170,31 @@ def test_a_folder_without_write_permission_is_told(
     report: TrainReport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report.check_writable()
-    monkeypatch.setattr(train_report.os, "access", lambda *_: False)
+    monkeypatch.setattr(module.os, "access", lambda *_: False)
     with pytest.raises(InputError, match="no write permission in"):
         report.check_writable()
+
+
+def test_a_training_that_ends_while_it_is_looked_at_is_not_told_as_stopped(
+    report: TrainReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(self: TrainReport) -> bool:
+        (report.folder / STATS).write_text(json.dumps({"verdict": "published"}))
+        return False
+
+    report.folder.mkdir()
+    (report.folder / STATS).write_text(json.dumps({"verdict": "running"}))
+    monkeypatch.setattr(TrainReport, "at_work", ends)
+    assert report.read()["verdict"] == "published"
+
+
+def test_a_file_system_without_locks_is_not_told_as_a_training(
+    report: TrainReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with report.training(1):
+        report.finish("kept", "")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert not report.at_work()

@@ -93,14 +93,18 @@ class TrainReport:
 
     def read(self) -> Json:
         """Return the status; that of a training that was killed says so."""
+        for _ in range(2):  # a training may end between the two looks
+            said = self._read()
+            if said.get("verdict") != RUNNING or self.at_work():
+                return said
+        reason = "Stopped before it ended. The served model is unchanged; train again."
+        return said | {"verdict": STOPPED, "reason": reason, "total_time": "0:00:00"}
+
+    def _read(self) -> Json:
         try:
-            said: Json = {**NOTHING, **json.loads((self.folder / STATS).read_text())}
+            return {**NOTHING, **json.loads((self.folder / STATS).read_text())}
         except (OSError, ValueError, TypeError):
             return dict(NOTHING)
-        if said.get("verdict") == RUNNING and not self.at_work():
-            reason = "Stopped before it ended. The served model is unchanged; train again."
-            said |= {"verdict": STOPPED, "reason": reason, "total_time": "0:00:00"}
-        return said
 
     def _locked(self) -> FileLock:
         lock = FileLock(self.folder / LOCK, timeout=_WAIT_S)
@@ -166,8 +170,10 @@ def _is_locked(handle: int) -> bool:
 
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # this file system has no locks: no training holds one
+        return False
     return False
 
 
