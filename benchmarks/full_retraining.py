@@ -33,6 +33,7 @@ from gate import Pool
 from incremental import PLAIN, draw
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Crop
+from resmtnet.data.consensus import malignant_share
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import Ensemble
@@ -48,7 +49,7 @@ from resmtnet.retraining.noninferiority import (
     SIZE_ERROR,
     ComparedMeasure,
 )
-from resmtnet.retraining.samples import Sample, class_share
+from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.cached_store import load_cached, save_cached
 from resmtnet.training.run import observe_all
@@ -119,7 +120,7 @@ def compared(pool: Pool, habit: str, seed: int, full: Path, archived: Archive) -
     ways[FULL] = (own_eyes(retrained, full / habit, archived, pool), retrained.calibration)
     seconds[FULL] = training_s(full / habit)
     held = [s.held for s in one.test]
-    shares = [class_share(s.consensus.votes) for s in one.test]
+    shares = [malignant_share(s.consensus.votes) for s in one.test]
     return {
         "habit": habit,
         "corrected": len(one.train),

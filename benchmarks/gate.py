@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from resmtnet.data.consensus import malignant_share
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.retraining.candidate import FineTuned, recalibrate
@@ -43,7 +44,7 @@ from resmtnet.retraining.gate import Table, decide
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import losses
-from resmtnet.retraining.samples import Sample, class_share, split_by_patient
+from resmtnet.retraining.samples import Sample, split_by_patient
 from resmtnet.retraining.verdict import Verdict
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import (
@@ -161,7 +162,7 @@ def judged(
     margins: Margins,
 ) -> Verdict:
     site = [*train, *out]
-    shares = [class_share(s.consensus.votes) if s.consensus.votes else None for s in site]
+    shares = [malignant_share(s.consensus.votes) if s.consensus.votes else None for s in site]
     held = [s.held for s in site]
     versions = (candidate, parent, shipped)
     return decide(

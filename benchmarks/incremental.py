@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from gate import REFERENCE_PATIENTS, Pool, in_short, judged
+from resmtnet.data.consensus import malignant_share
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import read_model
 from resmtnet.retraining.candidate import FineTuned, recalibrate
@@ -41,7 +42,7 @@ from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import MEASURES
-from resmtnet.retraining.samples import Sample, class_share
+from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
 from site_readers import HABITS, samples
 
@@ -114,7 +115,7 @@ def on(
 ) -> dict[str, dict[str, float]]:
     """Figures on the held-out nodules, read by the site's rule, and on the reference set."""
     test = [s.held for s in one.test]
-    shares = [class_share(s.consensus.votes) for s in one.test]
+    shares = [malignant_share(s.consensus.votes) for s in one.test]
     found = {}
     for name, held, nodules in (
         ("site", test, ComparedNodules.of(test, shares)),

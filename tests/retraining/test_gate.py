@@ -20,7 +20,7 @@ from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import MEASURES, Loss
 from resmtnet.retraining.reading_check import Limits
 from resmtnet.retraining.samples import Sample, split_by_patient
-from resmtnet.retraining.verdict import Comparison, Population, Rule, Verdict
+from resmtnet.retraining.verdict import Comparison, JudgedOn, Rule, Verdict
 
 QUICK = FineTuneConfig(epochs=25)
 MARGINS = Margins(
@@ -242,7 +242,7 @@ def loss_of(value: float, low: float, high: float) -> Loss:
         (Rule.NO_SHOWN_LOSS, (0.07, np.nan, np.nan), False),
     ],
 )
-@pytest.mark.parametrize("population", list(Population))
+@pytest.mark.parametrize("population", list(JudgedOn))
 def test_the_rule_of_a_comparison_decides_and_not_its_name(rule, interval, refused, population):
     loss = loss_of(*interval)  # of the malignancy score, whose margin is 0.03
     comparison = Comparison(population, None, "parent", rule, (loss,))

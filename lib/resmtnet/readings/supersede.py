@@ -7,17 +7,12 @@ from dataclasses import replace
 from functools import reduce
 from typing import TypeVar
 
+from resmtnet.characteristics import class_of_rating
 from resmtnet.readings.record import Reading
 
 T = TypeVar("T")
 
 SOLID = "solid_component_mm"
-MEANS: Mapping[str, tuple[int, ...]] = {
-    "benign": (1, 2),
-    "indeterminate": (3,),
-    "malignant": (4, 5),
-}
-"""Malignancy ratings that mean a class."""
 
 
 def by_reader(readings: Iterable[Reading]) -> list[list[Reading]]:
@@ -72,9 +67,9 @@ def merge(earlier: Reading, later: Reading) -> Reading:
     if _apart(earlier, later):
         return later
     class_name, malignancy = earlier.class_name, earlier.malignancy
-    if malignancy and later.class_name and malignancy not in MEANS[later.class_name]:
+    if malignancy and later.class_name and class_of_rating(malignancy) != later.class_name:
         malignancy = None
-    if later.malignancy and class_name and later.malignancy not in MEANS[class_name]:
+    if later.malignancy and class_name and class_of_rating(later.malignancy) != class_name:
         class_name = None
     anew = _measured_anew(earlier.sizes, later.sizes)
     return replace(

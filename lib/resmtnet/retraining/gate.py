@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from resmtnet.data.consensus import malignant_share
 from resmtnet.errors import InputError
 from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.candidate import FineTuned
@@ -25,11 +26,11 @@ from resmtnet.retraining.noninferiority import (
 )
 from resmtnet.retraining.reading_check import Check
 from resmtnet.retraining.reading_checks import check, complaints
-from resmtnet.retraining.samples import Sample, class_share
+from resmtnet.retraining.samples import Sample
 from resmtnet.retraining.verdict import (
     Comparison,
+    JudgedOn,
     Other,
-    Population,
     Rule,
     Verdict,
     describe_gain,
@@ -90,7 +91,7 @@ def judge(
             f"The shipped model saw {len(shipped_saw or ())} of {len(site)} nodules of the site. "
             "It must see all of them, because it judges their readings."
         )
-    shares = [class_share(s.consensus.votes) if s.consensus.votes else None for s in site]
+    shares = [malignant_share(s.consensus.votes) if s.consensus.votes else None for s in site]
     known = parent_readings(parent)
     return decide(
         table_of(candidate, (parent, reference), (shipped, reference_of_shipped)),
@@ -198,14 +199,14 @@ def compare(
         predictions = reference.parent if other == "parent" else reference.shipped
         pair = (reference.nodules, reference.candidate, predictions)
         whole = losses(*pair, config=config)
-        found.append(Comparison(Population.REFERENCE, None, other, Rule.NON_INFERIOR, whole))
+        found.append(Comparison(JudgedOn.REFERENCE, None, other, Rule.NON_INFERIOR, whole))
         for name, rows in strata(reference.nodules).items():
             part = losses(*pair, IN_STRATA, among=rows, config=config)
-            found.append(Comparison(Population.REFERENCE, name, other, Rule.NO_SHOWN_LOSS, part))
+            found.append(Comparison(JudgedOn.REFERENCE, name, other, Rule.NO_SHOWN_LOSS, part))
     of_site = losses(
         site.nodules, site.candidate, site.parent, ON_HELD_OUT, among=held_out, config=config
     )
-    found.append(Comparison(Population.HELD_OUT, None, "parent", Rule.NO_SHOWN_LOSS, of_site))
+    found.append(Comparison(JudgedOn.HELD_OUT, None, "parent", Rule.NO_SHOWN_LOSS, of_site))
     return [comparison for comparison in found if comparison.losses]
 
 

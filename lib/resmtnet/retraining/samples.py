@@ -19,11 +19,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from resmtnet.characteristics import CLASS, LIDC_RATINGS, MALIGNANCY
+from resmtnet.characteristics import CLASS, LIDC_RATINGS, MALIGNANCY, class_of_rating
 from resmtnet.data.consensus import class_weight, in_scale, malignant_share
 from resmtnet.data.nodule import MISSING, Nodule
 from resmtnet.data.targets import targets_of
@@ -196,19 +195,10 @@ def targets_of_samples(
     """
     targets = targets_of([s.consensus.record for s in samples], subsolid_factor)
     votes = [s.consensus.votes for s in samples]
-    malignant = torch.tensor([class_share(v) if v else 0.5 for v in votes])
+    malignant = torch.tensor([malignant_share(v) if v else 0.5 for v in votes])
     targets[CLASS.name] = torch.stack([1 - malignant, malignant], 1)
     targets[f"{CLASS.name}_weight"] = torch.tensor([class_weight(v) if v else 0.0 for v in votes])
     return targets
-
-
-def class_share(votes: Sequence[int]) -> float:
-    """Return 1 for a median vote above 3, 0 below, 0.5 at 3.
-
-    >>> class_share([5, 1]), class_share([5])
-    (0.5, 1.0)
-    """
-    return malignant_share(votes)
 
 
 def vote_of(reading: Reading) -> int | None:
@@ -216,7 +206,7 @@ def vote_of(reading: Reading) -> int | None:
     named, rated = VOTES.get(str(reading.class_name)), reading.malignancy
     if named is None:
         return rated
-    agree = rated is not None and np.sign(rated - 3) == np.sign(named - 3)
+    agree = rated is not None and class_of_rating(rated) == reading.class_name
     return rated if agree else named
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.characteristics import MALIGNANCY, SIZES
-from resmtnet.data.consensus import class_weight
+from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.evaluation.bootstrap import LEAST_PATIENTS, BootstrapConfig, Resamples
 from resmtnet.inference.calibration import Calibration
 from resmtnet.network.uncertainty import logit, sigmoid, softmax
 from resmtnet.retraining.linear_heads import LinearHeads
-from resmtnet.retraining.samples import Sample, class_share
+from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.calibrate import refit_calibration
 from resmtnet.types import Array
@@ -137,9 +137,9 @@ def class_shift(
 ) -> float:
     """Return the most probable shift of the class intercept, logits, shrunk."""
     rows = [
-        (logit(calibration.probability_malignant(h.observation.outputs)), class_share(v), w, s)
+        (logit(calibration.probability_malignant(h.observation.outputs)), malignant_share(v), w, s)
         for s, h in zip(samples, held, strict=True)
-        if (v := s.consensus.votes) and (w := class_weight(v)) and class_share(v) != UNDECIDED
+        if (v := s.consensus.votes) and (w := class_weight(v)) and malignant_share(v) != UNDECIDED
     ]
     if len({share for _, share, _, _ in rows}) < len(
         CLASSES

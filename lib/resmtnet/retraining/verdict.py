@@ -16,7 +16,7 @@ Outcome = Literal["published", "kept"]
 Other = Literal["parent", "shipped"]
 
 
-class Population(Enum):
+class JudgedOn(Enum):
     """The nodules on which versions are compared."""
 
     REFERENCE = "reference"
@@ -36,7 +36,7 @@ class Rule(Enum):
 class Comparison:
     """A candidate against another version, on some nodules."""
 
-    population: Population
+    population: JudgedOn
     stratum: str | None
     """Part of the population, such as "solid"; None: all of it."""
     other: Other
@@ -106,8 +106,8 @@ def not_published(reasons: Sequence[str], advice: str = "") -> str:
 def describe_loss(comparison: Comparison, loss: Loss, margins: Margins) -> str:
     """Return why a loss speaks against the candidate, without a full stop."""
     nodules = {
-        Population.REFERENCE: "the reference set",
-        Population.HELD_OUT: "held-out readings",
+        JudgedOn.REFERENCE: "the reference set",
+        JudgedOn.HELD_OUT: "held-out readings",
     }[comparison.population]
     part = f" ({comparison.stratum})" if comparison.stratum else ""
     other = {"parent": "the current model", "shipped": "the shipped model"}[comparison.other]
@@ -123,7 +123,7 @@ def describe_gain(comparisons: Sequence[Comparison]) -> str:
     gains = [
         f"{loss.measure.label} {loss.other:.3f} -> {loss.candidate:.3f}"
         for comparison in comparisons
-        if comparison.population is Population.HELD_OUT
+        if comparison.population is JudgedOn.HELD_OUT
         for loss in comparison.losses
         if loss.value < 0
     ]
