@@ -64,7 +64,7 @@ def test_calibration_survives_its_json():
         score_widths=Bands((), (1.5,)),
         size_intervals={"volume_mm3": LogInterval(1.1, 0.9, 0.2, Bands((6.0,), (1.0, 1.2)))},
         regressed_intervals={"long_axis_mm": LogInterval(0.0, 1.0, 0.0, Bands((), (2.0,)))},
-        familiarity=OutOfDistribution(
+        out_of_distribution=OutOfDistribution(
             {"mask": TypicalRange(1.0, 2.0)}, 1.5, np.zeros(3), np.eye(3)
         ),
         baselines={"nodules": 3},
@@ -74,7 +74,9 @@ def test_calibration_survives_its_json():
     assert other.to_json()[0] == values
     for name in ("texture", "mask_thresholds", "score_widths", "size_intervals"):
         assert getattr(other, name) == getattr(one, name)
-    np.testing.assert_array_equal(other.familiarity.precision, one.familiarity.precision)
+    np.testing.assert_array_equal(
+        other.out_of_distribution.precision, one.out_of_distribution.precision
+    )
 
 
 def test_factors_of_the_axes_of_older_models_are_ignored():

@@ -57,7 +57,7 @@ def test_without_fitted_signs_nothing_is_unfamiliar():
     assert OutOfDistribution().score(seen(1e6), 0.0) == 0
 
 
-def test_familiarity_survives_its_json(fitted):
+def test_score_survives_its_json(fitted):
     values, arrays = fitted.to_json()
     tensors = {name: torch.from_numpy(array).numpy() for name, array in arrays.items()}
     other = OutOfDistribution.from_json(values, tensors)

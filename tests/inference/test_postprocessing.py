@@ -33,7 +33,9 @@ def calibration() -> Calibration:
         size_intervals=dict.fromkeys(SIZES[:-1], interval)
         | {"volume_mm3": replace(interval, offset=np.log(3.0))},
         regressed_intervals=dict.fromkeys(("equivalent_diameter_mm", "long_axis_mm"), interval),
-        familiarity=OutOfDistribution({"embedding": TypicalRange()}, 2.0, np.zeros(4), np.eye(4)),
+        out_of_distribution=OutOfDistribution(
+            {"embedding": TypicalRange()}, 2.0, np.zeros(4), np.eye(4)
+        ),
     )
 
 

@@ -174,7 +174,7 @@ def test_further_nodules_tell_all_but_what_is_familiar(synthetic):
     alone = fit_calibration(few, embeddings(few), {})
     widened = fit_calibration(few, embeddings(few), {}, rest)
     whole = fit_calibration([*few, *rest], embeddings([*few, *rest]), {})
-    assert_alike(widened.familiarity.signs, alone.familiarity.signs)
+    assert_alike(widened.out_of_distribution.signs, alone.out_of_distribution.signs)
     assert_alike(widened.class_slopes, whole.class_slopes)
     assert_alike(widened.size_intervals, whole.size_intervals)
     assert len(widened.score_widths.edges_mm) > len(alone.score_widths.edges_mm)

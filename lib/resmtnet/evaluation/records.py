@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from resmtnet.characteristics import class_of_rating, texture_class_of
 from resmtnet.errors import InputError
+from resmtnet.findings import Interval
 from resmtnet.guidelines.category import size_band
 
 MINIMUM_READERS = 3
@@ -20,8 +21,6 @@ MINIMUM_READERS = 3
 
 LUNG_RADS_CUTS_MM = (6, 8, 15)
 """Mean diameters at which the category of a solid nodule of a baseline screening CT changes."""
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)

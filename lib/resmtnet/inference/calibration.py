@@ -20,6 +20,8 @@ SPEAKING = ("spiculation", "lobulation", "margin", "texture", "subtlety", "spher
 """Ratings that speak for or against malignancy."""
 NO_LONGER_USED = ("size_scales",)
 """Values that older calibrations hold and that change nothing any more."""
+FAMILIARITY = "familiarity"
+"""Key of the out-of-distribution score in calibration.json, whose schema does not change."""
 RATING = "rating."
 """Before their names among the class's features."""
 
@@ -72,7 +74,7 @@ class Calibration:
     """90% interval of the log of each measured size, by name."""
     regressed_intervals: Mapping[str, LogInterval] = field(default_factory=dict)
     """The same for the sizes that the network regresses."""
-    familiarity: OutOfDistribution = field(default_factory=OutOfDistribution)
+    out_of_distribution: OutOfDistribution = field(default_factory=OutOfDistribution)
     baselines: Mapping[str, Any] = field(default_factory=dict)
     """Size-only and constant predictors fitted on the training nodules, for evaluation."""
 
@@ -88,7 +90,7 @@ class Calibration:
 
     def to_json(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """Return the plain values and the arrays, for calibration.json and safetensors."""
-        familiar, arrays = self.familiarity.to_json()
+        ranges, arrays = self.out_of_distribution.to_json()
         widths = self.score_widths
         return {
             "class_slopes": dict(self.class_slopes),
@@ -100,7 +102,7 @@ class Calibration:
             "score_widths": widths and widths.to_json(),
             "size_intervals": {k: v.to_json() for k, v in self.size_intervals.items()},
             "regressed_intervals": {k: v.to_json() for k, v in self.regressed_intervals.items()},
-            "familiarity": familiar,
+            FAMILIARITY: ranges,
             "baselines": dict(self.baselines),
         }, arrays
 
@@ -122,9 +124,10 @@ class Calibration:
                 name: {k: LogInterval.from_json(v) for k, v in values[name].items()}
                 for name in ("size_intervals", "regressed_intervals")
             },
-            "familiarity": OutOfDistribution.from_json(values["familiarity"], arrays),
+            "out_of_distribution": OutOfDistribution.from_json(values[FAMILIARITY], arrays),
         }
-        kept = {name: value for name, value in values.items() if name not in NO_LONGER_USED}
+        left_out = {*NO_LONGER_USED, FAMILIARITY}
+        kept = {name: value for name, value in values.items() if name not in left_out}
         return cls(**{**kept, **read})
 
 

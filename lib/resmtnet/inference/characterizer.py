@@ -148,20 +148,22 @@ class Characterizer:
         scores: Sequence[float | None],
     ) -> list[Finding]:
         return [
-            self._finding(f"N{n}", scene, context, score)
-            for n, (scene, score) in enumerate(
+            self._finding(f"N{n}", predicted, context, score)
+            for n, (predicted, score) in enumerate(
                 zip(predict_points(self.inference, ct, points), scores, strict=True), start=1
             )
         ]
 
     def _finding(
-        self, identifier: str, scene: PointPrediction, context: str | None, score: float | None
+        self, identifier: str, predicted: PointPrediction, context: str | None, score: float | None
     ) -> Finding:
-        calibration, sampler = self.model.calibration, scene.sampler
-        masked = scene.mask(mask_level(scene.observation, scene.diameter_mm, calibration))
+        calibration, sampler = self.model.calibration, predicted.sampler
+        masked = predicted.mask(
+            mask_level(predicted.observation, predicted.diameter_mm, calibration)
+        )
         i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(sampler.centre_lps_mm))
         return to_finding(
-            scene.seen(masked),
+            predicted.seen(masked),
             calibration,
             identifier,
             centre_lps_mm=sampler.centre_lps_mm,

@@ -185,7 +185,7 @@ def uncertainty(seen: RawPrediction, calibration: Calibration) -> Uncertainty:
     return Uncertainty(
         entropy=float(entropy(np.array([1 - all_of_them, all_of_them]))),
         mutual_information=mutual_information(np.stack([1 - each, each], 1)),
-        out_of_distribution=calibration.familiarity.score(seen.observation, seen.mask_mean),
+        out_of_distribution=calibration.out_of_distribution.score(seen.observation, seen.mask_mean),
     )
 
 
@@ -268,7 +268,7 @@ def mask_level(
     diameter_mm: Callable[[float], float | None],
     calibration: Calibration,
 ) -> float:
-    """Return the probability at which the mask of a nodule is cut; see mask_level.settle."""
+    """Return the probability at which the mask of a nodule is cut; see mask_threshold.settle."""
     regressed_mm = regressed_diameter_of(observation)
     solid_level = calibration.mask_thresholds.at(regressed_mm)
     usual = usual_level(solid_level, subsolid_of(observation, calibration))

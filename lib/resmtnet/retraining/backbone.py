@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from resmtnet.inference.calibration import Calibration
-from resmtnet.inference.model_folder import Model
+from resmtnet.inference.model_folder import Model, Write
 from resmtnet.training.cached_nodule import CachedNodule
-from resmtnet.training.carried_sets import REPLAY, Write, read_calibration_set
+from resmtnet.training.carried_sets import REPLAY, read_calibration_set
 
 REPLAY_FILES = (f"{REPLAY}.csv", f"{REPLAY}.safetensors")
 """They hold as long as the trunk does."""

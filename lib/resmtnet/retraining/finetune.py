@@ -109,8 +109,8 @@ def fine_tune(
         backbone = backbone_of_parent(model)
     elif images is None:
         raise InputError(
-            "depth full trains on images: give --archive with the training archive, or use depth "
-            "heads"
+            "depth full trains on images: name the training archive (--conf archive=DIR of the "
+            "server), or use depth heads"
         )
     else:
         states = [rounded(state) for state in _train_all(model, samples, config, images, tell)]

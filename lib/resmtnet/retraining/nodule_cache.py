@@ -174,15 +174,15 @@ class NoduleCache:
 
 def look(inference: Ensemble, ct: CTVolume, centre_lps_mm: Point) -> CachedNodule:
     """Return what is seen at a point of a CT, as a nodule without readings."""
-    scene = predict_points(inference, ct, [centre_lps_mm])[0]
-    masks = {level: scene.mask(level) for level in LEVELS if inference.draws_masks}
+    predicted = predict_points(inference, ct, [centre_lps_mm])[0]
+    masks = {level: predicted.mask(level) for level in LEVELS if inference.draws_masks}
     return CachedNodule(
         Case("", "", (), math.nan, math.nan, None, math.nan),
         {},
-        scene.observation,
-        scene.mask_mean(),
-        scene.why_no_nodule(),
-        scene.notes(),
+        predicted.observation,
+        predicted.mask_mean(),
+        predicted.why_no_nodule(),
+        predicted.notes(),
         {level: MeasuredMask(m.measured, m.cut, None) for level, m in masks.items()},
     )
 

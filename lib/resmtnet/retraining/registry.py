@@ -33,7 +33,7 @@ from resmtnet.retraining.registry_files import (
     Pointer,
     Served,
     Version,
-    Write,
+    WriteModel,
     check_model,
     number_of,
     outdated,
@@ -157,12 +157,12 @@ class ModelRegistry:
 
     def publish(
         self,
-        write: Write,
+        write: WriteModel,
         *,
         parent: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> Version:
-        """Write a new version and serve it; if anything fails, the served one stays.
+        """WriteModel a new version and serve it; if anything fails, the served one stays.
 
         Args:
             write: writes the model, under the version string of `next_version`.

@@ -25,7 +25,7 @@ SHIPPED = "shipped"
 """Name of the model that came with the package, which training never replaces."""
 DRAFT = ".draft-"
 NAME = re.compile(r"[1-9][0-9]{0,8}-[0-9a-f]{8}")
-Write = Callable[[Path], ModelInfo]
+WriteModel = Callable[[Path], ModelInfo]
 """Writes a model to a folder, as model_folder.write_model does."""
 
 
@@ -182,9 +182,9 @@ def number_of(name: str) -> int:
 
 
 def write_version(
-    folder: Path, write: Write, record: Json, number: int, taken: Mapping[str, str]
+    folder: Path, write: WriteModel, record: Json, number: int, taken: Mapping[str, str]
 ) -> str:
-    """Write a version and return its name; it appears only when it is whole and on the disk.
+    """WriteModel a version and return its name; it appears only when it is whole and on the disk.
 
     Args:
         folder: of the versions.

@@ -91,17 +91,17 @@ def observe(inference: Ensemble, archive: Archive, nodule: Nodule) -> CachedNodu
         nodule: of the archive.
     """
     ct, centre_lps_mm = nodule_ct(archive, nodule)
-    scene = predict_points(inference, ct, [centre_lps_mm])[0]
+    predicted = predict_points(inference, ct, [centre_lps_mm])[0]
     marked = consensus(archive, nodule, ct, centre_lps_mm) >= CONSENSUS / 255
     several = nodule.mask_readers not in (0, 1)  # one reader's mask is no consensus
-    masks = {t: scene.mask(t) for t in LEVELS if inference.draws_masks}
+    masks = {t: predicted.mask(t) for t in LEVELS if inference.draws_masks}
     return CachedNodule(
         case_of(nodule),
         _truth(archive, nodule),
-        scene.observation,
-        scene.mask_mean(),
-        scene.why_no_nodule(),
-        scene.notes(),
+        predicted.observation,
+        predicted.mask_mean(),
+        predicted.why_no_nodule(),
+        predicted.notes(),
         {
             t: MeasuredMask(m.measured, m.cut, _dice(m.voxels, marked) if several else None)
             for t, m in masks.items()

@@ -14,7 +14,7 @@ from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import MINIMUM_READERS
 from resmtnet.findings import Size
-from resmtnet.inference import postprocessing as interpret
+from resmtnet.inference import postprocessing
 from resmtnet.inference.calibration import Calibration, TextureCalibration, class_features
 from resmtnet.inference.conformal import Bands, LogInterval, fit_bands, fit_log_interval, fit_widths
 from resmtnet.inference.mask_threshold import LEVELS, settle, usual_level
@@ -49,11 +49,11 @@ def fit_calibration(
 
     Args:
         held: nodules of patients that the members never trained on; any subset of patients.
-        training_embeddings: [N, members * D] of training nodules, for the familiarity; those of
-            the held nodules may stand in where only the other answers matter.
+        training_embeddings: [N, members * D] of training nodules, for the out-of-distribution
+            score; those of the held nodules may stand in where only the other constants matter.
         baselines: predictors to be kept with the model, for evaluation.
         further: nodules answered by other networks of the same configuration, which never trained
-            on their patients either; they tell all but the familiarity.
+            on their patients either; all but the out-of-distribution score is fitted to them too.
 
     Raises:
         ModelError: the network draws too few masks, or the nodules are too few or of one class.
@@ -70,7 +70,7 @@ def fit_calibration(
     draft = _of_heads(
         pooled,
         Calibration(
-            familiarity=fit_out_of_distribution(
+            out_of_distribution=fit_out_of_distribution(
                 training_embeddings, [h.observation for h in held], [h.mask_mean for h in held]
             ),
             baselines=baselines,
@@ -201,7 +201,7 @@ def _fit_texture(held: Sequence[CachedNodule]) -> TextureCalibration:
 
 def _fit_mask_thresholds(held: Sequence[CachedNodule], draft: Calibration) -> Bands:
     """Fit the usual level of no median bias; large nodules want a higher one than small ones."""
-    regressed = np.array([interpret.regressed_diameter_of(h.observation) for h in held])
+    regressed = np.array([postprocessing.regressed_diameter_of(h.observation) for h in held])
     log_ratio = np.array([_log_ratios(h, draft) for h in held])
     drawn = (~np.isnan(log_ratio)).sum(0).max()
     if drawn < FEWEST_MASKS:
@@ -223,9 +223,9 @@ def _log_ratios(held: CachedNodule, draft: Calibration) -> list[float]:
     name = "equivalent_diameter_mm"
     measured = {level: drawn.measured for level, drawn in held.masks.items()}
     diameters_mm = {level: m.equivalent_diameter_mm if m else None for level, m in measured.items()}
-    regressed_mm = interpret.regressed_diameter_of(held.observation)
-    sigma = interpret.sigma_of(held.observation)
-    subsolid = interpret.subsolid_of(held.observation, draft)
+    regressed_mm = postprocessing.regressed_diameter_of(held.observation)
+    sigma = postprocessing.sigma_of(held.observation)
+    subsolid = postprocessing.subsolid_of(held.observation, draft)
     ratios = []
     for level in LEVELS:
         settled = settle(diameters_mm.get, usual_level(level, subsolid), regressed_mm, sigma)
@@ -238,16 +238,16 @@ def _log_ratios(held: CachedNodule, draft: Calibration) -> list[float]:
 def _fit_size_intervals(held: Sequence[CachedNodule], draft: Calibration) -> Calibration:
     """Fit the intervals of measured sizes, and of regressed ones where no mask was found."""
     told = [
-        (h, interpret.size(h.observation, raw_prediction(h, draft).measured, draft)[0])
+        (h, postprocessing.size(h.observation, raw_prediction(h, draft).measured, draft)[0])
         for h in held
     ]
     drawn = [(h, size) for h, size in told if size.volume_mm3 is not None]
     without = [(h, size) for h, size in told if size.volume_mm3 is None]
     if len(without) < FEWEST_MASKS:
-        without = [(h, interpret.size(h.observation, None, draft)[0]) for h in held]
+        without = [(h, postprocessing.size(h.observation, None, draft)[0]) for h in held]
     return replace(
         draft,
-        size_intervals=_fit_intervals(drawn, interpret.MEASURED, draft),
+        size_intervals=_fit_intervals(drawn, postprocessing.MEASURED, draft),
         regressed_intervals=_fit_intervals(without, [task.name for task in SIZES], draft),
     )
 
@@ -266,8 +266,8 @@ def _fit_interval(
     rows = [
         (
             abs(np.log(getattr(size, name) / h.truth[name])),
-            interpret.sigma_of(h.observation),
-            interpret.subsolid_of(h.observation, draft),
+            postprocessing.sigma_of(h.observation),
+            postprocessing.subsolid_of(h.observation, draft),
             size.equivalent_diameter_mm,
         )
         for h, size in told
@@ -279,7 +279,9 @@ def _fit_interval(
 def _fit_score_widths(held: Sequence[CachedNodule], draft: Calibration) -> Bands | None:
     rated = _rated(held)
     seen = [raw_prediction(h, draft) for h in rated]
-    said = [interpret.score_and_deviation(draft.malignancy(s.observation.outputs)) for s in seen]
+    said = [
+        postprocessing.score_and_deviation(draft.malignancy(s.observation.outputs)) for s in seen
+    ]
     score, deviation = np.array(said).T
     error = np.abs(score - [float(np.mean(h.case.malignancy)) for h in rated])
-    return fit_widths(error / deviation, np.array([interpret.diameter_of(s) for s in seen]))
+    return fit_widths(error / deviation, np.array([postprocessing.diameter_of(s) for s in seen]))

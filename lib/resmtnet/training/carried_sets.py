@@ -13,7 +13,7 @@ No images: rows of the archive, embeddings and raw outputs.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +27,13 @@ from resmtnet.errors import ArchiveError, ModelError
 from resmtnet.evaluation.records import Answered, read_predictions, write_predictions
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import BATCH, Ensemble
-from resmtnet.inference.model_folder import EMBEDDING_LAYER
+from resmtnet.inference.model_folder import EMBEDDING_LAYER, Write
 from resmtnet.training.cached_nodule import CachedNodule, predict
 from resmtnet.training.cached_store import load_cached, save_cached
 from resmtnet.types import Progress
 
 REPLAY, REFERENCE = "replay", "reference"
 CALIBRATION_SET = "calibration_set.safetensors"
-
-Write = Callable[[Path], object]
 
 
 @dataclass(frozen=True, eq=False)

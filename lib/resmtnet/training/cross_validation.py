@@ -1,10 +1,10 @@
 """Out-of-fold answers for every nodule: one model for each group of folds, never its own patients.
 
 The networks of a group see nothing of its patients. Their outputs are calibrated on the nodules of
-the *other* groups, each answered by the networks that had not seen it (which have seen the group's
-own patients: what they tell are a few constants). Only what counts as familiar is told by the group
-itself, as no other networks share its embeddings: about 1% of it is unfamiliar by construction. A
-group that is done is kept, so that a long run goes on where it stopped.
+the *other* groups, each answered by networks that were not trained on it. (They were trained on the
+group's own patients, but only a few constants come from them.) The out-of-distribution score is
+fitted to the group itself, because no other networks share its embeddings: about 1% of the group
+exceeds it by construction. A finished group is kept, so that a long run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -141,10 +141,10 @@ def _predict(
     calibration = fit_calibration(others, _embeddings(others), {})
     # each group's networks have embeddings of their own: how unusual one is, no other group tells
     own = held[group]
-    familiarity = fit_out_of_distribution(
+    out_of_distribution = fit_out_of_distribution(
         _embeddings(own), [one.observation for one in own], [one.mask_mean for one in own]
     )
-    calibration = replace(calibration, familiarity=familiarity)
+    calibration = replace(calibration, out_of_distribution=out_of_distribution)
     path = out / f"{group_name(group)}.csv"
     write_predictions(path, [(one.case, predict(one, calibration)) for one in held[group]])
     return path

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.phantom.chest import AIR_HU, BLOOD_HU, BODY_DEPTH_MM, Array, Chest
+from resmtnet.ct.phantom.chest import AIR_HU, BLOOD_HU, BODY_DEPTH_MM, AnyArray, Chest
 from resmtnet.ct.phantom.nodule import (
     GROUND_GLASS_HU,
     HALO_HU,
@@ -43,13 +43,13 @@ _HU_RANGE = (-1024, 3071)
 class Phantom:
     """A synthetic chest CT and what is true of it."""
 
-    hu: Array
+    hu: AnyArray
     """int16 [k, j, i], -1024 to 3071."""
     geometry: Geometry
     nodules: tuple[PhantomNodule, ...]
     seed: int
 
-    def label_map(self) -> Array:
+    def label_map(self) -> AnyArray:
         """Return uint8 [k, j, i]: n in the voxels of the n-th nodule, counted from 1."""
         labels = np.zeros(self.hu.shape, dtype=np.uint8)
         for value, nodule in enumerate(self.nodules, start=1):
@@ -120,8 +120,8 @@ def make_phantom(
 
 
 def _paint_chest(
-    chest: Chest, axes_mm: tuple[Array, Array, Array], rng: np.random.Generator
-) -> Array:
+    chest: Chest, axes_mm: tuple[AnyArray, AnyArray, AnyArray], rng: np.random.Generator
+) -> AnyArray:
     """Return the chest without vessels, HU float32 [k, j, i]."""
     x, y, z = axes_mm
     soft = float((x[-1] - x[0]) / max(len(x) - 1, 1)) or 1.0
@@ -138,23 +138,26 @@ class _SmoothNoise:
     """Noise of about unit variance, interpolated from a coarse grid fixed in the patient."""
 
     def __init__(
-        self, axes_mm: tuple[Array, Array, Array], scale_mm: float, rng: np.random.Generator
+        self,
+        axes_mm: tuple[AnyArray, AnyArray, AnyArray],
+        scale_mm: float,
+        rng: np.random.Generator,
     ) -> None:
         count = math.ceil(400 / scale_mm)
         self._knots = rng.standard_normal((count,) * 3, dtype=np.float32) * 1.8
         x, y, z = ((axis / scale_mm + count / 2) % count for axis in axes_mm)
         self._x, self._y, self._z = _hat_weights(x, count), _hat_weights(y, count), z
 
-    def slice(self, k: int) -> Array:
+    def slice(self, k: int) -> AnyArray:
         """Return axial slice k, float32 [j, i]."""
         low, part = int(self._z[k]), float(self._z[k] % 1)
         count = len(self._knots)
         above, below = self._knots[(low + 1) % count], self._knots[low % count]
-        values: Array = self._y @ (part * above + (1 - part) * below) @ self._x.T
+        values: AnyArray = self._y @ (part * above + (1 - part) * below) @ self._x.T
         return values
 
 
-def _hat_weights(position: Array, count: int) -> Array:
+def _hat_weights(position: AnyArray, count: int) -> AnyArray:
     """Return float32 (voxels, knots): linear interpolation on a periodic grid."""
     low = np.floor(position).astype(int)
     weights = np.zeros((len(position), count), dtype=np.float32)
@@ -164,12 +167,14 @@ def _hat_weights(position: Array, count: int) -> Array:
     return weights
 
 
-def _add_share(hu: Array, share: Array, value: float | Array) -> None:
+def _add_share(hu: AnyArray, share: AnyArray, value: float | AnyArray) -> None:
     """Fill the share of each voxel with what is denser than it."""
     hu += share * np.maximum(value - hu, 0)
 
 
-def _add_airways(hu: Array, axes_mm: tuple[Array, Array, Array], airways: list[Tube]) -> None:
+def _add_airways(
+    hu: AnyArray, axes_mm: tuple[AnyArray, AnyArray, AnyArray], airways: list[Tube]
+) -> None:
     """Carve the lumen of airways, each with its wall, in place."""
     walls = [
         Tube(t.start_mm, t.end_mm, 1.1 * t.start_radius_mm + 0.7, 1.1 * t.end_radius_mm + 0.7)
@@ -187,7 +192,7 @@ def _find_place(
     spec: NoduleSpec,
     chest: Chest,
     geometry: Geometry,
-    vessels: Array,
+    vessels: AnyArray,
     taken: list[Point],
     rng: np.random.Generator,
 ) -> Point:
@@ -211,12 +216,12 @@ def _find_place(
     return float(x), float(y), float(z)
 
 
-def _mean_around(values: Array, geometry: Geometry, centre: Array, reach_mm: float) -> float:
+def _mean_around(values: AnyArray, geometry: Geometry, centre: AnyArray, reach_mm: float) -> float:
     start, stop = _box(geometry, centre, reach_mm)
     return float(values[start[2] : stop[2], start[1] : stop[1], start[0] : stop[0]].mean())
 
 
-def _box(geometry: Geometry, centre: Array, reach_mm: float) -> tuple[Array, Array]:
+def _box(geometry: Geometry, centre: AnyArray, reach_mm: float) -> tuple[AnyArray, AnyArray]:
     """Return first and last + 1 voxel (i, j, k) within reach of a point, inside the volume."""
     at = geometry.lps_to_ijk(centre)
     reach = reach_mm / np.asarray(geometry.spacing_mm) + 1
@@ -226,7 +231,7 @@ def _box(geometry: Geometry, centre: Array, reach_mm: float) -> tuple[Array, Arr
 
 
 def _add_nodule(
-    hu: Array, geometry: Geometry, spec: NoduleSpec, centre: Point, rng: np.random.Generator
+    hu: AnyArray, geometry: Geometry, spec: NoduleSpec, centre: Point, rng: np.random.Generator
 ) -> PhantomNodule:
     """Render one nodule in place and return its truth."""
     if not geometry.contains(centre):
@@ -270,7 +275,7 @@ def _add_nodule(
     )
 
 
-def _noise(shape_kji: tuple[int, int, int], noise_hu: float, rng: np.random.Generator) -> Array:
+def _noise(shape_kji: tuple[int, int, int], noise_hu: float, rng: np.random.Generator) -> AnyArray:
     """Return Gaussian noise, slightly correlated in plane, float32 [k, j, i]."""
     noise = rng.standard_normal(shape_kji, dtype=np.float32)
     for axis in (1, 2):

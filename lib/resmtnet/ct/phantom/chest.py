@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+AnyArray = NDArray[Any]
+"""float32 or float64, as it comes."""
 
 AIR_HU, FAT_HU, MUSCLE_HU, BLOOD_HU, LIVER_HU, LUNG_HU = -1000.0, -100.0, 52.0, 42.0, 58.0, -860.0
 
@@ -51,12 +52,12 @@ class Chest:
             rib_phase_mm=float(rng.uniform(0.0, _RIB_PITCH_MM)),
         )
 
-    def body(self, x: Array, y: Array, z: Array) -> Array:
+    def body(self, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
         """Skin surface."""
         top = np.clip((z - 40.0) / 90.0, 0.0, 1.0) ** 2
         return ellipse(x, y + 2, 150 * self.width, (107 - 18 * top) * self.depth, squarer=True)
 
-    def cavity(self, x: Array, y: Array, z: Array) -> Array:
+    def cavity(self, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
         """Inner surface of the rib cage."""
         rise = np.clip((z - 5.0) / (_APEX_MM - 5.0), 0.0, 1.0) ** 2.6
         taper = np.sqrt(np.maximum(1.0 - rise, 0.02))
@@ -64,14 +65,14 @@ class Chest:
             x, y - 4 - 14 * rise, 120 * self.width * taper, 80 * self.depth * taper, squarer=True
         )
 
-    def heart_distance(self, x: Array, y: Array, z: Array) -> Array:
+    def heart_distance(self, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
         """Heart with its pericardium, pointing left and to the front."""
         u = 0.82 * (x - 20) - 0.57 * (y + 24)
         v = 0.57 * (x - 20) + 0.82 * (y + 24)
         size = self.heart
         return ellipsoid(u, v, z + 48, 63 * size, 43 * size, 56 * size)
 
-    def mediastinum(self, x: Array, y: Array, z: Array) -> Array:
+    def mediastinum(self, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
         """Everything between the lungs, spine included."""
         upper = np.clip((z + 20.0) / 60.0, 0.0, 1.0)
         column = ellipse(x + 2, y - 8, 34 - 2 * upper, 42)
@@ -83,24 +84,26 @@ class Chest:
         soft = smooth_min(smooth_min(soft, aorta, 6.0), arch, 8.0)
         return smooth_min(soft, self.heart_distance(x, y, z) - 3, 10.0)
 
-    def diaphragm(self, x: Array, y: Array, z: Array) -> Array:
+    def diaphragm(self, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
         """Negative above the two domes."""
         domes = 50 * np.exp(-(((x + 62) / 72) ** 2) - ((y + 8) / 62) ** 2)
         domes = domes + 40 * np.exp(-(((x - 64) / 70) ** 2) - ((y + 6) / 62) ** 2)
         return -112.0 + domes - z
 
-    def lung(self, x: Array, y: Array, z: Array) -> Array:
+    def lung(self, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
         """Both lungs: depth below the pleura is the negative of it."""
         walls = np.maximum(self.cavity(x, y, z), -self.mediastinum(x, y, z))
         return np.maximum(np.maximum(walls, self.diaphragm(x, y, z)), z - _APEX_MM)
 
-    def scapula(self, x: Array, y: Array) -> Array:
+    def scapula(self, x: AnyArray, y: AnyArray) -> AnyArray:
         """Both shoulder blades, cut by muscle and skin where they are painted."""
         along = 0.78 * (np.abs(x) - 92) - 0.63 * (y - 66)
         across = 0.63 * (np.abs(x) - 92) + 0.78 * (y - 66)
         return np.maximum(np.abs(across - 0.004 * along**2) - 2.4, np.abs(along) - 30)
 
-    def paint(self, x: Array, y: Array, z: float, soft: float, mottle: Array, haze: Array) -> Array:
+    def paint(
+        self, x: AnyArray, y: AnyArray, z: float, soft: float, mottle: AnyArray, haze: AnyArray
+    ) -> AnyArray:
         """Return one axial slice, HU float32, without vessels, airways and noise.
 
         Args:
@@ -142,7 +145,14 @@ class Chest:
         return hu
 
     def _bones(
-        self, hu: Array, x: Array, y: Array, z: float, cavity: Array, soft: float, haze: Array
+        self,
+        hu: AnyArray,
+        x: AnyArray,
+        y: AnyArray,
+        z: float,
+        cavity: AnyArray,
+        soft: float,
+        haze: AnyArray,
     ) -> None:
         """Ribs that fall from back to front, cartilage and sternum."""
         behind = (y - 4) / np.hypot(x, y - 4 + 1e-3)
@@ -159,7 +169,9 @@ class Chest:
             lay(hu, sternum, 380.0, soft)
             lay(hu, sternum + 1.5, 140.0 + 30 * haze, soft)
 
-    def _spine(self, hu: Array, x: Array, y: Array, z: float, soft: float, haze: Array) -> None:
+    def _spine(
+        self, hu: AnyArray, x: AnyArray, y: AnyArray, z: float, soft: float, haze: AnyArray
+    ) -> None:
         """One vertebra or disc: body, canal, laminae, spinous and transverse processes."""
         level = (z + self.rib_phase_mm) % _RIB_PITCH_MM
         disc = level < 5
@@ -180,7 +192,9 @@ class Chest:
                 lay(hu, transverse, 310.0 + 60 * haze, soft)
         lay(hu, np.hypot(x, y - _SPINE_Y_MM - 21) - 9, 22.0, soft)
 
-    def _mediastinal_organs(self, hu: Array, x: Array, y: Array, z: float, soft: float) -> None:
+    def _mediastinal_organs(
+        self, hu: AnyArray, x: AnyArray, y: AnyArray, z: float, soft: float
+    ) -> None:
         """Heart, great vessels and oesophagus in the mediastinal fat, without contrast agent."""
         zz = np.full((1, 1), z, dtype=np.float32)
         heart = self.heart_distance(x, y, zz)
@@ -202,14 +216,16 @@ class Chest:
         lay(hu, np.abs(heart - 2.5) - 0.8, -85.0, 2 * soft)
         lay(hu, np.hypot(x - 6, y - 30) - 7, 35.0, soft)
 
-    def _fissure_hu(self, x: Array, y: Array, z: float) -> Array:
+    def _fissure_hu(self, x: AnyArray, y: AnyArray, z: float) -> AnyArray:
         """What the oblique fissures, planes that rise to the back, add to the lung."""
         off = 0.8 * (y - 0.75 * z + 12 - 0.0022 * (np.abs(x) - 60) ** 2)
-        added: Array = 90 * np.exp(-((off / 0.6) ** 2))
+        added: AnyArray = 90 * np.exp(-((off / 0.6) ** 2))
         return added
 
 
-def ellipse(x: Array, y: Array, a: float | Array, b: float | Array, squarer: bool = False) -> Array:
+def ellipse(
+    x: AnyArray, y: AnyArray, a: float | AnyArray, b: float | AnyArray, squarer: bool = False
+) -> AnyArray:
     """Signed distance (first order) to the superellipse with semi-axes a, b (mm).
 
     The power is 2 (an ellipse), or 2.5 if `squarer`: neither needs a slow general power.
@@ -224,11 +240,11 @@ def ellipse(x: Array, y: Array, a: float | Array, b: float | Array, squarer: boo
     total = raised_u + raised_v
     radius = total**0.4 if squarer else np.sqrt(total)
     slope_x, slope_y = raised_u / u / a, raised_v / v / b
-    distance: Array = (radius - 1) * total / (radius * np.sqrt(slope_x**2 + slope_y**2))
+    distance: AnyArray = (radius - 1) * total / (radius * np.sqrt(slope_x**2 + slope_y**2))
     return distance
 
 
-def ellipsoid(x: Array, y: Array, z: Array, a: float, b: float, c: float) -> Array:
+def ellipsoid(x: AnyArray, y: AnyArray, z: AnyArray, a: float, b: float, c: float) -> AnyArray:
     """Signed distance (first order) to the ellipsoid with semi-axes a, b, c (mm).
 
     >>> round(float(ellipsoid(np.array(0.0), np.array(0.0), np.array(4.0), 9.0, 9.0, 5.0)), 3)
@@ -236,18 +252,18 @@ def ellipsoid(x: Array, y: Array, z: Array, a: float, b: float, c: float) -> Arr
     """
     radius = np.sqrt((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2) + 1e-6
     slope = np.sqrt((x / a**2) ** 2 + (y / b**2) ** 2 + (z / c**2) ** 2) / radius + 1e-6
-    distance: Array = (radius - 1) / slope
+    distance: AnyArray = (radius - 1) / slope
     return distance
 
 
-def smooth_min(first: Array, second: Array, blend_mm: float) -> Array:
+def smooth_min(first: AnyArray, second: AnyArray, blend_mm: float) -> AnyArray:
     """Union of two implicit organs with a fillet of about `blend_mm`."""
     mix = np.clip(0.5 + 0.5 * (second - first) / blend_mm, 0, 1)
-    union: Array = second + (first - second) * mix - blend_mm * mix * (1 - mix)
+    union: AnyArray = second + (first - second) * mix - blend_mm * mix * (1 - mix)
     return union
 
 
-def lay(hu: Array, distance: Array, value: float | Array, soft: float) -> None:
+def lay(hu: AnyArray, distance: AnyArray, value: float | AnyArray, soft: float) -> None:
     """Paint an organ over `hu` in place, with an edge of `soft` mm."""
     rows = np.flatnonzero((distance < soft / 2).any(axis=1))
     if len(rows) == 0:

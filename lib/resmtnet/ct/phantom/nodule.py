@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
-from resmtnet.ct.phantom.chest import Array
+from resmtnet.ct.phantom.chest import AnyArray
 from resmtnet.errors import InputError
 from resmtnet.types import Point
 
@@ -69,7 +69,7 @@ class PhantomNodule:
     texture: str
     spiculation: float
     lobulation: float
-    mask: Array
+    mask: AnyArray
     """bool [k, j, i]: voxels that the nodule fills by half or more."""
     start_ijk: tuple[int, int, int]
     """Voxel of the CT at which the mask starts."""
@@ -97,7 +97,7 @@ class NoduleShape:
         self.inner_mm = self._base_mm
         self.outer_mm = self._base_mm * (float(relative.max()) + 0.02)
 
-    def radius_mm(self, x: Array, y: Array, z: Array, spikes: bool = True) -> Array:
+    def radius_mm(self, x: AnyArray, y: AnyArray, z: AnyArray, spikes: bool = True) -> AnyArray:
         """Distance of the surface from the origin towards (x, y, z), which need not be unit."""
         bumps = _LOBES + _SPIKES if spikes else _LOBES
         norm = np.sqrt(x * x + y * y + z * z) + 1e-9
@@ -108,22 +108,22 @@ class NoduleShape:
                 cosine = (x * bx + y * by + z * bz) / norm
                 rise = self._heights[n] * np.exp((cosine - 1) / self._widths[n])
                 bulge = np.maximum(bulge, rise)
-        radius: Array = self._base_mm * (1 + bulge)
+        radius: AnyArray = self._base_mm * (1 + bulge)
         return radius
 
     def inside(
-        self, x: Array, y: Array, z: Array, scale: float = 1.0, spikes: bool = True
-    ) -> Array:
+        self, x: AnyArray, y: AnyArray, z: AnyArray, scale: float = 1.0, spikes: bool = True
+    ) -> AnyArray:
         """Whether points (broadcast together) lie in the shape, shrunk by `scale`."""
         x, y, z = np.broadcast_arrays(x, y, z)
         radius = np.sqrt(x * x + y * y + z * z)
-        inside: Array = radius <= scale * self.inner_mm
+        inside: AnyArray = radius <= scale * self.inner_mm
         shell = ~inside & (radius <= scale * self.outer_mm)
         surface = self.radius_mm(x[shell], y[shell], z[shell], spikes)
         inside[shell] = radius[shell] <= scale * surface
         return inside
 
-    def filled(self, axes_mm: tuple[Array, Array, Array], scale: float = 1.0) -> Array:
+    def filled(self, axes_mm: tuple[AnyArray, AnyArray, AnyArray], scale: float = 1.0) -> AnyArray:
         """Return the share of each voxel that the shape fills.
 
         Args:
@@ -140,7 +140,7 @@ class NoduleShape:
         nx, ny, nz = (len(axis) for axis in axes_mm)
         px, py, pz = parts
         blocks = inside.reshape(nz, pz, ny, py, nx, px)
-        share: Array = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+        share: AnyArray = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
         return share
 
     def axial_axes_mm(self) -> tuple[float, float]:
@@ -156,7 +156,7 @@ class NoduleShape:
         return best
 
 
-def _feret(outline_mm: Array) -> tuple[float, float]:
+def _feret(outline_mm: AnyArray) -> tuple[float, float]:
     """Return the greatest extent of a convex outline and the one perpendicular to it.
 
     >>> _feret(np.array([[0.0, 0], [4, 0], [2, 1], [2, -1]]))
@@ -169,14 +169,14 @@ def _feret(outline_mm: Array) -> tuple[float, float]:
     return float(distances[first, second]), float(np.ptp(across))
 
 
-def _subdivide(axis_mm: Array) -> tuple[Array, int]:
+def _subdivide(axis_mm: AnyArray) -> tuple[AnyArray, int]:
     spacing = float(axis_mm[1] - axis_mm[0])
     parts = max(3, math.ceil(spacing / _SUBVOXEL_MM))
     offsets = ((np.arange(parts) + 0.5) / parts - 0.5) * spacing
     return (axis_mm[:, None] + offsets).ravel(), parts
 
 
-def _sphere(count: int) -> Array:
+def _sphere(count: int) -> AnyArray:
     """Return `count` nearly even unit vectors (Fibonacci spiral)."""
     index = np.arange(count) + 0.5
     z = 1 - 2 * index / count
@@ -185,7 +185,7 @@ def _sphere(count: int) -> Array:
     return np.column_stack([flat * np.cos(angle), flat * np.sin(angle), z])
 
 
-def _directions(count: int, rng: np.random.Generator) -> Array:
+def _directions(count: int, rng: np.random.Generator) -> AnyArray:
     vectors = rng.standard_normal((count, 3))
-    unit: Array = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: AnyArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resmtnet.ct.phantom.chest import Array, Chest
+from resmtnet.ct.phantom.chest import AnyArray, Chest
 
 _STEP_MM = 5.0
 _SMALLEST_MM = 0.42
@@ -19,9 +19,9 @@ _REACHED_MM = 7.0
 class Tube:
     """A tapering capsule in anatomy coordinates."""
 
-    start_mm: Array
+    start_mm: AnyArray
     """(3,) x, y, z."""
-    end_mm: Array
+    end_mm: AnyArray
     start_radius_mm: float
     end_radius_mm: float
 
@@ -49,7 +49,7 @@ def grow_vessels(chest: Chest, rng: np.random.Generator) -> list[Tube]:
     ]
 
 
-def _grow_tree(chest: Chest, hilum: Array, rng: np.random.Generator) -> list[Tube]:
+def _grow_tree(chest: Chest, hilum: AnyArray, rng: np.random.Generator) -> list[Tube]:
     goals = rng.uniform([4, -85, -110], [125, 85, 105], (9000, 3)) * [np.sign(hilum[0]), 1, 1]
     goals = goals[chest.lung(*goals.T) < -2.5]
     target = _spread(goals, _BRANCHES_PER_HILUM)
@@ -77,8 +77,8 @@ def _grow_tree(chest: Chest, hilum: Array, rng: np.random.Generator) -> list[Tub
 
 
 def _split(
-    heading: Array, radius: Array, rng: np.random.Generator
-) -> tuple[Array, Array, Array, Array]:
+    heading: AnyArray, radius: AnyArray, rng: np.random.Generator
+) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray]:
     """Return side headings, radius shares of both children, and which tips do split.
 
     The cubes of the radii add up (Murray's law).
@@ -92,17 +92,17 @@ def _split(
 
 
 def _goals_ahead(
-    at: Array, heading: Array, hilum: Array, goals: Array, rng: np.random.Generator
-) -> Array:
+    at: AnyArray, heading: AnyArray, hilum: AnyArray, goals: AnyArray, rng: np.random.Generator
+) -> AnyArray:
     """Choose for each tip, of a few random goals, the one that lies best ahead and outwards."""
     drawn = goals[rng.integers(len(goals), size=(len(at), 16))]
     ahead = np.einsum("ngc,nc->ng", _unit(drawn - at[:, None]), heading)
     outwards = 0.008 * np.linalg.norm(drawn - hilum, axis=2)
-    chosen: Array = drawn[np.arange(len(at)), (ahead + outwards).argmax(axis=1)]
+    chosen: AnyArray = drawn[np.arange(len(at)), (ahead + outwards).argmax(axis=1)]
     return chosen
 
 
-def _spread(points: Array, count: int) -> Array:
+def _spread(points: AnyArray, count: int) -> AnyArray:
     """Choose points far from one another (farthest-point sampling)."""
     chosen = [points[0]]
     nearest = np.full(len(points), np.inf)
@@ -127,12 +127,14 @@ def bronchi(vessels: list[Tube]) -> list[Tube]:
     ]
 
 
-def _unit(vectors: Array) -> Array:
-    scaled: Array = vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9)
+def _unit(vectors: AnyArray) -> AnyArray:
+    scaled: AnyArray = vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9)
     return scaled
 
 
-def add_tubes(share: Array, axes_mm: tuple[Array, Array, Array], tubes: list[Tube]) -> None:
+def add_tubes(
+    share: AnyArray, axes_mm: tuple[AnyArray, AnyArray, AnyArray], tubes: list[Tube]
+) -> None:
     """Raise the share of each voxel that tubes fill, in place.
 
     Args:
@@ -160,11 +162,11 @@ def add_tubes(share: Array, axes_mm: tuple[Array, Array, Array], tubes: list[Tub
         np.maximum(part, filled, out=part)
 
 
-def _tube_distance(tube: Tube, x: Array, y: Array, z: Array) -> Array:
+def _tube_distance(tube: Tube, x: AnyArray, y: AnyArray, z: AnyArray) -> AnyArray:
     (sx, sy, sz), (dx, dy, dz) = tube.start_mm, tube.end_mm - tube.start_mm
     px, py, pz = x - sx, y - sy, z - sz
     along = np.clip((px * dx + py * dy + pz * dz) / (dx * dx + dy * dy + dz * dz), 0, 1)
     square = (px - along * dx) ** 2 + (py - along * dy) ** 2 + (pz - along * dz) ** 2
     radius = tube.start_radius_mm + along * (tube.end_radius_mm - tube.start_radius_mm)
-    distance: Array = np.sqrt(square) - radius
+    distance: AnyArray = np.sqrt(square) - radius
     return distance
