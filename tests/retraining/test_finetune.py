@@ -212,7 +212,7 @@ def test_progress_is_told_step_by_step(world):
 
 
 def test_depth_full_without_an_archive_is_refused_in_one_line(world):
-    with pytest.raises(InputError, match="give --archive") as refused:
+    with pytest.raises(InputError, match="--conf archive=DIR") as refused:
         fine_tune(world.model, world.samples(), FineTuneConfig(depth="full"))
     assert "\n" not in str(refused.value)
 

@@ -20,7 +20,7 @@ from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import MEASURES, Loss
 from resmtnet.retraining.reading_check import Limits
 from resmtnet.retraining.samples import Sample, split_by_patient
-from resmtnet.retraining.verdict import Comparison, JudgedOn, Rule, Verdict
+from resmtnet.retraining.verdict import Comparison, JudgedOn, Rule, Verdict, describe_loss
 
 QUICK = FineTuneConfig(epochs=25)
 MARGINS = Margins(
@@ -247,6 +247,15 @@ def test_the_rule_of_a_comparison_decides_and_not_its_name(rule, interval, refus
     loss = loss_of(*interval)  # of the malignancy score, whose margin is 0.03
     comparison = Comparison(population, None, "parent", rule, (loss,))
     assert comparison.refuses(loss, Margins()) == refused
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"), [(Rule.NON_INFERIOR, "allowed 0.03)"), (Rule.NO_SHOWN_LOSS, "allowed 0.06)")]
+)
+def test_the_reason_names_the_limit_that_was_exceeded(rule, told):
+    loss = loss_of(0.07, 0.04, 0.10)
+    comparison = Comparison(JudgedOn.REFERENCE, "solid", "parent", rule, (loss,))
+    assert told in describe_loss(comparison, loss, Margins())
 
 
 def test_stratum_alone_can_keep_a_candidate_back(world, worse):

@@ -130,7 +130,7 @@ def _train_heads(
         anchor = model
     embeddings = np.array([s.held.observation.embeddings for s in samples])
     site = torch.from_numpy(embeddings), targets_of_samples(samples, model.config.subsolid_factor)
-    replay = replayed(model.folder, model.info.sha256, model.config.subsolid_factor)
+    replay = replayed(model)
     return train_members(
         list(zip(model.networks, anchor.networks, strict=True)),
         Data.mixed(site, replay, config.replay_share),

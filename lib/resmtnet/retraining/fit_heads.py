@@ -10,14 +10,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from resmtnet.config import LossConfig
 from resmtnet.data.targets import targets_of
+from resmtnet.inference.model_folder import Model
 from resmtnet.network.losses import joint_loss
 from resmtnet.network.resmtnet import Output, ResMTNet
 from resmtnet.retraining.linear_heads import OUTPUTS, weights_of
@@ -171,17 +170,11 @@ def train_members(
     return states
 
 
-@lru_cache(maxsize=2)
-def replayed(folder: Path, sha256: str, subsolid_factor: float) -> tuple[Tensor, Targets]:
-    """Return embeddings [N, members, D] and targets of the nodules that a model replays.
-
-    Args:
-        folder: of the model.
-        sha256: of the model; what was read once is kept by it.
-        subsolid_factor: see targets_of.
-    """
-    replay = read_replay(folder)
-    return torch.from_numpy(replay.embeddings), targets_of(replay.nodules, subsolid_factor)
+def replayed(model: Model) -> tuple[Tensor, Targets]:
+    """Return embeddings [N, members, D] and targets of the nodules that a model replays."""
+    replay = model.carried(read_replay)
+    targets = targets_of(replay.nodules, model.config.subsolid_factor)
+    return torch.from_numpy(replay.embeddings), targets
 
 
 def _answers(

@@ -51,10 +51,15 @@ class Comparison:
 
     def refuses(self, loss: Loss, margins: Margins) -> bool:
         """Whether one of its losses speaks against the candidate."""
-        margin = margins.by_measure[loss.measure]
+        allowed = self.allowed(loss, margins)
         if self.rule is Rule.NON_INFERIOR:
-            return not loss.high <= margin  # also where no interval could be drawn
-        return loss.low > 0 and loss.value > margins.stratum_factor * margin
+            return not loss.high <= allowed  # also where no interval could be drawn
+        return loss.low > 0 and loss.value > allowed
+
+    def allowed(self, loss: Loss, margins: Margins) -> float:
+        """Return how large one of its losses may be: several margins where nodules are few."""
+        factor = 1.0 if self.rule is Rule.NON_INFERIOR else margins.stratum_factor
+        return factor * margins.by_measure[loss.measure]
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def describe_loss(comparison: Comparison, loss: Loss, margins: Margins) -> str:
     return (
         f"{loss.measure.label} {loss.other:.3f} -> {loss.candidate:.3f} on {nodules}{part} against "
         f"{other} (worse by {loss.value:.3f}, interval {loss.low:.3f} to {loss.high:.3f}, allowed "
-        f"{margins.by_measure[loss.measure]:g})"
+        f"{comparison.allowed(loss, margins):g})"
     )
 
 
