@@ -33,7 +33,7 @@ class Backbone:
 
 def backbone_of_parent(parent: Model) -> Backbone:
     """Return the feature extractor of a version, for new output layers on it."""
-    kept = read_calibration_set(parent.folder)
+    kept = parent.carried(read_calibration_set)
     return Backbone(list, parent.calibration, kept, carried(parent.folder, *REPLAY_FILES))
 
 

@@ -49,8 +49,8 @@ def collect(
         gather(readings, evidence), names_of(one.case.patient_id for one in reference)
     )
     train, held_out = split_by_patient(said)
-    makers = {nodule.patient_id for nodule in read_replay(parent.folder).nodules}
-    makers |= {one.case.patient_id for one in read_calibration_set(parent.folder)}
+    makers = {nodule.patient_id for nodule in parent.carried(read_replay).nodules}
+    makers |= {one.case.patient_id for one in parent.carried(read_calibration_set)}
     held_out, of_shipped = without(held_out, names_of(makers))
     skipped = [f"{one.id}: {OF_REFERENCE}" for one in of_reference]
     skipped += [f"{one.id}: {OF_SHIPPED}" for one in of_shipped]

@@ -156,7 +156,7 @@ def trained_on(model: Model, archive: Archive) -> list[int]:
     Raises:
         InputError: some are not there.
     """
-    return _places([n.id for n in read_replay(model.folder).nodules], archive)
+    return _places([n.id for n in model.carried(read_replay).nodules], archive)
 
 
 def _crops_of(samples: Sequence[Sample], images: Images) -> list[int]:
@@ -193,8 +193,8 @@ def look_again(
         ModelError: the nodules are too few to calibrate on.
     """
     inference, archive = inference_of(states, model.config, images.device), images.archive
-    reference = _named([h.case.id for h in read_reference(model.folder)], archive)
-    calibrated = _named([h.case.id for h in read_calibration_set(model.folder)], archive)
+    reference = _named([h.case.id for h in model.carried(read_reference)], archive)
+    calibrated = _named([h.case.id for h in model.carried(read_calibration_set)], archive)
     calibrated = calibrated or _calibration_nodules(model, archive)
     trained = [archive.nodules[n] for n in trained_on(model, archive)]
     todo = [(archive, n) for n in (*calibrated, *reference)]

@@ -110,7 +110,7 @@ def reference_seen_by_shipped(
     Raises:
         InputError: the shipped model has another reference set than the served version.
     """
-    by_id = {one.case.id: one for one in read_reference(shipped.folder)}
+    by_id = {one.case.id: one for one in shipped.carried(read_reference)}
     missing = [one.case.id for one in reference if one.case.id not in by_id]
     if missing:
         raise InputError(

@@ -96,7 +96,7 @@ def retrain(
     """
     parent, served = versions.load(partial(read_model, device=device))
     shipped = read_model(versions.shipped, device)
-    reference, folder = read_reference(parent.folder), store.path.parent
+    reference, folder = parent.carried(read_reference), store.path.parent
 
     # 1. collect the readings that may train or judge
     usable = collect(store.readings(every=True), parent, reference, config.evidence)
