@@ -30,6 +30,7 @@ NODULE_LPS_MM = (56.2, 86.2, -115.9)
 """Of LIDC-IDRI-0001."""
 CONTEXTS = ("screening_baseline", "incidental")
 CATEGORIES = ("lung_rads.category", "fleischner.category")
+RANGES = ("lung_rads.range", "fleischner.range")
 AXES = ("long_axis_mm", "short_axis_mm", "mean_diameter_mm")
 
 
@@ -93,6 +94,8 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> int:
                 if path.endswith(CATEGORIES) and old.get(path) != new.get(path):
                     moved += 1
                     print(f"category  {name}: {old.get(path)} -> {new.get(path)} ({path})")
+                elif any(f".{r}[" in path for r in RANGES) and old.get(path) != new.get(path):
+                    print(f"range     {name}: {old.get(path)} -> {new.get(path)} ({path})")
                 continue
             total += 1
             if path not in old or path not in new or not same(old[path], new[path]):

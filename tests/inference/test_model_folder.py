@@ -1,6 +1,7 @@
 """A model on disk: read back alike, refused when anything differs, never half written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from resmtnet.inference.model_folder import (
     FILES,
     default_model_dir,
     read_model,
+    revise_model,
     verify,
     write_model,
 )
@@ -138,3 +140,38 @@ def test_the_shipped_model_is_whole():
         assert sum(p.numel() for p in network.parameters()) <= 5e6
     assert (model.folder / "weights.safetensors").stat().st_size <= 10e6
     assert sum(path.stat().st_size for path in model.folder.iterdir()) <= 20e6
+
+
+def test_what_a_model_carries_is_read_once(folder):
+    read = []
+
+    def count_files(path):
+        read.append(path)
+        return len(list(path.iterdir()))
+
+    model = read_model(folder)
+    assert model.carried(count_files) == model.carried(count_files) > 0
+    assert read == [folder]
+    assert model.provenance == verify(folder)["provenance"]
+
+
+def test_revised_model_has_the_same_weights_and_says_what_was_changed(folder, tmp_path):
+    old = read_model(folder)
+    calibration = replace(old.calibration, decision_threshold=0.77)
+    info = revise_model(folder, tmp_path / "new", "8", calibration, note="Another threshold.")
+    new = read_model(tmp_path / "new")
+    assert new.info == info
+    assert new.calibration.decision_threshold == 0.77
+    before, after = verify(folder), verify(tmp_path / "new")
+    assert after["files"]["weights.safetensors"] == before["files"]["weights.safetensors"]
+    assert after["provenance"]["revised"] == {
+        "version": before["version"],
+        "sha256": before["sha256"],
+        "note": "Another threshold.",
+    }
+
+
+def test_file_of_every_model_cannot_be_left_out(folder, tmp_path):
+    calibration = read_model(folder).calibration
+    with pytest.raises(InputError, match=r"config\.json"):
+        revise_model(folder, tmp_path / "new", "8", calibration, without=["config.json"])

@@ -58,10 +58,12 @@ class FineTuned:
             folder: to make.
             version: of the model.
         """
-        parent, calibration = self.parent, self.calibration
+        calibration = self.calibration
         further = dict(self.backbone.files)
-        further |= reference_files(self.answer_all(parent.carried(read_reference)), calibration)
-        kept = parent.carried(read_calibration_set)
+        further |= reference_files(
+            self.answer_all(self.parent.carried(read_reference)), calibration
+        )
+        kept = self.parent.carried(read_calibration_set)
         if kept:
             further |= calibration_set_files(self.answer_all(kept))
         return write_model(

@@ -1,4 +1,4 @@
-"""Writes and reads cached nodules: one safetensors file, plain values as JSON in its header."""
+"""Writes and reads cached nodules: a safetensors file, with plain values as JSON in its header."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def save_cached(path: Path, held: Sequence[CachedNodule]) -> None:
     from safetensors.numpy import save_file
 
     if not held:
-        raise InputError(f"{path}: there is no nodule to write")
+        raise InputError(f"{path}: no nodule to write")
     views = held[0].observation.views
     arrays = {
         f"{VIEWS}{name}": np.stack([one.observation.views[name] for one in held]).astype(np.float32)
