@@ -3,7 +3,7 @@
     python benchmarks/uncorrected_axes.py revise OLD NEW --version 3.1     # OLD: version 3
     python benchmarks/uncorrected_axes.py bias MODEL [--cubes ARCHIVE]
 
-Version 3 told axes times fitted factors; see resmtnet.training.uncorrect_axes. Only the intervals
+Version 3 told axes times fitted factors; see axis_intervals.py. Only the intervals
 of the three axes and the answers for the reference set change; weights and all other constants are
 those of OLD. NEW may be OLD, and keeps files of its own such as MODEL_CARD.md. `bias` prints how
 far the axes lie from the readers' means, and how often the intervals hold them.
@@ -21,13 +21,14 @@ from pathlib import Path
 
 import numpy as np
 
+from axis_intervals import uncorrect_axes
 from resmtnet import Characterizer
+from resmtnet.ct.measure import MEASURED
 from resmtnet.data.archive import Archive
 from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
 from resmtnet.findings import Size
 from resmtnet.inference.model_folder import CALIBRATION, MANIFEST, read_model, revise_model
-from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.training.cached_nodule import finding_of
 from resmtnet.training.carried_sets import (
     REFERENCE,
@@ -36,7 +37,6 @@ from resmtnet.training.carried_sets import (
     reference_files,
 )
 from resmtnet.training.cases import case_of
-from resmtnet.training.uncorrect_axes import uncorrect_axes
 
 FACTORS = "size_scales"
 """What version 3 has in calibration.json."""

@@ -16,13 +16,13 @@ from resmtnet import cli
 from resmtnet.characteristics import SIZES
 from resmtnet.cli.output import _PlainLines
 from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
+from resmtnet.ct.measure import MEASURED
 from resmtnet.ct.phantom import Phantom, write_nifti
 from resmtnet.data.archive import Archive
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.model_folder import write_model
-from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.cached_store import save_cached

@@ -69,7 +69,7 @@ def test_points_become_the_voxels_that_hold_them(studies: Path, phantom: Phantom
     ("arguments", "said"),
     [
         (["--at=-1,2,3"], "STUDIES=folder"),
-        (["--studies=x", "--at=1,2"], "x,y,z"),
+        (["--studies=x", "--at=1,2"], "X,Y,Z"),
         (["--studies=nowhere"], "no such folder"),
     ],
 )

@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from resmtnet import Characterizer, CTVolume
+from resmtnet.ct.measure import MEASURED
 from resmtnet.findings import Finding
-from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.readings.formats.class_mask import write_mask
 from resmtnet.readings.formats.from_mask import from_mask
 from resmtnet.readings.formats.label_map import read_label_map

@@ -20,6 +20,7 @@ from made_findings import ORIGIN_LPS_MM, SIZE_IJK, SPACING_MM, make_finding
 from resmtnet.characteristics import SIZES
 from resmtnet.config import NetworkConfig, TrainingConfig
 from resmtnet.ct import CTVolume
+from resmtnet.ct.measure import MEASURED
 from resmtnet.data.archive import Archive
 from resmtnet.findings import (
     Finding,
@@ -30,7 +31,6 @@ from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import FILES, MANIFEST, SCHEMA, write_model
-from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
 from resmtnet.monai_label.served_model import ServedModel
 from resmtnet.monai_label.settings import AppSettings

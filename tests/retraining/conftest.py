@@ -13,7 +13,7 @@ import torch
 
 from resmtnet.characteristics import LIDC_RATINGS, TASKS
 from resmtnet.config import LossConfig, NetworkConfig, PatchConfig, TrainingConfig
-from resmtnet.ct.measure import Measurement
+from resmtnet.ct.measure import MEASURED, Measurement
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.volume import CTVolume
 from resmtnet.data.nodule import Nodule
@@ -22,7 +22,6 @@ from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.model_folder import Model, read_model, write_model
-from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.readings.record import Reading
 from resmtnet.retraining.fit_heads import Data, train_members

@@ -100,8 +100,12 @@ def find(
     _answer(ct, ask, model, device, as_json)
 
 
-def parse_point(text: str) -> Point:
+def parse_point(text: str, what: str = "--at ") -> Point:
     """Read "X,Y,Z".
+
+    Args:
+        text: as the user gives it.
+        what: put before it in the message.
 
     Raises:
         PointError: it is not three finite numbers.
@@ -109,15 +113,14 @@ def parse_point(text: str) -> Point:
     >>> parse_point("-56.2,86.2, 4")
     (-56.2, 86.2, 4.0)
     """
-    import math
+    from resmtnet.ct.points import as_point
 
     try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
-        raise PointError(f"--at {text!r}: three numbers X,Y,Z are needed, as in --at -56.2,86.2,4")
-    return numbers[0], numbers[1], numbers[2]
+        return as_point([float(part) for part in text.split(",")])
+    except (ValueError, PointError):
+        raise PointError(
+            f"{what}{text!r}: three numbers X,Y,Z are needed, as in {what}-56.2,86.2,4"
+        ) from None
 
 
 def to_lps(point: Point, frame: Frame, ct: CTVolume) -> Point:

@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 from resmtnet.ct.geometry import Geometry
 from resmtnet.types import Point
 
+MEASURED = (
+    "long_axis_mm",
+    "short_axis_mm",
+    "mean_diameter_mm",
+    "equivalent_diameter_mm",
+    "volume_mm3",
+)
+"""Sizes that a mask has; attributes of a Measurement."""
 TIE_MM = 1e-6
 """Axes that differ by less are equally long: rounding does not choose between them."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from resmtnet.characteristics import CLASS, SIZES, TASKS, TEXTURE, TEXTURE_CLASS
-from resmtnet.ct.measure import Measurement
+from resmtnet.ct.measure import MEASURED, Measurement
 from resmtnet.findings import Characteristic, Finding, Interval, Malignancy, Size, Uncertainty
 from resmtnet.guidelines import assess
 from resmtnet.inference.calibration import Calibration
@@ -21,14 +21,6 @@ from resmtnet.types import Array, Point
 
 DISAGREEMENT = 0.3
 """Relative difference of measured and regressed diameter that is told to the reader."""
-MEASURED = (
-    "long_axis_mm",
-    "short_axis_mm",
-    "mean_diameter_mm",
-    "equivalent_diameter_mm",
-    "volume_mm3",
-)
-"""Sizes that a mask has."""
 LEAST_DEVIATION = 0.05
 """Of a score's distribution, so that no interval is empty."""
 NO_GUIDELINES: dict[str, Any] = {

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from resmtnet.characteristics import CLASS, LIDC_RATINGS, MALIGNANCY, class_of_rating
+from resmtnet.ct.measure import MEASURED
 from resmtnet.data.consensus import class_weight, in_scale, malignant_share
 from resmtnet.data.nodule import MISSING, Nodule
 from resmtnet.data.targets import targets_of
 from resmtnet.errors import InputError
-from resmtnet.inference.postprocessing import MEASURED
 from resmtnet.readings.patients import Patient, patients_of
 from resmtnet.readings.record import EVIDENCE, Reading
 from resmtnet.readings.supersede import by_reader, effective, standing_parts

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.measure import Measurement, measure
+from resmtnet.ct.measure import MEASURED, Measurement, measure
 from resmtnet.data.archive import Archive
 from resmtnet.data.nodule import Nodule
 from resmtnet.data.volumes import nodule_ct
@@ -26,7 +26,7 @@ from resmtnet.inference.ensemble import Ensemble, RawOutputs
 from resmtnet.inference.mask_growth import VoxelMask
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.point import RawPrediction, predict_points
-from resmtnet.inference.postprocessing import MEASURED, mask_level, to_finding
+from resmtnet.inference.postprocessing import mask_level, to_finding
 from resmtnet.training.cases import case_of, prediction_of
 from resmtnet.training.report_pictures import consensus
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.characteristics import SIZES, TEXTURE_CLASS
+from resmtnet.ct.measure import MEASURED
 from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import MINIMUM_READERS
@@ -247,7 +248,7 @@ def _fit_size_intervals(held: Sequence[CachedNodule], draft: Calibration) -> Cal
         without = [(h, postprocessing.size(h.observation, None, draft)[0]) for h in held]
     return replace(
         draft,
-        size_intervals=_fit_intervals(drawn, postprocessing.MEASURED, draft),
+        size_intervals=_fit_intervals(drawn, MEASURED, draft),
         regressed_intervals=_fit_intervals(without, [task.name for task in SIZES], draft),
     )
 

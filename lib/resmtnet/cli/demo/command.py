@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import shutil
 import sys
 import tempfile
@@ -21,8 +20,9 @@ from resmtnet.cli.demo.answers import Study, choose_ct, show_answers
 from resmtnet.cli.demo.loop import show_loop
 from resmtnet.cli.demo.patients import DemoStudy, write_patients
 from resmtnet.cli.demo.reader import READER
+from resmtnet.cli.nodules import parse_point
 from resmtnet.ct.phantom import write_study_folder
-from resmtnet.errors import InputError, PointError, ResMTNetError
+from resmtnet.errors import InputError, ResMTNetError
 from resmtnet.monai_label.client import AppClient
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 from resmtnet.types import Point
@@ -105,16 +105,6 @@ def _point(values: Sequence[float]) -> Point:
     return x, y, z
 
 
-def _at(text: str) -> Point:
-    try:
-        point = _point(text.split(","))  # type: ignore[arg-type]
-    except ValueError:
-        point = (math.nan,) * 3
-    if not all(math.isfinite(value) for value in point):
-        raise PointError(f"AT={text}: three numbers x,y,z (LPS mm) are needed, as in AT=-56,86.2,4")
-    return point
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `python -m resmtnet.cli.demo`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="resmtnet.cli.demo", description=__doc__)
@@ -123,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
     given = parser.parse_args(arguments)
     try:
-        at = _at(given.at) if given.at else None
+        at = parse_point(given.at, "AT=") if given.at else None
         if at and not given.studies:
             raise InputError("AT is a point of your own CT: give STUDIES=folder as well")
         run(given.studies, at, given.out, Console())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.measure import measure
+from resmtnet.ct.measure import MEASURED, measure
 from resmtnet.readings.formats.draft import (
     AnsweredNodule,
     DraftReading,
@@ -39,14 +39,6 @@ TOOLS = frozenset({"background", "foreground_scribbles", "background_scribbles"}
 
 Names = Mapping[int, str]
 """Name of the segment by its voxel value."""
-_MEASURED = (
-    "long_axis_mm",
-    "short_axis_mm",
-    "mean_diameter_mm",
-    "equivalent_diameter_mm",
-    "volume_mm3",
-)
-"""Sizes that a mask gives."""
 
 
 def from_mask(
@@ -207,7 +199,7 @@ def _draft(one: MatchedRegion, text: LabelText) -> DraftReading:
     region, known = one.region, one.known
     drawn = not one.unchanged and text.class_name != "not_a_nodule"
     measured = measure(region.mask, region.grid) if drawn else None
-    sizes = {} if measured is None else {n: getattr(measured, n) for n in _MEASURED}
+    sizes = {} if measured is None else {n: getattr(measured, n) for n in MEASURED}
     given = {"mean_diameter_mm" if n == DIAMETER else n: mm for n, mm in text.sizes.items()}
     only_class = known is not None and text == LabelText(text.nodule, known.class_name)
     return DraftReading(

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from axis_intervals import AXES, uncorrect_axes
 from resmtnet.errors import ModelError
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.training.cached_nodule import predict, raw_prediction
-from resmtnet.training.uncorrect_axes import AXES, uncorrect_axes
 
 FACTORS = {"long_axis_mm": 1.2, "short_axis_mm": 0.9}
 
