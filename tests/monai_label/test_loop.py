@@ -276,23 +276,24 @@ def test_a_new_version_is_published_and_answers_without_a_restart(story: Story) 
     assert {d["model"]["version"] for d in story.documents} == {new["version"]}
 
 
-def test_the_corrected_nodules_are_answered_closer_to_the_corrections(story: Story) -> None:
+def test_the_corrected_nodules_are_scored_closer_and_measured_on_their_masks(story: Story) -> None:
     was, now = story.errors(*range(len(story.cases)))
     print(f"off by {was} before, {now} after")
-    assert now["size"] < 0.2 * was["size"]
     assert now["score"] < 0.95 * was["score"]
+    # Told axes are the extents of the mask: a habit of size is no reason to tell others.
+    assert now["size"] == pytest.approx(was["size"], abs=0.02)
 
 
 @pytest.mark.real_data
-def test_the_nodule_of_the_real_ct_is_answered_closer_to_its_corrections(
+def test_the_nodule_of_the_real_ct_is_not_scored_further_from_its_corrections(
     story: Story, real: DemoStudy | None
 ) -> None:
     if real is None:
         pytest.skip("no LIDC-IDRI data: set RESMTNET_DATA to its folder")
     was, now = story.errors(len(story.cases) - 1)
     print(f"off by {was} before, {now} after")
-    assert now["size"] < 0.2 * was["size"]
     assert now["score"] <= was["score"]
+    assert now["size"] == pytest.approx(was["size"], abs=0.02)
     (nodule,) = story.documents[-1]["nodules"]
     assert nodule["class"]["name"] == "malignant"
 
