@@ -21,6 +21,26 @@ _PLAUSIBLE_HU = (-5000, 10000)
 _LEAST_SPREAD_HU = 50
 """Values that differ by less than this, and are not air, were normalised."""
 
+_CHEST = (
+    "CHEST",
+    "THORA",
+    "HEART",
+    "CARDI",
+    "LUNG",
+    "TORSO",
+    "TRUNK",
+    "WHOLE",
+    "BODY",
+    "TAP",
+    "CAP",
+)
+"""Parts of names of body regions with lungs (PS3.16, annex L)."""
+_ELSEWHERE = (
+    *("HEAD", "BRAIN", "SKULL", "NECK", "SINUS", "ORBIT", "JAW", "FACE", "EAR", "CSPINE", "LSPINE"),
+    *("ABDO", "PELVI", "LIVER", "KIDNEY", "COLON", "HIP", "KNEE", "LEG", "FOOT", "ANKLE", "THIGH"),
+    *("ARM", "HAND", "WRIST", "ELBOW", "EXTREMITY", "TEMPORAL"),
+)
+
 
 class Slab(NamedTuple):
     """A part of a volume as its source reads it."""
@@ -142,6 +162,24 @@ def hu_warnings(hu: NDArray[np.int16], whole: bool = True) -> tuple[str, ...]:
     return (
         f"voxel values do not look like Hounsfield units: {reason} ({low} to {high}); "
         "check the rescale slope and intercept.",
+    )
+
+
+def region_warnings(body_part: str) -> tuple[str, ...]:
+    """What BodyPartExamined tells against a CT of the chest.
+
+    Example:
+        >>> region_warnings("HEAD")
+        ('BodyPartExamined is HEAD: this is not a CT of the chest...',)
+        >>> region_warnings("CHEST_ABDOMEN"), region_warnings("")
+        ((), ())
+    """
+    name = body_part.upper()
+    if any(word in name for word in _CHEST) or not any(word in name for word in _ELSEWHERE):
+        return ()
+    return (
+        f"BodyPartExamined is {body_part.strip()}: this is not a CT of the chest, and what is said "
+        "of nodules holds for the lungs only.",
     )
 
 
