@@ -100,6 +100,8 @@ def _state(path: Path) -> str:
         f"{stat.st_ino}|"
     )
     digest = hashlib.sha256(identity.encode())
+    if not path.is_file():
+        return digest.hexdigest()[:32]
     with path.open("rb", buffering=0) as file:
         for n in range(_SAMPLES):
             file.seek(n * max(0, stat.st_size - _SAMPLE_BYTES) // (_SAMPLES - 1))

@@ -105,7 +105,10 @@ def read_text_header(path: Path, suffix: str) -> TextHeader:
 
 def _nrrd(path: Path, start: bytes) -> TextHeader:
     if not start.startswith(b"NRRD"):
-        raise VolumeError(f"{path.name} is not a NRRD file: it does not start with NRRD.")
+        raise VolumeError(
+            f"{path.name} is no NRRD file, its header is not that of its suffix: it does not start "
+            "with NRRD."
+        )
     end = re.search(rb"\r?\n\r?\n", start)
     head = start[: end.start()] if end else start
     fields = {}
@@ -196,8 +199,8 @@ def _meta(path: Path, start: bytes) -> TextHeader:
         fields[name.strip()] = value.strip()
     if "ElementDataFile" not in fields or "DimSize" not in fields:
         raise VolumeError(
-            f"{path.name} is not a MetaImage file, or its header is damaged: it has no "
-            f"{'DimSize' if 'ElementDataFile' in fields else 'ElementDataFile'}."
+            f"{path.name} is no MetaImage file, its header is not that of its suffix, or is "
+            f"damaged: it has no {'DimSize' if 'ElementDataFile' in fields else 'ElementDataFile'}."
         )
     spacing = [
         _float(x) for x in fields.get("ElementSpacing", fields.get("ElementSize", "")).split()
