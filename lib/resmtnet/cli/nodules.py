@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,21 @@ CTArgument = Annotated[
         help="A DICOM series (its folder or one of its files), .nii, .nii.gz, .nrrd, .mha or .mhd."
     ),
 ]
+StackOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Which stack of a DICOM series that holds several (phases, kernels, passes); a "
+        "warning lists them. Default: the largest.",
+    ),
+]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,Z",
+        help="Voxel spacing in mm along i, j, k of a .nrrd or .mha that does not give it.",
+    ),
+]
 ContextOption = Annotated[
     Context,
     typer.Option(help="Why the CT was made: it selects Lung-RADS (screening) or Fleischner."),
@@ -68,6 +84,8 @@ def characterize(
         typer.Option(help="lps or ras: mm; ijk: voxel index (column, row, slice) from 0."),
     ] = Frame.lps,
     context: ContextOption = Context.none,
+    stack: StackOption = None,
+    spacing: SpacingOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -79,7 +97,7 @@ def characterize(
         centres = [to_lps(point, frame, volume) for point in points]
         return characterizer(volume, centres, context=_name(context))
 
-    _answer(ct, ask, model, device, as_json)
+    _answer(partial(_open, ct, stack, spacing), ask, model, device, as_json)
 
 
 def find(
@@ -88,6 +106,8 @@ def find(
         int, typer.Option(min=1, max=200, help="Greatest number of candidates.")
     ] = 10,
     context: ContextOption = Context.none,
+    stack: StackOption = None,
+    spacing: SpacingOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -97,7 +117,7 @@ def find(
     def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
         return characterizer.find(volume, max_candidates=max_candidates, context=_name(context))
 
-    _answer(ct, ask, model, device, as_json)
+    _answer(partial(_open, ct, stack, spacing), ask, model, device, as_json)
 
 
 def parse_point(text: str) -> Point:
@@ -109,6 +129,15 @@ def parse_point(text: str) -> Point:
     >>> parse_point("-56.2,86.2, 4")
     (-56.2, 86.2, 4.0)
     """
+    return parse_numbers("--at", text)
+
+
+def parse_numbers(option: str, text: str) -> Point:
+    """Read the three numbers of an option.
+
+    Raises:
+        PointError: they are not three finite numbers.
+    """
     import math
 
     try:
@@ -116,7 +145,11 @@ def parse_point(text: str) -> Point:
     except ValueError:
         numbers = []
     if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
-        raise PointError(f"--at {text!r}: three numbers X,Y,Z are needed, as in --at -56.2,86.2,4")
+        raise PointError(
+            f"{option} {text!r}: three numbers X,Y,Z are needed, as in {option} -56.2,86.2,4"
+            if option == "--at"
+            else f"{option} {text!r}: three numbers X,Y,Z are needed, as in {option} 0.7,0.7,1.25"
+        )
     return numbers[0], numbers[1], numbers[2]
 
 
@@ -134,17 +167,25 @@ def _name(context: Context) -> str | None:
     return None if context is Context.none else context.value
 
 
+def _open(path: Path, stack: int | None, spacing: str | None) -> CTVolume:
+    """Open a CT as the options say."""
+    from resmtnet import CTVolume
+
+    spacing_mm = None if spacing is None else parse_numbers("--spacing", spacing)
+    return CTVolume.open(path, stack=stack, spacing_ijk_mm=spacing_mm)
+
+
 def _answer(
-    path: Path,
+    open_ct: Callable[[], CTVolume],
     ask: Callable[[Characterizer, CTVolume], list[Finding]],
     model: Path | None,
     device: str | None,
     as_json: bool,
 ) -> None:
-    from resmtnet import Characterizer, CTVolume
+    from resmtnet import Characterizer
 
     started = time.perf_counter()
-    volume = CTVolume.open(path)
+    volume = open_ct()
     opened = time.perf_counter()
     characterizer = Characterizer.load(model, device)
     loaded = time.perf_counter()

@@ -23,6 +23,7 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOPClassUID of classic CT."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _TEXT = {
     0x00080008: "ImageType",
@@ -138,6 +139,18 @@ def is_uid(text: str) -> bool:
         (True, False)
     """
     return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a SeriesInstanceUID can name a file, although it may be no UID.
+
+    Anonymizers make UIDs of more than 64 characters, and with letters.
+
+    Example:
+        >>> is_name("1.2.3.A7F03C.44.9"), is_name("../1.2"), is_name("")
+        (True, False, False)
+    """
+    return _NAME.fullmatch(text) is not None and ".." not in text
 
 
 def is_dicom_file(path: Path) -> bool:
