@@ -88,7 +88,7 @@ def cache_folder() -> Path:
     return Path(folder).expanduser() if folder else Path.home() / ".cache" / "resmtnet"
 
 
-def _state(path: Path) -> str:
+def file_state(path: Path) -> str:
     """A key of the content of a file, as far as it can be known without reading all of it.
 
     Size and time of change stay when a file is restored from an archive or by rsync: the inode,
@@ -141,7 +141,7 @@ class VolumeCache:
             Read-only int16 voxels, and what else was kept. If the folder cannot be written, what
             `build` gave.
         """
-        key = _state(path)
+        key = file_state(path)
         found = self._load(key)
         if found is not None:
             return found
