@@ -109,6 +109,21 @@ def file_state(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def folder_state(folder: Path) -> str:
+    """A key of the files of a folder by their names, sizes, inodes and times, without reading them.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    digest = hashlib.sha256()
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stat = entry.stat()
+            state = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+            digest.update(f"{entry.name}|{state}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
 class VolumeCache:
     """Decompressed volumes as .npy files that are memory mapped, the oldest deleted first.
 

@@ -33,13 +33,19 @@ from resmtnet.ct.dicom_stack import (
 )
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.slice_grid import SliceGrid, slice_grid
-from resmtnet.ct.source import Slab, region_warnings, to_hu
+from resmtnet.ct.source import Slab, lung_share, region_warnings, to_hu
 from resmtnet.errors import SeveralSeriesError, VolumeError
 
 __all__ = ["DicomSeries", "SeriesInfo", "is_dicom_file", "list_series", "open_series"]
 
 _NOT_IMAGES = ("SEG", "RTDOSE", "PR", "SR", "KO")
 """Modalities of objects that may have rows and columns, and are made from a series."""
+
+_SMALLEST_SLICE = 128 * 128
+_LUNG_STEP = 8
+_FEWEST_SLICES = 8
+_LEAST_LUNG = 0.005
+"""Of a whole slice: beyond the lungs only skin, foam and bowel gas have their HU."""
 
 _DECODED_BYTES = 192 * 2**20
 """Decoded slices kept per volume: about 380 of 512 x 512."""
@@ -89,6 +95,8 @@ class DicomSeries:
             chosen.direction,
         )
         self._decoded: MemoryCache[int, StoredSlice] = MemoryCache(_DECODED_BYTES)
+        self._lung_shares: dict[int, float] = {}
+        """Of the slices that were decoded, by their number."""
 
     def read(self, start_ijk: tuple[int, int, int], size_ijk: tuple[int, int, int]) -> Slab:
         """The voxels of a box inside the grid; decodes the slices of the box only."""
@@ -102,6 +110,7 @@ class DicomSeries:
             if weight:
                 above = self._slice_hu(below + 1, window, told)
                 hu[n] = np.rint((1 - weight) * hu[n] + weight * above)
+        told.update(dict.fromkeys(self._no_lung(self._grid.below[k : k + nk])))
         count = int(self._grid.interpolated[k : k + nk].sum())
         if count:
             text = f"{count} of {nk} slices here are interpolated: the series lacks them."
@@ -115,8 +124,21 @@ class DicomSeries:
         if stored is None:
             stored = decode(self._slices[n])
             self._decoded.put(n, stored, stored.values.nbytes)
+            if stored.values.size >= _SMALLEST_SLICE:
+                sample = stored.values[::_LUNG_STEP, ::_LUNG_STEP]
+                self._lung_shares[n] = lung_share(to_hu(sample, stored.slope, stored.intercept)[0])
         told.update(dict.fromkeys(stored.warnings))
         return to_hu(stored.values[window], stored.slope, stored.intercept)[0]
+
+    def _no_lung(self, slices: NDArray[np.int64]) -> tuple[str, ...]:
+        """A warning if slices that were just read have no lung, whole as they are."""
+        shares = [share for n in slices.tolist() if (share := self._lung_shares.get(n)) is not None]
+        if len(shares) < _FEWEST_SLICES or max(shares) >= _LEAST_LUNG:
+            return ()
+        return (
+            f"no lung in any of {len(shares)} slices here: at most {max(shares):.1%} of a slice "
+            "have the HU of aerated lung. This does not look like a CT of the chest.",
+        )
 
 
 def list_series(folder: Path) -> tuple[SeriesInfo, ...]:

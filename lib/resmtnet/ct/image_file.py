@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from resmtnet.ct.cache import VolumeCache
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.source import ArraySource, VoxelSource, hu_warnings, to_hu
-from resmtnet.ct.text_header import TextHeader, check_voxels, inflated_meta, read_text_header
+from resmtnet.ct.text_header import TextHeader, check_voxels, meta_voxels, read_text_header
 from resmtnet.errors import VolumeError
 
 ALLOWED_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -246,7 +246,7 @@ def _decode(path: Path, spacing_ijk_mm: Sequence[float] | None = None) -> ArrayS
     else:
         voxels = None
         if ".m" in (image_suffix(path) or "").lower():
-            voxels = inflated_meta(header, geometry.size_ijk)
+            voxels = meta_voxels(header, geometry.size_ijk)
         hu, found = to_hu(_read_with_itk(path) if voxels is None else voxels)
         found = header.warnings + found
     return ArraySource(hu, geometry, found + hu_warnings(hu))

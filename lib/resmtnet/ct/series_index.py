@@ -175,7 +175,9 @@ class SeriesIndex:
             if is_name(uid):
                 series[uid] = _part(found)
             else:
-                logger.warning("%s: SeriesInstanceUID %r names no file: not listed.", path, uid)
+                logger.warning(
+                    "%s: SeriesInstanceUID %r is no UID, and no name either: not listed.", path, uid
+                )
         return _Folder(changed_ns, tuple(sorted(subfolders)), series)
 
 

@@ -21,6 +21,14 @@ _PLAUSIBLE_HU = (-5000, 10000)
 _LEAST_SPREAD_HU = 50
 """Values that differ by less than this, and are not air, were normalised."""
 
+_LUNG_RANGE_HU = (-950, -600)
+_SOFT_RANGE_HU = (-150, 200)
+_LEAST_LUNG = 0.005
+"""A tenth of what a chest CT has in the field of view; the foam and skin of a head CT have less."""
+_LEAST_SOFT = 0.02
+_SMALLEST_CHEST = 2**20
+"""Voxels of the smallest volume that the histogram is looked at."""
+_SAMPLED_VOXELS = 2**17
 _CHEST = (
     "CHEST",
     "THORA",
@@ -149,6 +157,7 @@ def hu_warnings(hu: NDArray[np.int16], whole: bool = True) -> tuple[str, ...]:
         return ()
     low, high = int(hu.min()), int(hu.max())
     reason = None
+    chest = chest_warnings(hu) if whole else ()
     if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
         reason = f"they reach beyond {list(_PLAUSIBLE_HU)}"
     elif low >= 0:
@@ -158,10 +167,44 @@ def hu_warnings(hu: NDArray[np.int16], whole: bool = True) -> tuple[str, ...]:
     elif whole and low >= _LUNG_HU:
         reason = f"none is below {_LUNG_HU}, so there is no lung"
     if reason is None:
-        return ()
+        return chest
     return (
         f"voxel values do not look like Hounsfield units: {reason} ({low} to {high}); "
         "check the rescale slope and intercept.",
+    )
+
+
+def lung_share(hu: NDArray[np.int16]) -> float:
+    """The share of voxels with the HU of aerated lung.
+
+    Example:
+        >>> lung_share(np.array([-1000, -850, 40, 40], np.int16))
+        0.25
+    """
+    return float(np.mean((hu >= _LUNG_RANGE_HU[0]) & (hu <= _LUNG_RANGE_HU[1])))
+
+
+def chest_warnings(hu: NDArray[Any]) -> tuple[str, ...]:
+    """What the histogram of a whole volume in HU tells against a CT of the chest.
+
+    Args:
+        hu: [k, j, i]; a sample of its voxels is looked at. Nothing is said of small volumes.
+
+    Returns:
+        No warning, or one: there is hardly any aerated lung, or hardly any soft tissue.
+    """
+    if hu.size < _SMALLEST_CHEST:
+        return ()
+    step = max(1, round((hu.size / _SAMPLED_VOXELS) ** (1 / 3)))
+    sample = hu[::step, ::step, ::step]
+    lung = lung_share(sample)
+    soft = float(np.mean((sample >= _SOFT_RANGE_HU[0]) & (sample <= _SOFT_RANGE_HU[1])))
+    if lung >= _LEAST_LUNG and soft >= _LEAST_SOFT:
+        return ()
+    return (
+        f"this does not look like a CT of the chest: {lung:.1%} of the voxels have the HU of "
+        f"aerated lung {list(_LUNG_RANGE_HU)}, {soft:.1%} that of soft tissue "
+        f"{list(_SOFT_RANGE_HU)}; what is said of nodules holds for the lungs only.",
     )
 
 

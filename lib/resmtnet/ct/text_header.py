@@ -25,6 +25,11 @@ from resmtnet.errors import VolumeError
 MOST_VOXELS = 2**31
 """Of a volume: a header of a few bytes could ask for all the memory."""
 _MOST_HEADER_BYTES = 2**24
+_MOST_AXES = 10
+_MOST_FIELDS = 200
+_LONGEST_NAME = 100
+_LONGEST_VALUE = 1000
+"""Of a MetaImage; ITK reads more than this into too little memory."""
 _MOST_DEFLATED = 1100
 """No deflated data grow to more than so many times their size."""
 
@@ -84,7 +89,9 @@ class TextHeader:
     unit_mm: float = 1.0
     """What the numbers of the grid are to be multiplied by."""
 
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = ()
+    pairs: dict[str, str] = field(default_factory=dict)
+    """The key/value pairs of a NRRD file, in which Slicer names the segments."""
 
 
 def read_text_header(path: Path, suffix: str) -> TextHeader:
@@ -111,11 +118,14 @@ def _nrrd(path: Path, start: bytes) -> TextHeader:
         )
     end = re.search(rb"\r?\n\r?\n", start)
     head = start[: end.start()] if end else start
-    fields = {}
+    fields, pairs = {}, {}
     for line in head.decode("utf-8", "replace").splitlines()[1:]:
         match = re.fullmatch(r"([A-Za-z ]+):(?!=)\s*(.*)", line)
         if match:
             fields[match[1].replace(" ", "").lower()] = match[2].strip()
+        elif ":=" in line and not line.startswith("#"):
+            name, _, value = line.partition(":=")
+            pairs[name] = value.strip()
     data_start = end.end() if end else len(start)
     spacing = fields.get("spacings", fields.get("spacing"))
     if spacing is None:
@@ -133,7 +143,7 @@ def _nrrd(path: Path, start: bytes) -> TextHeader:
         )
     units = re.findall(r'"([^"]*)"', fields.get("spaceunits", fields.get("units", "")))
     unit_mm, told = _unit(path, units)
-    header = TextHeader(path, fields, data_start, has_spacing, unit_mm, warnings + told)
+    header = TextHeader(path, fields, data_start, has_spacing, unit_mm, warnings + told, pairs)
     _check_nrrd_bytes(header)
     return header
 
@@ -193,10 +203,15 @@ def _meta(path: Path, start: bytes) -> TextHeader:
         end = len(start) if end < 0 else end
         line = start[position:end].decode("utf-8", "replace")
         position = end + 1
-        name, sign, value = line.partition("=")
-        if not sign or len(fields) > 1000:
+        name, sign, value = (part.strip() for part in line.partition("="))
+        if not sign or len(fields) > _MOST_FIELDS:
             break
-        fields[name.strip()] = value.strip()
+        if name in fields or len(name) > _LONGEST_NAME or len(value) > _LONGEST_VALUE:
+            raise VolumeError(
+                f"{path.name}: the field {name[:_LONGEST_NAME]!r} of its header is given twice, or "
+                "is too long; the header is damaged."
+            )
+        fields[name] = value
     if "ElementDataFile" not in fields or "DimSize" not in fields:
         raise VolumeError(
             f"{path.name} is no MetaImage file, its header is not that of its suffix, or is "
@@ -214,8 +229,31 @@ def _meta(path: Path, start: bytes) -> TextHeader:
         )
     has_spacing = sum(math.isfinite(x) for x in spacing) >= 3
     header = TextHeader(path, fields, position, has_spacing, unit_mm, warnings + told)
+    _check_meta_numbers(header)
     _check_meta_bytes(header)
     return header
+
+
+def _check_meta_numbers(header: TextHeader) -> None:
+    """Whether each field has as many numbers as ITK takes for granted, which would crash on it."""
+    n_axes = _whole(header, "NDims", header.fields.get("NDims", ""))
+    for name, count in (
+        *(("DimSize", n_axes), ("ElementSpacing", n_axes), ("ElementSize", n_axes)),
+        *(("Offset", n_axes), ("Position", n_axes), ("Origin", n_axes)),
+        *((name, n_axes**2) for name in ("TransformMatrix", "Rotation", "Orientation")),
+        *(("CenterOfRotation", n_axes), ("ElementNumberOfChannels", 1), ("HeaderSize", 1)),
+        *(("CompressedDataSize", 1), ("ElementMin", 1), ("ElementMax", 1), ("ID", 1)),
+        *(("ParentID", 1), ("Color", 4)),
+    ):
+        numbers = [_float(text) for text in header.fields.get(name, "").split()]
+        given = name in header.fields
+        if not 1 <= n_axes <= _MOST_AXES or (
+            given and (len(numbers) != count or not all(math.isfinite(x) for x in numbers))
+        ):
+            raise VolumeError(
+                f"{header.path.name}: {name} of its header is {header.fields.get(name, '')!r}; "
+                f"{count} finite number(s) are needed for {n_axes} axes (1 to {_MOST_AXES})."
+            )
 
 
 def _check_meta_bytes(header: TextHeader) -> None:
@@ -231,7 +269,7 @@ def _check_meta_bytes(header: TextHeader) -> None:
             return
         path = _beside(header, named)
         there = path.stat().st_size
-    if fields.get("BinaryData", "True").lower().startswith("f") or not dtype:
+    if fields.get("BinaryData", "False").lower().startswith("f") or not dtype:
         return
     if _is_compressed(header):
         there = there * _MOST_DEFLATED + 1024
@@ -242,24 +280,36 @@ def _is_compressed(header: TextHeader) -> bool:
     return header.fields.get("CompressedData", "False").lower().startswith("t")
 
 
-def inflated_meta(header: TextHeader, size_ijk: tuple[int, int, int]) -> NDArray[Any] | None:
-    """The voxels [k, j, i] of a compressed MetaImage; None for one that ITK reads as well.
+def meta_voxels(header: TextHeader, size_ijk: tuple[int, int, int]) -> NDArray[Any] | None:
+    """The voxels [k, j, i] of a MetaImage; None for one in text or in several files.
 
-    ITK reads one with a wrong checksum as if nothing were wrong.
+    ITK reads compressed voxels with a wrong checksum as if nothing were wrong.
 
     Raises:
-        VolumeError: the compressed data are damaged.
+        VolumeError: they are truncated or damaged.
     """
-    dtype = _META_TYPES.get(header.fields.get("ElementType", ""))
-    if not _is_compressed(header) or dtype is None:
+    fields = header.fields
+    dtype = _META_TYPES.get(fields.get("ElementType", ""))
+    named = fields["ElementDataFile"]
+    whole_file = not (named.upper().startswith("LIST") or "%" in named or len(named.split()) > 1)
+    binary = fields.get("BinaryData", "False").lower().startswith("t")
+    if dtype is None or not whole_file or not binary or "HeaderSize" in fields:
         return None
-    named = header.fields["ElementDataFile"]
     local = named.upper() == "LOCAL"
     path = header.path if local else _beside(header, named)
     count = math.prod(size_ijk) * int(dtype[1])
     with path.open("rb") as file:
         file.seek(header.data_start if local else 0)
-        packed = file.read()
+        data = _inflated(path, file.read(), count) if _is_compressed(header) else file.read(count)
+    if len(data) < count:
+        raise VolumeError(f"{path.name} is truncated: {len(data)} of {count} bytes of voxels.")
+    big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False"))
+    order = ">" if big.lower().startswith("t") else "<"
+    return np.frombuffer(data, order + dtype).reshape(size_ijk[::-1])
+
+
+def _inflated(path: Path, packed: bytes, count: int) -> bytes:
+    """Exactly so many bytes of compressed data, whose checksum is right."""
     try:
         # Either of zlib's and gzip's wrappings, both with a checksum.
         inflate = zlib.decompressobj(wbits=47)
@@ -271,9 +321,7 @@ def inflated_meta(header: TextHeader, size_ijk: tuple[int, int, int]) -> NDArray
             f"{path.name} is truncated or damaged: {len(data)} of {count} bytes of voxels, "
             f"{'with' if inflate.eof else 'without'} their end. Transfer the file again."
         )
-    big = header.fields.get("BinaryDataByteOrderMSB", header.fields.get("ElementByteOrderMSB", "F"))
-    order = ">" if big.lower().startswith("t") else "<"
-    return np.frombuffer(data, order + dtype).reshape(size_ijk[::-1])
+    return data
 
 
 def _whole(header: TextHeader, name: str, text: str) -> int:

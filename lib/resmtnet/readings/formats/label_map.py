@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.image_file import check_whole, image_suffix, read_geometry
 from resmtnet.ct.nifti import open_nifti
-from resmtnet.ct.text_header import TextHeader, inflated_meta, read_text_header
+from resmtnet.ct.text_header import TextHeader, meta_voxels, read_text_header
 from resmtnet.errors import VolumeError
 from resmtnet.types import Json
 
-_SEGMENT = re.compile(r"Segment(\d+)_(Name|LabelValue|Layer)")
+_SEGMENT = re.compile(r"Segment([0-9]{1,6})_(Name|LabelValue|Layer)")
 _MOST_VALUES = 65535
 _SAME_GRID = 1e-3
 """Of the steps of a mask in voxels of the CT: by so little rounding makes them differ."""
@@ -77,9 +77,9 @@ def read_label_map(path: Path) -> LabelMap:
             f"{path.name} does not give the distance between its voxels (spacing): where it lies "
             "in the CT is not known. Save the mask with the geometry of the CT."
         )
-    voxels, geometry, header = _read_with_itk(text, suffix)
+    voxels, geometry = _read_with_itk(text, suffix)
     n_layers = voxels.shape[3] if voxels.ndim == 4 else 1
-    found = _segments(header, n_layers, path)
+    found = _segments(text.pairs, n_layers, path)
     if voxels.ndim == 4:
         return _flattened(voxels, geometry, found, path)
     segments = tuple({"name": s.name, "idx": s.value} for s in found)
@@ -153,9 +153,7 @@ def write_mask(mask: NDArray[np.uint8], grid: Geometry, path: Path) -> None:
     itk.imwrite(image, str(path), compression=True)
 
 
-def _read_with_itk(
-    text: TextHeader, suffix: str
-) -> tuple[NDArray[Any], Geometry, Mapping[str, Any]]:
+def _read_with_itk(text: TextHeader, suffix: str) -> tuple[NDArray[Any], Geometry]:
     import itk
 
     path = text.path
@@ -197,8 +195,8 @@ def _read_with_itk(
         itk.array_from_matrix(image.GetDirection()),
     )
     if suffix == ".mha":
-        inflated_meta(text, geometry.size_ijk)  # ITK passes over a wrong checksum
-    return voxels, geometry, dict(image)
+        meta_voxels(text, geometry.size_ijk)  # ITK passes over a wrong checksum
+    return voxels, geometry
 
 
 def _check_number(n_voxels: int, path: Path) -> None:
@@ -215,7 +213,7 @@ class _Segment:
     value: int
 
 
-def _segments(header: Mapping[str, Any], n_layers: int, path: Path) -> list[_Segment]:
+def _segments(pairs: Mapping[str, str], n_layers: int, path: Path) -> list[_Segment]:
     """The segments in their order, by the rules of Slicer's own reader.
 
     Without Layer the number of the segment is that of its layer, without LabelValue its value is
@@ -226,10 +224,10 @@ def _segments(header: Mapping[str, Any], n_layers: int, path: Path) -> list[_Seg
         VolumeError: it is not clear which voxels a segment has.
     """
     fields: dict[int, dict[str, str]] = {}
-    for key, value in header.items():
-        match = _SEGMENT.fullmatch(str(key))
+    for key, value in pairs.items():
+        match = _SEGMENT.fullmatch(key)
         if match:
-            fields.setdefault(int(match[1]), {})[match[2]] = str(value).strip()
+            fields.setdefault(int(match[1]), {})[match[2]] = value
     found: dict[tuple[int, int], _Segment] = {}
     for n, said in sorted(fields.items()):
         name = said.get("Name", "")
