@@ -248,9 +248,9 @@ def _load(path: Path) -> Any:
     import nibabel as nib
 
     try:
-        image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Pair):
-            raise TypeError(f"it is {type(image).__name__}")
+        kind = nib.Nifti2Image if is_nifti_2(path) else nib.Nifti1Image
+        # Not nib.load, which does not find a file whose suffix is in mixed case.
+        image = kind.from_file_map({"image": nib.FileHolder(filename=str(path))})
         check_voxels(path, math.prod(int(n) for n in image.shape))
     except VolumeError:
         raise
