@@ -232,21 +232,21 @@ def _segments(pairs: Mapping[str, str], n_layers: int, path: Path) -> list[_Segm
     for n, said in sorted(fields.items()):
         name = said.get("Name", "")
         layer = _number(said.get("Layer", str(n if n_layers > 1 else 0)), "Layer", name, path)
-        value = _number(said.get("LabelValue", "1"), "LabelValue", name, path)
-        if layer >= n_layers or value == 0:
+        label = _number(said.get("LabelValue", "1"), "LabelValue", name, path)
+        if layer >= n_layers or label == 0:
             raise VolumeError(
-                f"{path.name}: the segment {name!r} is said to be the value {value} of layer "
+                f"{path.name}: the segment {name!r} is said to be the value {label} of layer "
                 f"{layer}; the file has {n_layers} layer(s), and 0 is the background. Save it "
                 "again from 3D Slicer"
             )
-        other = found.get((layer, value))
+        other = found.get((layer, label))
         if other is not None:
             raise VolumeError(
-                f"{path.name}: the segments {other.name!r} and {name!r} both are the value {value} "
+                f"{path.name}: the segments {other.name!r} and {name!r} both are the value {label} "
                 f"of layer {layer}: which voxels are whose is not said. Save it again from 3D "
                 "Slicer"
             )
-        found[layer, value] = _Segment(name, layer, value)
+        found[layer, label] = _Segment(name, layer, label)
     return list(found.values())
 
 
