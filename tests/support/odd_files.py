@@ -168,3 +168,12 @@ def ball(shape_kji: tuple[int, int, int], centre_ijk: Sequence[float], radius: f
     k, j, i = np.indices(shape_kji)
     ci, cj, ck = centre_ijk
     return np.asarray((i - ci) ** 2 + (j - cj) ** 2 + (k - ck) ** 2 <= radius**2)
+
+
+HTJ2K = (
+    "/0//UQApQAAAAAAIAAAACAAAAAAAAAAAAAAACAAAAAgAAAAAAAAAAAABDwEB/1AACAACAAAACv9SAAwAAgABAAUEBEAB"
+    "/1wAEyCIkJCQkJCQkJCQkJCQiIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAH4AAf+TwAAmw/wFB3QA"
+    "AADAABLAABNAABIA9ACHdABY/AKHdAAAx3QAwAATQAAVEAAFSMLAAAOUAALKJ0EAY5QABkgRx1EAo5QAwAArIAAV0AAJ"
+    "wADAiQECCKAAsAJ2APe9z42K5IfPwFKBTLYAwAn+4IO0AP/Z"
+)
+"""An image of 8 x 8 words in base64, encoded by OpenJPH: word n is n * 17 % 900 + 100."""

@@ -41,11 +41,18 @@ _KINDS = (
     "FilterType",
     "KVP",
     "SliceThickness",
+    "ReconstructionDiameter",
     "ContrastBolusAgent",
+    "NominalPercentageOfCardiacPhase",
+    "DiffusionBValue",
+    "ProtocolName",
+    "ImageComments",
+    "SeriesTime",
     "AcquisitionDateTime",
     "AcquisitionDate",
     "AcquisitionTime",
     "TriggerTime",
+    "ContentDate",
     "ContentTime",
 )
 """Elements that have one value in the whole of an acquisition, the most telling first."""

@@ -30,7 +30,9 @@ _TEXT = {
     0x00080016: "SOPClassUID",
     0x00080018: "SOPInstanceUID",
     0x00080022: "AcquisitionDate",
+    0x00080023: "ContentDate",
     0x0008002A: "AcquisitionDateTime",
+    0x00080031: "SeriesTime",
     0x00080032: "AcquisitionTime",
     0x00080033: "ContentTime",
     0x00080060: "Modality",
@@ -40,7 +42,9 @@ _TEXT = {
     0x00180015: "BodyPartExamined",
     0x00180050: "SliceThickness",
     0x00180060: "KVP",
+    0x00181030: "ProtocolName",
     0x00181060: "TriggerTime",
+    0x00181100: "ReconstructionDiameter",
     0x00181160: "FilterType",
     0x00181210: "ConvolutionKernel",
     0x00185100: "PatientPosition",
@@ -53,6 +57,7 @@ _TEXT = {
     0x00200037: "ImageOrientationPatient",
     0x00200052: "FrameOfReferenceUID",
     0x00200100: "TemporalPositionIdentifier",
+    0x00204000: "ImageComments",
     0x00209056: "StackID",
     0x00280004: "PhotometricInterpretation",
     0x00280008: "NumberOfFrames",
@@ -73,7 +78,11 @@ _UNSIGNED_SHORT = {
     0x00280121: "PixelPaddingRangeLimit",
 }
 """The two padding values may be signed: they are kept as the unsigned 16-bit word."""
-_WANTED = _TEXT | _UNSIGNED_SHORT
+_DOUBLE = {
+    0x00189087: "DiffusionBValue",
+    0x00209241: "NominalPercentageOfCardiacPhase",
+}
+_WANTED = _TEXT | _UNSIGNED_SHORT | _DOUBLE
 
 _PIXEL_DATA = 0x7FE00010
 _FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
@@ -88,6 +97,7 @@ _FIRST_READ = 1 << 14
 _TAG = struct.Struct("<HH")
 _SHORT = struct.Struct("<H")
 _LONG = struct.Struct("<I")
+_NUMBER = struct.Struct("<d")
 _IMPLICIT = struct.Struct("<HHI")
 _EXPLICIT = struct.Struct("<HH2sH")
 
@@ -252,6 +262,9 @@ def _scan_file(path: Path, data: bytes) -> Header:
             raw = data[start:position]
             if tag in _TEXT:
                 values[_WANTED[tag]] = _text(raw)
+            elif tag in _DOUBLE:
+                if len(raw) == _NUMBER.size:
+                    values[_WANTED[tag]] = str(_NUMBER.unpack(raw)[0])
             elif raw:
                 values[_WANTED[tag]] = str(_SHORT.unpack_from(raw)[0])
     if position != len(data) or len(data) == _FIRST_READ:

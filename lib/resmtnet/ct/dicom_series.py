@@ -41,7 +41,7 @@ __all__ = ["DicomSeries", "SeriesInfo", "is_dicom_file", "list_series", "open_se
 _NOT_IMAGES = ("SEG", "RTDOSE", "PR", "SR", "KO")
 """Modalities of objects that may have rows and columns, and are made from a series."""
 
-_SMALLEST_SLICE = 128 * 128
+_SMALLEST_SLICE = 64 * 64
 _LUNG_STEP = 8
 _FEWEST_SLICES = 8
 _LEAST_LUNG = 0.005

@@ -110,7 +110,8 @@ def open_image(path: Path, spacing_ijk_mm: Sequence[float] | None = None) -> Vox
     if suffix == ".nii":
         from resmtnet.ct.nifti import open_nifti
 
-        return open_nifti(path, read_geometry(path, spacing_ijk_mm))
+        source = open_nifti(path, read_geometry(path, spacing_ijk_mm))
+        return replace(source, warnings=source.warnings + source.sampled_warnings())
     if is_detached(path) or spacing_ijk_mm is not None:
         return _decode(path, spacing_ijk_mm)
     voxels, extra = VolumeCache().get(path, lambda: _to_entry(_decode(path)))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.ct.geometry import Geometry
-from resmtnet.ct.source import Slab, box_kji, to_hu
+from resmtnet.ct.source import Slab, box_kji, chest_warnings, sampling_step, to_hu
 from resmtnet.ct.text_header import check_voxels
 from resmtnet.errors import VolumeError
 
@@ -47,6 +47,13 @@ class NiftiSource:
         """The voxels of a box inside the grid."""
         values = self.stored[box_kji(start_ijk, size_ijk)]
         return Slab(*to_hu(np.asarray(values), self.slope, self.intercept))
+
+    def sampled_warnings(self) -> tuple[str, ...]:
+        """What a sample of the voxels tells against a CT of the chest."""
+        step = sampling_step(self.stored.size)
+        sample = np.asarray(self.stored[::step, ::step, ::step])
+        hu, _ = to_hu(sample, self.slope, self.intercept)
+        return chest_warnings(hu, self.stored.size)
 
     def scaled(self) -> NDArray[Any]:
         """All values [k, j, i] without the limits of int16, as a label map needs them."""

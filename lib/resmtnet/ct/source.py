@@ -26,7 +26,7 @@ _SOFT_RANGE_HU = (-150, 200)
 _LEAST_LUNG = 0.005
 """A tenth of what a chest CT has in the field of view; the foam and skin of a head CT have less."""
 _LEAST_SOFT = 0.02
-_SMALLEST_CHEST = 2**20
+_SMALLEST_CHEST = 2**17
 """Voxels of the smallest volume that the histogram is looked at."""
 _SAMPLED_VOXELS = 2**17
 _CHEST = (
@@ -157,7 +157,9 @@ def hu_warnings(hu: NDArray[np.int16], whole: bool = True) -> tuple[str, ...]:
         return ()
     low, high = int(hu.min()), int(hu.max())
     reason = None
-    chest = chest_warnings(hu) if whole else ()
+    step = sampling_step(hu.size)
+    look = whole and hu.ndim == 3
+    chest = chest_warnings(hu[::step, ::step, ::step], hu.size) if look else ()
     if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
         reason = f"they reach beyond {list(_PLAUSIBLE_HU)}"
     elif low >= 0:
@@ -184,19 +186,23 @@ def lung_share(hu: NDArray[np.int16]) -> float:
     return float(np.mean((hu >= _LUNG_RANGE_HU[0]) & (hu <= _LUNG_RANGE_HU[1])))
 
 
-def chest_warnings(hu: NDArray[Any]) -> tuple[str, ...]:
+def sampling_step(n_voxels: int) -> int:
+    """Every how many voxels along each axis a volume is sampled for its histogram."""
+    return max(1, round(float(n_voxels / _SAMPLED_VOXELS) ** (1 / 3)))
+
+
+def chest_warnings(sample: NDArray[np.int16], n_voxels: int) -> tuple[str, ...]:
     """What the histogram of a whole volume in HU tells against a CT of the chest.
 
     Args:
-        hu: [k, j, i]; a sample of its voxels is looked at. Nothing is said of small volumes.
+        sample: some of its voxels, evenly spread, HU.
+        n_voxels: of the whole volume; nothing is said of small ones.
 
     Returns:
         No warning, or one: there is hardly any aerated lung, or hardly any soft tissue.
     """
-    if hu.size < _SMALLEST_CHEST:
+    if n_voxels < _SMALLEST_CHEST:
         return ()
-    step = max(1, round((hu.size / _SAMPLED_VOXELS) ** (1 / 3)))
-    sample = hu[::step, ::step, ::step]
     lung = lung_share(sample)
     soft = float(np.mean((sample >= _SOFT_RANGE_HU[0]) & (sample <= _SOFT_RANGE_HU[1])))
     if lung >= _LEAST_LUNG and soft >= _LEAST_SOFT:
