@@ -159,9 +159,12 @@ def _check_high_bit(
         f"slices: read from {place}; check HU."
     )
     if right:
+        moved = {id(header) for header in odd}
         headers = [
-            replace(h, values={**h.values, "HighBit": str(_stored(h) - 1)}) if h in odd else h
-            for h in headers
+            replace(header, values={**header.values, "HighBit": str(_stored(header) - 1)})
+            if id(header) in moved
+            else header
+            for header in headers
         ]
     return list(headers), (*warnings, text)
 
