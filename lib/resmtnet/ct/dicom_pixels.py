@@ -140,9 +140,6 @@ def _check_high_bit(
     Not by the single slice: one that is all air is small either way.
     """
     odd = [
-        h for h in headers if 0 < _stored(h) <= _high(h) and h.transfer_syntax in _PYDICOM_DECODES
-    ]
-    odd = [
         header
         for header in headers
         if header.values.get("HighBit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -188,7 +189,7 @@ def lung_share(hu: NDArray[np.int16]) -> float:
 
 def sampling_step(n_voxels: int) -> int:
     """Every how many voxels along each axis a volume is sampled for its histogram."""
-    return max(1, round(float(n_voxels / _SAMPLED_VOXELS) ** (1 / 3)))
+    return max(1, round(math.pow(n_voxels / _SAMPLED_VOXELS, 1 / 3)))
 
 
 def chest_warnings(sample: NDArray[np.int16], n_voxels: int) -> tuple[str, ...]:
