@@ -190,7 +190,12 @@ def test_two_images_at_one_position_leave_the_first_acquisition(
     )
     ct = CTVolume.open(tmp_path)
     assert np.array_equal(ct.array(), small_hu)
-    assert "6 of 12 images lie where another image lies" in ct.warnings[0]
+    (text,) = ct.warnings
+    assert "holds 2 stacks" in text
+    assert "stack 1: 6 slices from -50.0 to -40.0 mm, AcquisitionNumber 1. Left out" in text
+    assert np.array_equal(CTVolume.open(tmp_path, stack=2).array(), small_hu + 7)
+    with pytest.raises(VolumeError, match=r"Stack 3 is not in the series, which holds 2: stack 1"):
+        CTVolume.open(tmp_path, stack=3)
 
 
 def test_gantry_tilt_is_an_error_that_gives_the_angle(

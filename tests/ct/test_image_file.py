@@ -156,3 +156,43 @@ def test_a_truncated_or_damaged_file_is_named(tmp_path: Path, suffix: str, keep:
     with pytest.raises(VolumeError, match=f"ct{suffix}") as caught:
         CTVolume.open(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("NDims", "1e308"),
+        ("NDims", "0"),
+        ("NDims", "11"),
+        ("DimSize", "8 7"),
+        ("DimSize", "8 7 -6"),
+        ("ElementSpacing", "0.5 nan 2"),
+        ("Offset", "1 2"),
+        ("TransformMatrix", "1 0 0 0 1 0 0 0"),
+        ("Comment", "x" * 5000),
+        ("DimSize", "99999 99999 99999"),
+    ],
+)
+def test_a_metaimage_header_that_would_crash_itk_is_refused(
+    tmp_path: Path, small_hu: np.ndarray, field: str, value: str
+) -> None:
+    """ITK 5.4 reads a number of dimensions beyond its arrays, and ends the process."""
+    path = write(tmp_path / "ct.mha", small_hu)
+    head, end, voxels = path.read_bytes().partition(b"ElementDataFile")
+    lines = [line for line in head.decode().splitlines() if not line.startswith(f"{field} =")]
+    lines.insert(1, f"{field} = {value}")
+    path.write_bytes("\n".join(lines).encode() + b"\n" + end + voxels)
+    with pytest.raises(VolumeError, match=r"ct\.mha"):
+        CTVolume.open(path)
+
+
+def test_a_header_of_a_few_bytes_asks_for_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "ct.nrrd"
+    grid = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
+    for sizes, encoding in (("4000 4000 4000", "raw"), ("1000 1000 1000", "gzip")):
+        path.write_bytes(
+            f"NRRD0004\ntype: short\ndimension: 3\nspace: LPS\nsizes: {sizes}\n{grid}"
+            f"endian: little\nencoding: {encoding}\n\nxxxx".encode()
+        )
+        with pytest.raises(VolumeError, match=r"ct\.nrrd (has|is truncated)"):
+            CTVolume.open(path)

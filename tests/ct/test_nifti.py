@@ -52,9 +52,9 @@ def rotated(degrees: float) -> np.ndarray:
         ({"sform_code": 0}, None),
         ({"sform": rotated(20), "qform": rotated(20)}, None),
         ({"sform_code": 0, "qform_code": 0}, "no orientation"),
-        ({"qform": ELSEWHERE}, None),
+        ({"qform": ELSEWHERE}, "disagree"),
         ({"qform": ELSEWHERE, "sform_code": 2}, "disagree"),
-        ({"qform": ELSEWHERE, "qform_code": 2}, None),
+        ({"qform": ELSEWHERE, "qform_code": 2}, "disagree"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

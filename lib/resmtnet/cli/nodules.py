@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,21 @@ CTArgument = Annotated[
         help="A DICOM series (its folder or one of its files), .nii, .nii.gz, .nrrd, .mha or .mhd."
     ),
 ]
+StackOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Which stack of a DICOM series that holds several (phases, kernels, passes); a "
+        "warning lists them. Default: the largest.",
+    ),
+]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,Z",
+        help="Voxel spacing in mm along i, j, k of a .nrrd or .mha that does not give it.",
+    ),
+]
 ContextOption = Annotated[
     Context,
     typer.Option(help="Why the CT was made: it selects Lung-RADS (screening) or Fleischner."),
@@ -68,6 +84,8 @@ def characterize(
         typer.Option(help="lps or ras: mm; ijk: voxel index (column, row, slice) from 0."),
     ] = Frame.lps,
     context: ContextOption = Context.none,
+    stack: StackOption = None,
+    spacing: SpacingOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -79,7 +97,7 @@ def characterize(
         centres = [to_lps(point, frame, volume) for point in points]
         return characterizer(volume, centres, context=_name(context))
 
-    _answer(ct, ask, model, device, as_json)
+    _answer(partial(_open, ct, stack, spacing), ask, model, device, as_json)
 
 
 def find(
@@ -88,6 +106,8 @@ def find(
         int, typer.Option(min=1, max=200, help="Greatest number of candidates.")
     ] = 10,
     context: ContextOption = Context.none,
+    stack: StackOption = None,
+    spacing: SpacingOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
@@ -97,15 +117,16 @@ def find(
     def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
         return characterizer.find(volume, max_candidates=max_candidates, context=_name(context))
 
-    _answer(ct, ask, model, device, as_json)
+    _answer(partial(_open, ct, stack, spacing), ask, model, device, as_json)
 
 
-def parse_point(text: str, what: str = "--at ") -> Point:
+def parse_point(text: str, what: str = "--at ", example: str = "-56.2,86.2,4") -> Point:
     """Read "X,Y,Z".
 
     Args:
         text: as the user gives it.
         what: put before it in the message.
+        example: of three numbers, for the message.
 
     Raises:
         PointError: it is not three finite numbers.
@@ -119,7 +140,7 @@ def parse_point(text: str, what: str = "--at ") -> Point:
         return as_point([float(part) for part in text.split(",")])
     except (ValueError, PointError):
         raise PointError(
-            f"{what}{text!r}: three numbers X,Y,Z are needed, as in {what}-56.2,86.2,4"
+            f"{what}{text!r}: three numbers X,Y,Z are needed, as in {what}{example}"
         ) from None
 
 
@@ -137,17 +158,25 @@ def _name(context: Context) -> str | None:
     return None if context is Context.none else context.value
 
 
+def _open(path: Path, stack: int | None, spacing: str | None) -> CTVolume:
+    """Open a CT as the options say."""
+    from resmtnet import CTVolume
+
+    spacing_mm = None if spacing is None else parse_point(spacing, "--spacing ", "0.7,0.7,1.25")
+    return CTVolume.open(path, stack=stack, spacing_ijk_mm=spacing_mm)
+
+
 def _answer(
-    path: Path,
+    open_ct: Callable[[], CTVolume],
     ask: Callable[[Characterizer, CTVolume], list[Finding]],
     model: Path | None,
     device: str | None,
     as_json: bool,
 ) -> None:
-    from resmtnet import Characterizer, CTVolume
+    from resmtnet import Characterizer
 
     started = time.perf_counter()
-    volume = CTVolume.open(path)
+    volume = open_ct()
     opened = time.perf_counter()
     characterizer = Characterizer.load(model, device)
     loaded = time.perf_counter()

@@ -22,11 +22,15 @@ from resmtnet.files import atomic_file
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when what an entry holds changes: older entries are then not found, and age out."""
 
 _DEFAULT_LIMIT_BYTES = 8 * 2**30
 """About 40 thin-slice chest CTs."""
+
+_SAMPLES = 16
+_SAMPLE_BYTES = 4096
+"""Of a file, evenly spread, that tell it from another one of its size and times."""
 
 _ABANDONED_S = 3600.0
 """No volume takes so long to write."""
@@ -84,11 +88,47 @@ def cache_folder() -> Path:
     return Path(folder).expanduser() if folder else Path.home() / ".cache" / "resmtnet"
 
 
+def file_state(path: Path) -> str:
+    """A key of the content of a file, as far as it can be known without reading all of it.
+
+    Size and time of change stay when a file is restored from an archive or by rsync: the inode,
+    the time of its last change of any kind and samples of its bytes tell it from the old one.
+    """
+    stat = path.stat()
+    identity = (
+        f"{_FORMAT}|{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|"
+        f"{stat.st_ino}|"
+    )
+    digest = hashlib.sha256(identity.encode())
+    if not path.is_file():
+        return digest.hexdigest()[:32]
+    with path.open("rb", buffering=0) as file:
+        for n in range(_SAMPLES):
+            file.seek(n * max(0, stat.st_size - _SAMPLE_BYTES) // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES) or b"")
+    return digest.hexdigest()[:32]
+
+
+def folder_state(folder: Path) -> str:
+    """A key of the files of a folder by their names, sizes, inodes and times, without reading them.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    digest = hashlib.sha256()
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stat = entry.stat()
+            state = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+            digest.update(f"{entry.name}|{state}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
 class VolumeCache:
     """Decompressed volumes as .npy files that are memory mapped, the oldest deleted first.
 
-    An entry belongs to one state of one file: its path, size and time of change. An entry that
-    is damaged counts as absent. Several processes may share a folder.
+    An entry belongs to one state of one file: its path, inode, size, times of change and samples
+    of its bytes. An entry that is damaged counts as absent. Several processes may share a folder.
     """
 
     def __init__(self, folder: Path | None = None, limit_bytes: int | None = None) -> None:
@@ -116,9 +156,7 @@ class VolumeCache:
             Read-only int16 voxels, and what else was kept. If the folder cannot be written, what
             `build` gave.
         """
-        stat = path.stat()
-        identity = f"{_FORMAT}|{path.resolve()}|{stat.st_mtime_ns}|{stat.st_size}"
-        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        key = file_state(path)
         found = self._load(key)
         if found is not None:
             return found

@@ -65,10 +65,10 @@ def file_key(path: Path) -> str:
 
 
 class FileKeys:
-    """Keys of image files; a file is read again only if its size or time of change is another."""
+    """Keys of image files; a file is read again only if it has changed."""
 
     def __init__(self) -> None:
-        self._keys: dict[Path, tuple[tuple[int, int], str]] = {}
+        self._keys: dict[Path, tuple[tuple[int, ...], str]] = {}
         self._lock = Lock()
 
     def of(self, path: Path) -> str:
@@ -77,8 +77,7 @@ class FileKeys:
         Raises:
             OSError: the file cannot be read.
         """
-        stat = path.stat()
-        state = stat.st_size, stat.st_mtime_ns
+        state = _state(path)
         with self._lock:
             known = self._keys.get(path)
         if known is not None and known[0] == state and not is_detached(path):
@@ -87,6 +86,12 @@ class FileKeys:
         with self._lock:
             self._keys[path] = state, key
         return key
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Tells a file from the one that it has replaced, also where size and time are the same."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _files_of(path: Path) -> list[Path]:

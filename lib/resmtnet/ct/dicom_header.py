@@ -1,7 +1,8 @@
 """Reads the few header elements that place a DICOM slice, at about 0.1 ms a file.
 
-A little-endian file is scanned here (PS3.5, 7.1 and 7.5); what the scan does not know (big
-endian, deflated, no preamble, damaged) is left to pydicom, which is ten times slower.
+A little-endian file, with or without preamble and meta header, is scanned here (PS3.5, 7.1 and
+7.5); what the scan does not know (big endian, deflated, damaged) is left to pydicom, which is ten
+times slower.
 """
 
 from __future__ import annotations
@@ -22,21 +23,48 @@ CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 """SOPClassUID of classic CT."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _TEXT = {
+    0x00080008: "ImageType",
     0x00080016: "SOPClassUID",
     0x00080018: "SOPInstanceUID",
+    0x00080022: "AcquisitionDate",
+    0x00080023: "ContentDate",
+    0x0008002A: "AcquisitionDateTime",
+    0x00080031: "SeriesTime",
+    0x00080032: "AcquisitionTime",
+    0x00080033: "ContentTime",
     0x00080060: "Modality",
     0x0008103E: "SeriesDescription",
+    0x00100020: "PatientID",
+    0x00180010: "ContrastBolusAgent",
+    0x00180015: "BodyPartExamined",
+    0x00180050: "SliceThickness",
+    0x00180060: "KVP",
+    0x00181030: "ProtocolName",
+    0x00181060: "TriggerTime",
+    0x00181100: "ReconstructionDiameter",
+    0x00181160: "FilterType",
+    0x00181210: "ConvolutionKernel",
+    0x00185100: "PatientPosition",
+    0x0020000D: "StudyInstanceUID",
     0x0020000E: "SeriesInstanceUID",
+    0x00200011: "SeriesNumber",
     0x00200012: "AcquisitionNumber",
     0x00200013: "InstanceNumber",
     0x00200032: "ImagePositionPatient",
     0x00200037: "ImageOrientationPatient",
+    0x00200052: "FrameOfReferenceUID",
+    0x00200100: "TemporalPositionIdentifier",
+    0x00204000: "ImageComments",
+    0x00209056: "StackID",
+    0x00280004: "PhotometricInterpretation",
     0x00280008: "NumberOfFrames",
     0x00280030: "PixelSpacing",
     0x00281052: "RescaleIntercept",
     0x00281053: "RescaleSlope",
+    0x00281054: "RescaleType",
 }
 _UNSIGNED_SHORT = {
     0x00280002: "SamplesPerPixel",
@@ -46,8 +74,15 @@ _UNSIGNED_SHORT = {
     0x00280101: "BitsStored",
     0x00280102: "HighBit",
     0x00280103: "PixelRepresentation",
+    0x00280120: "PixelPaddingValue",
+    0x00280121: "PixelPaddingRangeLimit",
 }
-_WANTED = _TEXT | _UNSIGNED_SHORT
+"""The two padding values may be signed: they are kept as the unsigned 16-bit word."""
+_DOUBLE = {
+    0x00189087: "DiffusionBValue",
+    0x00209241: "NominalPercentageOfCardiacPhase",
+}
+_WANTED = _TEXT | _UNSIGNED_SHORT | _DOUBLE
 
 _PIXEL_DATA = 0x7FE00010
 _FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
@@ -62,6 +97,7 @@ _FIRST_READ = 1 << 14
 _TAG = struct.Struct("<HH")
 _SHORT = struct.Struct("<H")
 _LONG = struct.Struct("<I")
+_NUMBER = struct.Struct("<d")
 _IMPLICIT = struct.Struct("<HHI")
 _EXPLICIT = struct.Struct("<HH2sH")
 
@@ -115,6 +151,18 @@ def is_uid(text: str) -> bool:
     return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
+def is_name(text: str) -> bool:
+    """Whether a SeriesInstanceUID can name a file, although it may be no UID.
+
+    Anonymizers make UIDs of more than 64 characters, and with letters.
+
+    Example:
+        >>> is_name("1.2.3.A7F03C.44.9"), is_name("../1.2"), is_name("")
+        (True, False, False)
+    """
+    return _NAME.fullmatch(text) is not None and ".." not in text
+
+
 def is_dicom_file(path: Path) -> bool:
     """Whether a file starts as DICOM does: with the preamble, or with group 0008 without it."""
     try:
@@ -122,8 +170,18 @@ def is_dicom_file(path: Path) -> bool:
             start = file.read(132)
     except OSError:
         return False
-    bare = len(start) == 132 and start[:2] in (b"\x08\x00", b"\x02\x00")
-    return bare or start[128:] == b"DICM"
+    return start[128:] == b"DICM" or _starts_bare(start)
+
+
+def _starts_bare(start: bytes) -> bool:
+    """Whether bytes are the first element of a data set that has no preamble (PS3.10, 7.1)."""
+    if len(start) < 132 or start[:2] not in (b"\x08\x00", b"\x02\x00"):
+        return False
+    if start[4:6] in _SHORT_VR | _LONG_VR:
+        return True
+    # Implicit VR: group 0008 begins with a short element of a low number.
+    element, length = _SHORT.unpack_from(start, 2)[0], _LONG.unpack_from(start, 4)[0]
+    return start[:2] == b"\x08\x00" and element <= 0x0070 and length <= 128
 
 
 def read_header(path: Path) -> Header | None:
@@ -165,15 +223,23 @@ class _CannotScanError(Exception):
 
 def _scan_file(path: Path, data: bytes) -> Header:
     """Header from the first bytes of a file; they must reach the pixel data."""
-    if data[128:132] != b"DICM":
+    if data[128:132] == b"DICM":
+        position = 132
+    elif _starts_bare(data):
+        position = 0
+    else:
         raise _CannotScanError
-    position, transfer_syntax = 132, ""
+    transfer_syntax = ""
     while _SHORT.unpack_from(data, position)[0] == 2:
         tag, _, start, length = _element(data, position, explicit=True)
         position = start + length
         if tag == 0x00020010:
             transfer_syntax = _text(data[start:position])
-    if not transfer_syntax or transfer_syntax in (EXPLICIT_BIG, DEFLATED):
+    if not transfer_syntax:
+        # DICOM's default is implicit VR; a data set that shows its VRs says otherwise.
+        shown = data[position + 4 : position + 6] in _SHORT_VR | _LONG_VR
+        transfer_syntax = EXPLICIT_LITTLE if shown else IMPLICIT_LITTLE
+    if transfer_syntax in (EXPLICIT_BIG, DEFLATED):
         raise _CannotScanError
     explicit = transfer_syntax != IMPLICIT_LITTLE
     values: dict[str, str] = {}
@@ -194,7 +260,13 @@ def _scan_file(path: Path, data: bytes) -> Header:
             if position > len(data):
                 raise _CannotScanError
             raw = data[start:position]
-            values[_WANTED[tag]] = _text(raw) if tag in _TEXT else str(_SHORT.unpack(raw)[0])
+            if tag in _TEXT:
+                values[_WANTED[tag]] = _text(raw)
+            elif tag in _DOUBLE:
+                if len(raw) == _NUMBER.size:
+                    values[_WANTED[tag]] = str(_NUMBER.unpack(raw)[0])
+            elif raw:
+                values[_WANTED[tag]] = str(_SHORT.unpack_from(raw)[0])
     if position != len(data) or len(data) == _FIRST_READ:
         raise _CannotScanError
     return Header(path, values, transfer_syntax, None, 0)
@@ -261,6 +333,8 @@ def _read_with_pydicom(path: Path) -> Header:
             value = dataset[tag].value if tag in dataset else None
             if value is not None:
                 parts = value if isinstance(value, MultiValue) else [value]
+                if tag in _UNSIGNED_SHORT:
+                    parts = [int(part) & 0xFFFF for part in parts]
                 values[keyword] = "\\".join(str(part) for part in parts)
         meta = dataset.file_meta
     except Exception as error:  # pydicom raises whatever its parser trips over.

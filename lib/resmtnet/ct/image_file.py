@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,17 @@ from numpy.typing import NDArray
 from resmtnet.ct.cache import VolumeCache
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.source import ArraySource, VoxelSource, hu_warnings, to_hu
+from resmtnet.ct.text_header import TextHeader, check_voxels, meta_voxels, read_text_header
 from resmtnet.errors import VolumeError
 
 ALLOWED_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 _DETACHED = (".nhdr", ".mhd")
 """The voxels are in another file, whose changes the header does not show: never cached."""
+
+_ITK_ERRORS = (RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
+_SPACING_MM = (0.01, 100.0)
+"""What the voxels of a CT can be apart; beyond it the unit is not mm."""
 
 _MOST_HEADER_BYTES = 2**24
 _NRRD_END = re.compile(rb"\n\r?\n")
@@ -83,10 +91,15 @@ def check_whole(path: Path) -> None:
         )
 
 
-def open_image(path: Path) -> VoxelSource:
+def open_image(path: Path, spacing_ijk_mm: Sequence[float] | None = None) -> VoxelSource:
     """Opens an image file; its suffix is one of `ALLOWED_SUFFIXES`.
 
     An uncompressed NIfTI is memory mapped. Others are decoded once, into the cache on disk.
+
+    Args:
+        path: the file.
+        spacing_ijk_mm: distance between voxel centres along i, j and k of a file that does not
+            give it.
 
     Raises:
         VolumeError: it cannot be read, or is not one 3D volume on an orthogonal grid.
@@ -97,45 +110,107 @@ def open_image(path: Path) -> VoxelSource:
     if suffix == ".nii":
         from resmtnet.ct.nifti import open_nifti
 
-        return open_nifti(path, read_geometry(path))
-    if is_detached(path):
-        return _decode(path)
+        source = open_nifti(path, read_geometry(path, spacing_ijk_mm))
+        return replace(source, warnings=source.warnings + source.sampled_warnings())
+    if is_detached(path) or spacing_ijk_mm is not None:
+        return _decode(path, spacing_ijk_mm)
     voxels, extra = VolumeCache().get(path, lambda: _to_entry(_decode(path)))
     return _from_entry(voxels, extra)
 
 
-def read_geometry(path: Path) -> Geometry:
-    """The grid of an image file as ITK reads it, from the header only.
+def read_geometry(path: Path, spacing_ijk_mm: Sequence[float] | None = None) -> Geometry:
+    """The grid of an image file as ITK reads it, from the header only, in mm.
+
+    Args:
+        path: the file.
+        spacing_ijk_mm: of a NRRD or MetaImage file that does not give its own.
 
     Raises:
         VolumeError: it cannot be read, or is not one 3D volume on an orthogonal grid.
     """
-    reader = _read_information(path)
-    n_axes = reader.GetNumberOfDimensions()
-    size = [int(reader.GetDimensions(axis)) for axis in range(n_axes)]
-    _check_shape(path, size, int(reader.GetNumberOfComponents()))
+    return _geometry(path, _header(path, spacing_ijk_mm), spacing_ijk_mm)
+
+
+def _header(path: Path, spacing_ijk_mm: Sequence[float] | None) -> TextHeader | None:
+    """The text header of a NRRD or MetaImage file; None for NIfTI, which always has a spacing."""
+    suffix = (image_suffix(path) or "").lower()
+    header = None if suffix.startswith(".nii") else read_text_header(path, suffix)
+    if header is not None and not header.has_spacing and spacing_ijk_mm is None:
+        raise VolumeError(
+            f"{path.name} does not give the distance between its voxels (spacing), without which "
+            "nothing can be measured. Give it as --spacing x,y,z (mm), or save the image with it."
+        )
+    if spacing_ijk_mm is not None and (header is None or header.has_spacing):
+        raise VolumeError(
+            f"{path.name} gives its own voxel spacing; --spacing is for files that give none."
+        )
+    return header
+
+
+def _geometry(
+    path: Path, header: TextHeader | None, spacing_ijk_mm: Sequence[float] | None
+) -> Geometry:
     try:
+        size, grid = _information(path)
+        _check_shape(path, size[:-1], size[-1])
+        geometry = grid()
+        if spacing_ijk_mm is not None:
+            di, dj, dk = spacing_ijk_mm
+            geometry = replace(geometry, spacing_mm=(di, dj, dk))
+        elif header is not None and header.unit_mm != 1.0:
+            dx, dy, dz = (header.unit_mm * mm for mm in geometry.spacing_mm)
+            x, y, z = (header.unit_mm * mm for mm in geometry.origin_lps_mm)
+            geometry = replace(geometry, spacing_mm=(dx, dy, dz), origin_lps_mm=(x, y, z))
+    except VolumeError as error:
+        text = str(error)
+        raise error if path.name in text else VolumeError(f"{path.name}: {text}") from None
+    check_voxels(path, math.prod(geometry.size_ijk))
+    low, high = min(geometry.spacing_mm), max(geometry.spacing_mm)
+    if not (_SPACING_MM[0] <= low and high <= _SPACING_MM[1]):
+        raise VolumeError(
+            f"{path.name}: the voxel spacing is {geometry.spacing_mm} mm (i, j, k); a CT has "
+            f"{_SPACING_MM[0]} to {_SPACING_MM[1]} mm. Correct the header, or its unit."
+        )
+    return geometry
+
+
+def _information(path: Path) -> tuple[list[int], Callable[[], Geometry]]:
+    """Size along all axes and the number of components, and a function that makes the grid."""
+    suffix = image_suffix(path) or ""
+    if suffix.lower().startswith(".nii"):
+        from resmtnet.ct.nifti import is_nifti_2, nifti_geometry
+
+        # ITK knows no NIfTI-2, and no suffix in mixed case.
+        if suffix not in (suffix.lower(), suffix.upper()) or is_nifti_2(path):
+            sizes, grid = nifti_geometry(path)
+            return [*sizes, 1], grid
+    reader = _read_information(path)
+    size = [int(reader.GetDimensions(axis)) for axis in range(reader.GetNumberOfDimensions())]
+
+    def of_itk() -> Geometry:
         return Geometry(
             (size[0], size[1], size[2]),
             tuple(reader.GetSpacing(axis) for axis in range(3)),
             tuple(reader.GetOrigin(axis) for axis in range(3)),
             np.array([reader.GetDirection(axis)[:3] for axis in range(3)]).T,
         )
-    except VolumeError as error:
-        raise VolumeError(f"{path.name}: {error}") from None
+
+    return [*size, int(reader.GetNumberOfComponents())], of_itk
 
 
 def _read_information(path: Path) -> Any:
-    """The ImageIO of ITK that has read the header of a file."""
+    """The ImageIO of ITK that has read the header of a file, chosen by the suffix in any case."""
     import itk
 
+    suffix = (image_suffix(path) or "").lower()
+    kind = {"n": itk.NiftiImageIO, "r": itk.NrrdImageIO, "m": itk.MetaImageIO}
     try:
-        reader = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
-        if reader is None:
+        reader = kind["n" if suffix.startswith(".nii") else "m" if ".m" in suffix else "r"].New()
+        if suffix.startswith(".n") and not reader.CanReadFile(str(path)):
             raise _damaged(path, "its header is not that of its suffix")
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
-    except RuntimeError as error:
+    except _ITK_ERRORS as error:
         raise _itk_error(path, error) from error
     return reader
 
@@ -158,10 +233,11 @@ def _check_shape(path: Path, size: list[int], n_components: int) -> None:
         )
 
 
-def _decode(path: Path) -> ArraySource:
+def _decode(path: Path, spacing_ijk_mm: Sequence[float] | None = None) -> ArraySource:
     """The whole volume as int16 HU."""
-    geometry = read_geometry(path)
-    if path.name.lower().endswith(".nii.gz"):
+    header = _header(path, spacing_ijk_mm)
+    geometry = _geometry(path, header, spacing_ijk_mm)
+    if header is None:
         # Not by ITK: it reads a truncated file without a word, and a NaN as 0.
         from resmtnet.ct.nifti import open_nifti
 
@@ -169,7 +245,11 @@ def _decode(path: Path) -> ArraySource:
         hu, found = source.read((0, 0, 0), geometry.size_ijk)
         found = source.warnings + found
     else:
-        hu, found = to_hu(_read_with_itk(path))
+        voxels = None
+        if ".m" in (image_suffix(path) or "").lower():
+            voxels = meta_voxels(header, geometry.size_ijk)
+        hu, found = to_hu(_read_with_itk(path) if voxels is None else voxels)
+        found = header.warnings + found
     return ArraySource(hu, geometry, found + hu_warnings(hu))
 
 
@@ -178,12 +258,13 @@ def _read_with_itk(path: Path) -> NDArray[Any]:
     import itk
 
     try:
-        short = _read_information(path).GetComponentType() == itk.CommonEnums.IOComponent_SHORT
+        io = _read_information(path)
+        short = io.GetComponentType() == itk.CommonEnums.IOComponent_SHORT
         image_type = itk.Image[itk.SS if short else itk.F, 3]
-        reader = itk.ImageFileReader[image_type].New(FileName=str(path))
+        reader = itk.ImageFileReader[image_type].New(FileName=str(path), ImageIO=io)
         reader.Update()
         return np.asarray(itk.array_from_image(reader.GetOutput()))
-    except RuntimeError as error:
+    except _ITK_ERRORS as error:
         raise _itk_error(path, error) from error
 
 
@@ -205,7 +286,7 @@ def _from_entry(voxels: NDArray[np.int16], extra: dict[str, Any]) -> ArraySource
     return ArraySource(voxels, geometry, tuple(extra["warnings"]))
 
 
-def _itk_error(path: Path, error: RuntimeError) -> VolumeError:
+def _itk_error(path: Path, error: Exception) -> VolumeError:
     """ITK's message in one line; its text for a shear does not tell what to do."""
     if "orthonormal" in str(error):
         return VolumeError(

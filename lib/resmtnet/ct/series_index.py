@@ -12,13 +12,25 @@ from pathlib import Path
 from threading import RLock
 
 from resmtnet.ct.content_key import series_key
-from resmtnet.ct.dicom_header import CT_IMAGE, Header, is_uid, read_header
+from resmtnet.ct.dicom_header import CT_IMAGE, Header, is_name, read_header
 from resmtnet.errors import VolumeError
 
 logger = logging.getLogger(__name__)
 
 _MOST_LEVELS = 8
-_OTHER_FILES = (".nii", ".gz", ".nrrd", ".mha", ".mhd", ".raw", ".json", ".png", ".txt", ".zip")
+_OTHER_FILES = (
+    ".nii",
+    ".gz",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".raw",
+    ".json",
+    ".png",
+    ".txt",
+    ".zip",
+)
 """Not looked into."""
 
 
@@ -160,10 +172,12 @@ class SeriesIndex:
             logger.warning("%s cannot be read: %s", path, error)
         series = {}
         for uid, found in headers.items():
-            if is_uid(uid):
+            if is_name(uid):
                 series[uid] = _part(found)
             else:
-                logger.warning("%s: the SeriesInstanceUID %r is no UID: not listed.", path, uid)
+                logger.warning(
+                    "%s: SeriesInstanceUID %r is no UID, and no name either: not listed.", path, uid
+                )
         return _Folder(changed_ns, tuple(sorted(subfolders)), series)
 
 

@@ -11,6 +11,8 @@ from resmtnet.errors import VolumeError
 
 _TOLERANCE = 0.1
 """How far a slice may lie from its place in the stack, in slice spacings."""
+_TYPICAL_PERCENT = 25
+"""At least so many of the gaps are as small as the slice spacing or smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +42,9 @@ def slice_grid(positions_mm: NDArray[np.float64]) -> SliceGrid:
         positions_mm: (n,) ascending, each once, n >= 2.
 
     Returns:
-        A stack from the first to the last position. Its spacing is the smallest gap if all gaps
-        are multiples of it (slices are missing), else the median gap (the spacing is uneven).
+        A stack from the first to the last position. Its spacing is that of the closer slices if
+        all gaps are multiples of it (slices are missing), else the median gap (the spacing is
+        uneven).
 
     Raises:
         VolumeError: most of the stack would be missing.
@@ -55,30 +58,47 @@ def slice_grid(positions_mm: NDArray[np.float64]) -> SliceGrid:
     """
     gaps = np.diff(positions_mm)
     span = float(positions_mm[-1] - positions_mm[0])
-    steps = np.rint(gaps / gaps.min())
-    spacing = span / float(steps.sum())
+    # Not the smallest gap of all: one slice off the grid is no reason to call the rest missing.
+    typical = float(np.percentile(gaps, _TYPICAL_PERCENT, method="lower"))
+    steps = np.rint(gaps / typical)
+    missing = float(np.maximum(steps - 1, 0).sum())
+    if not (np.isfinite(span) and typical > 0 and 2 * missing <= len(positions_mm) + missing):
+        raise VolumeError(
+            f"Only {len(positions_mm)} of {len(positions_mm) + missing:.0f} slices are there "
+            f"(spacing {typical:.3g} mm, over {span:.0f} mm): the series is not one volume, or "
+            "incomplete. Transfer it again."
+        )
+    spacing = span / max(1.0, float(steps.sum()))
     index = np.concatenate([[0.0], np.cumsum(steps)])
     offset = positions_mm - positions_mm[0]
-    even = bool((np.abs(offset - index * spacing) <= _TOLERANCE * spacing).all())
+    even = bool((np.abs(offset - index * spacing) <= _TOLERANCE * spacing).all() and steps.min())
     if not even:
-        spacing = span / max(1, round(span / float(np.median(gaps))))
+        spacing = span / max(1, round(span / max(float(np.median(gaps)), typical)))
         index = offset / spacing
     below, weight = _neighbours(index)
-    missing = int(np.count_nonzero(weight)) if even else 0
-    if missing > len(weight) // 2:
-        raise VolumeError(
-            f"Only {len(positions_mm)} of {len(weight)} slices are there (spacing "
-            f"{spacing:.3g} mm, over {span:.0f} mm): the series is not one volume, or incomplete. "
-            "Transfer it again."
-        )
     if even:
         warnings = _missing_warnings(weight > 0, spacing, float(positions_mm[0]))
     else:
-        warnings = (
-            f"the slice spacing is uneven ({gaps.min():.3g} to {gaps.max():.3g} mm): read as an "
-            f"even stack of {spacing:.3g} mm, interpolated between neighbours.",
-        )
+        warnings = (_uneven_warning(gaps, spacing, below, weight),)
     return SliceGrid(spacing, below, weight, warnings)
+
+
+def _uneven_warning(
+    gaps_mm: NDArray[np.float64],
+    spacing_mm: float,
+    below: NDArray[np.int64],
+    weight: NDArray[np.float64],
+) -> str:
+    """What an even stack makes of slices that are not evenly spaced."""
+    made = int(np.count_nonzero(weight))
+    used = set(below.tolist()) | set((below[weight > 0] + 1).tolist())
+    unused = len(gaps_mm) + 1 - len(used)
+    between = f"{made} of {len(weight)} slices interpolated between neighbours"
+    aside = f", {unused} slices off this grid not used" if unused else ""
+    return (
+        f"the slice spacing is uneven ({gaps_mm.min():.3g} to {gaps_mm.max():.3g} mm): read as an "
+        f"even stack of {spacing_mm:.3g} mm, {between}{aside}."
+    )
 
 
 def _neighbours(index: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

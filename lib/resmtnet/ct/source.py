@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,34 @@ _PLAUSIBLE_HU = (-5000, 10000)
 """Beyond it lies neither tissue, nor metal, nor a scanner's padding value."""
 _LEAST_SPREAD_HU = 50
 """Values that differ by less than this, and are not air, were normalised."""
+
+_LUNG_RANGE_HU = (-950, -600)
+_SOFT_RANGE_HU = (-150, 200)
+_LEAST_LUNG = 0.005
+"""A tenth of what a chest CT has in the field of view; the foam and skin of a head CT have less."""
+_LEAST_SOFT = 0.02
+_SMALLEST_CHEST = 2**17
+"""Voxels of the smallest volume that the histogram is looked at."""
+_SAMPLED_VOXELS = 2**17
+_CHEST = (
+    "CHEST",
+    "THORA",
+    "HEART",
+    "CARDI",
+    "LUNG",
+    "TORSO",
+    "TRUNK",
+    "WHOLE",
+    "BODY",
+    "TAP",
+    "CAP",
+)
+"""Parts of names of body regions with lungs (PS3.16, annex L)."""
+_ELSEWHERE = (
+    *("HEAD", "BRAIN", "SKULL", "NECK", "SINUS", "ORBIT", "JAW", "FACE", "EAR", "CSPINE", "LSPINE"),
+    *("ABDO", "PELVI", "LIVER", "KIDNEY", "COLON", "HIP", "KNEE", "LEG", "FOOT", "ANKLE", "THIGH"),
+    *("ARM", "HAND", "WRIST", "ELBOW", "EXTREMITY", "TEMPORAL"),
+)
 
 
 class Slab(NamedTuple):
@@ -129,6 +158,9 @@ def hu_warnings(hu: NDArray[np.int16], whole: bool = True) -> tuple[str, ...]:
         return ()
     low, high = int(hu.min()), int(hu.max())
     reason = None
+    step = sampling_step(hu.size)
+    look = whole and hu.ndim == 3
+    chest = chest_warnings(hu[::step, ::step, ::step], hu.size) if look else ()
     if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
         reason = f"they reach beyond {list(_PLAUSIBLE_HU)}"
     elif low >= 0:
@@ -138,10 +170,66 @@ def hu_warnings(hu: NDArray[np.int16], whole: bool = True) -> tuple[str, ...]:
     elif whole and low >= _LUNG_HU:
         reason = f"none is below {_LUNG_HU}, so there is no lung"
     if reason is None:
-        return ()
+        return chest
     return (
         f"voxel values do not look like Hounsfield units: {reason} ({low} to {high}); "
         "check the rescale slope and intercept.",
+    )
+
+
+def lung_share(hu: NDArray[np.int16]) -> float:
+    """The share of voxels with the HU of aerated lung.
+
+    Example:
+        >>> lung_share(np.array([-1000, -850, 40, 40], np.int16))
+        0.25
+    """
+    return float(np.mean((hu >= _LUNG_RANGE_HU[0]) & (hu <= _LUNG_RANGE_HU[1])))
+
+
+def sampling_step(n_voxels: int) -> int:
+    """Every how many voxels along each axis a volume is sampled for its histogram."""
+    return max(1, round(math.pow(n_voxels / _SAMPLED_VOXELS, 1 / 3)))
+
+
+def chest_warnings(sample: NDArray[np.int16], n_voxels: int) -> tuple[str, ...]:
+    """What the histogram of a whole volume in HU tells against a CT of the chest.
+
+    Args:
+        sample: some of its voxels, evenly spread, HU.
+        n_voxels: of the whole volume; nothing is said of small ones.
+
+    Returns:
+        No warning, or one: there is hardly any aerated lung, or hardly any soft tissue.
+    """
+    if n_voxels < _SMALLEST_CHEST:
+        return ()
+    lung = lung_share(sample)
+    soft = float(np.mean((sample >= _SOFT_RANGE_HU[0]) & (sample <= _SOFT_RANGE_HU[1])))
+    if lung >= _LEAST_LUNG and soft >= _LEAST_SOFT:
+        return ()
+    return (
+        f"this does not look like a CT of the chest: {lung:.1%} of the voxels have the HU of "
+        f"aerated lung {list(_LUNG_RANGE_HU)}, {soft:.1%} that of soft tissue "
+        f"{list(_SOFT_RANGE_HU)}; what is said of nodules holds for the lungs only.",
+    )
+
+
+def region_warnings(body_part: str) -> tuple[str, ...]:
+    """What BodyPartExamined tells against a CT of the chest.
+
+    Example:
+        >>> region_warnings("HEAD")
+        ('BodyPartExamined is HEAD: this is not a CT of the chest...',)
+        >>> region_warnings("CHEST_ABDOMEN"), region_warnings("")
+        ((), ())
+    """
+    name = body_part.upper()
+    if any(word in name for word in _CHEST) or not any(word in name for word in _ELSEWHERE):
+        return ()
+    return (
+        f"BodyPartExamined is {body_part.strip()}: this is not a CT of the chest, and what is said "
+        "of nodules holds for the lungs only.",
     )
 
 

@@ -70,16 +70,26 @@ class CTVolume:
         )
 
     @classmethod
-    def open(cls, path: str | PathLike[str]) -> CTVolume:
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        stack: int | None = None,
+        spacing_ijk_mm: Sequence[float] | None = None,
+    ) -> CTVolume:
         """Opens a CT without reading its voxels where the format allows that.
 
         Args:
             path: a folder with one DICOM series, one file of a series, or a .nii, .nii.gz,
                 .nrrd, .nhdr, .mha or .mhd file.
+            stack: which stack of a DICOM series to read, from 1, where it holds several (phases,
+                kernels, passes, orientations); `warnings` lists them. Default: the largest.
+            spacing_ijk_mm: the voxel spacing along i, j and k of a NRRD or MetaImage file that
+                does not give it, and is refused otherwise.
 
         Raises:
             SeveralSeriesError: the folder holds more than one series; the message lists them.
-            VolumeError: it cannot be read, or is not a CT volume.
+            VolumeError: it cannot be read, is not a CT volume, or has no such stack.
         """
         from resmtnet.ct.dicom_series import is_dicom_file, open_series
         from resmtnet.ct.image_file import ALLOWED_SUFFIXES, image_suffix, open_image
@@ -89,14 +99,20 @@ class CTVolume:
             raise VolumeError(f"There is no file or folder {path}.")
         suffix = image_suffix(path)
         if path.is_dir() or (suffix is None and is_dicom_file(path)):
-            series = open_series(path)
+            if spacing_ijk_mm is not None:
+                raise VolumeError("--spacing is for NRRD and MetaImage files; DICOM gives its own.")
+            series = open_series(path, stack)
             return cls(series, series.series_uid, path)
         if suffix is None:
             raise VolumeError(
                 f"{path.name} is not a CT that can be read: give a DICOM series (its folder or "
                 f"one of its files) or a file ending in {', '.join(ALLOWED_SUFFIXES)}."
             )
-        return cls(open_image(path), path.name[: -len(suffix)], path)
+        if stack is not None:
+            raise VolumeError(
+                f"{path.name} is one volume; stack={stack} is for a DICOM series with several."
+            )
+        return cls(open_image(path, spacing_ijk_mm), path.name[: -len(suffix)], path)
 
     @classmethod
     def from_array(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -15,21 +16,23 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct.content_key import FileKeys
-from resmtnet.ct.image_file import check_whole
+from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.readings.location import DATABASE
 
-VOLUME_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.mha", "*.mhd"]
+logger = logging.getLogger(__name__)
+
+VOLUME_PATTERNS = ["*.nii.gz", "*.nii", "*.nrrd", "*.nhdr", "*.mha", "*.mhd"]
 SERIES_EXTENSION = ".dicom-series"
 """Marks a DICOM series among the images that MONAI Label keeps by name and extension."""
 
 SITE_FOLDER = DATABASE.parts[0]
 """Folder of the readings and of the published versions, within the studies."""
 
-_CONVERTED = (SERIES_EXTENSION, ".mhd")
+_CONVERTED = (SERIES_EXTENSION, ".mhd", ".nhdr")
 """Kinds of images that a viewer cannot download as one file."""
 _REFRESH_S = 2.0
 _FIRST_SCAN_S = 4.0
@@ -83,6 +86,7 @@ class StudiesDatastore(SharedListDatastore):
             read: returns the images that have a reading, including removed ones.
         """
         self._read = read
+        self._told: set[tuple[str, ...]] = set()
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
         self._file_keys = FileKeys()
         self.last_saved: dict[str, str] = {}
@@ -129,7 +133,7 @@ class StudiesDatastore(SharedListDatastore):
         """
         image = self._image(image_id)
         path = self.volume_path(image_id)
-        if image is None or image.image.ext not in _CONVERTED:
+        if image is None or image.image.ext.lower() not in _CONVERTED:
             return path
         return str(converted(Path(path), image_id))
 
@@ -160,8 +164,8 @@ class StudiesDatastore(SharedListDatastore):
                 file; 409 if the id is taken, since its readings and labels would change meaning.
         """
         name, ext = self._to_id(os.path.basename(image_filename))
-        if f"*{ext}" not in VOLUME_PATTERNS or ext == ".mhd":
-            allowed = ", ".join(p[1:] for p in VOLUME_PATTERNS if p != "*.mhd")
+        if f"*{ext.lower()}" not in VOLUME_PATTERNS or is_detached(Path(image_filename)):
+            allowed = ", ".join(p[1:] for p in VOLUME_PATTERNS if not is_detached(Path(p)))
             raise Refusal(
                 400, f"{ext or 'A file without extension'} is not stored; allowed are {allowed}."
             )
@@ -248,6 +252,43 @@ class StudiesDatastore(SharedListDatastore):
             self._reconcile_datastore()
         self._refreshed_s = time.monotonic()
 
+    def _to_id(self, file: str) -> tuple[str, str]:
+        """Id and suffix of a file, the suffix as it is written, upper case or not."""
+        suffix = image_suffix(Path(file))
+        if suffix is None:
+            found: tuple[str, str] = super()._to_id(file)
+            return found
+        return file[: -len(suffix)], suffix
+
+    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
+        """The files of a folder with an allowed suffix in any case; hidden files are no images."""
+        allowed = {pattern.lstrip("*") for pattern in patterns}
+        return {
+            name: name
+            for name in sorted(os.listdir(path))
+            if not name.startswith(".") and (image_suffix(Path(name)) or "").lower() in allowed
+        }
+
+    def _tell_of_same_ids(self) -> None:
+        """Warns of files that differ only in their suffix, once: an id can name one of them."""
+        files: dict[str, list[str]] = {}
+        for name in self._list_files(self._datastore.image_path(), VOLUME_PATTERNS):
+            files.setdefault(self._to_id(name)[0], []).append(name)
+        for image_id, names in files.items():
+            if len(names) < 2 or tuple(names) in self._told:
+                continue
+            self._told.add(tuple(names))
+            known = self._datastore.objects.get(image_id)
+            used = image_id + known.image.ext if known else names[0]
+            logger.warning(
+                "%s have the same id, %r: only %s is listed, and the readings of %r are of it. "
+                "Rename the others.",
+                " and ".join(names),
+                image_id,
+                used,
+                image_id,
+            )
+
     def _filename(self, image_id: str, ext: str) -> str:
         if ext != SERIES_EXTENSION:
             return image_id + ext
@@ -260,6 +301,7 @@ class StudiesDatastore(SharedListDatastore):
 
     def _add_non_existing_images(self) -> int:
         added: int = super()._add_non_existing_images()
+        self._tell_of_same_ids()
         for uid in sorted(set(self._index.series) - set(self._datastore.objects)):
             info = {"ts": int(time.time()), "name": f"{uid}.nrrd"}
             self._datastore.objects[uid] = ImageLabelModel(

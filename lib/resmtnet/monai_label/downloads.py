@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from resmtnet.ct import CTVolume
-from resmtnet.ct.cache import cache_folder
+from resmtnet.ct.cache import cache_folder, file_state
 from resmtnet.ct.image_file import is_detached
 from resmtnet.errors import InputError
 from resmtnet.monai_label.refusals import Refusal
@@ -55,7 +55,7 @@ def converted(volume: Path, image_id: str) -> Path:
         Refusal: 400 with the reason if the CT cannot be read.
     """
     folder = cache_folder() / "downloads"
-    state = f"{volume.resolve()}|{volume.stat().st_mtime_ns}|{volume.parent.stat().st_mtime_ns}"
+    state = f"{file_state(volume)}|{volume.parent.stat().st_mtime_ns}"
     target = folder / hashlib.sha256(state.encode()).hexdigest()[:24] / f"{image_id}.nrrd"
     if target.is_file() and not is_detached(volume):
         os.utime(target)

@@ -8,10 +8,11 @@ from pathlib import Path
 from threading import Lock
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.cache import file_state, folder_state
 from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.monai_label.request import is_upload
 
-_State = tuple[str, int, int]
+_State = tuple[str, str]
 
 
 class OpenVolumes:
@@ -55,10 +56,11 @@ class OpenVolumes:
 
 
 def _state(path: Path) -> _State:
-    """Return a path and its time of change; for a DICOM series also that of its folder."""
-    times = [0, 0]
-    places = [path, path.parent] if image_suffix(path) is None else [path]
-    for n, place in enumerate(places):
-        with suppress(OSError):
-            times[n] = place.stat().st_mtime_ns
-    return str(path), times[0], times[1]
+    """Return a path and what shows a change of its file; for a DICOM series, of its folder."""
+    state = ""
+    with suppress(OSError):
+        if image_suffix(path) is None:
+            state = folder_state(path if path.is_dir() else path.parent)
+        else:
+            state = file_state(path)
+    return str(path), state

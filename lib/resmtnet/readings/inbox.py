@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
-from resmtnet.ct import CTVolume
+from resmtnet.ct import CTVolume, Geometry
 from resmtnet.ct.points import point_inside
 from resmtnet.errors import InputError, PointError, ReadingError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
@@ -122,7 +122,8 @@ class Inbox:
         content = self.images.content_key(label.image)
         known = self.answers.known(label.image, label.client, content)
         if label.path.suffix.lower() != ".json":
-            source, parsed = "mask", read_mask(label.path, label.segments, known)
+            ct = self._grid(label.image)
+            source, parsed = "mask", read_mask(label.path, label.segments, known, ct)
         else:
             document = _read_json(label.path)
             if not (isinstance(document, Mapping) and "markups" in document):
@@ -133,6 +134,13 @@ class Inbox:
         reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
         readings = self._readings_of(parsed.drafts, label, source, reply)
         return self.add(readings, reply, find_answers=False)
+
+    def _grid(self, image: str) -> Geometry | None:
+        """Return the grid of a CT; None if it cannot be read, which is told of each reading."""
+        try:
+            return self.images.open(self.images.volume(image)).geometry
+        except InputError:
+            return None
 
     def add_document(self, document: object) -> Reading:
         """Keep one document of schema resmtnet.reading/1.

@@ -254,3 +254,21 @@ def test_a_document_of_too_many_points_is_refused_however_they_are_shared_out() 
     assert len(parse_markups(sent(half, half))[0]) == 2
     with pytest.raises(ReadingError, match=f"{MOST_POINTS + 1} in all; at most {MOST_POINTS}"):
         parse_markups(sent(half, half, points(point((0, 0, 0)))))
+
+
+@pytest.mark.parametrize("place", [[10**400, 0, 0], [1e300, 0, 0], [0, float("nan"), 0]])
+def test_a_coordinate_that_no_patient_has_is_told_and_not_read(place: list[Any]) -> None:
+    document = {"markups": [{"type": "Fiducial", "controlPoints": [point(place, "benign")]}]}
+    parsed = from_markups(document)
+    assert parsed.drafts == ()
+    assert "3 finite numbers are needed" in parsed.not_understood[0].why
+
+
+@pytest.mark.parametrize(
+    "orientation", [[0] * 9, [1, 0, 0, 1, 0, 0, 0, 0, 1], [2, 0, 0, 0, 1, 0, 0, 0, 1]]
+)
+def test_a_box_whose_axes_are_no_orthogonal_unit_vectors_is_told(orientation: list[int]) -> None:
+    box = {"type": "ROI", "name": "benign", "center": [0, 0, 0], "size": [5, 5, 5]}
+    parsed = from_markups({"markups": [{**box, "orientation": orientation}]})
+    assert parsed.drafts == ()
+    assert "orthogonal unit vectors" in parsed.not_understood[0].why

@@ -6,6 +6,7 @@ https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,9 @@ _TO_LPS = {
 _RAS_AXES = np.diag(_TO_LPS["RAS"])
 """Columns: the axes of RAS in LPS, the orientation that Slicer gives by itself."""
 _PLACED = "defined"
+_MOST_MM = 1e9
+"""No coordinate of a patient is larger."""
+_ORTHONORMAL = 1e-3
 _DIGITS = 4
 
 
@@ -212,6 +216,8 @@ def _box(
     # The orientation is that of the axes in the file's own frame, row by row.
     given = entry.get("orientation")
     axes = np.eye(3) if given is None else np.reshape(_numbers("orientation", given, 9), (3, 3))
+    if np.abs(axes @ axes.T - np.eye(3)).max() > _ORTHONORMAL:
+        raise ReadingError("orientation", f"is {given!r}; three orthogonal unit vectors are needed")
     return Markup(BOX, name, points, middle, axes * signs[:, None], tuple(size))
 
 
@@ -235,7 +241,9 @@ def _place(name: str, value: object, signs: NDArray[Any]) -> Point:
 
 def _numbers(name: str, value: object, count: int) -> list[float]:
     listed: Sequence[Any] = value if isinstance(value, (list, tuple)) else ()
-    numbers = [float(x) for x in listed if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    kept = [x for x in listed if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    # Python's whole numbers have no limit, and one beyond the range of float is no coordinate.
+    numbers = [float(x) if abs(x) < _MOST_MM else math.inf for x in kept]
     if len(listed) != count or len(numbers) != count or not np.isfinite(numbers).all():
         raise ReadingError(name, f"is {value!r}; {count} finite numbers are needed")
     return numbers

@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from resmtnet.characteristics import LABEL_NAMES
+from resmtnet.ct.geometry import Geometry
 from resmtnet.readings.formats.draft import AnsweredNodule, ParsedLabel
 from resmtnet.readings.formats.from_mask import from_mask
-from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.label_map import grid_warnings, read_label_map
 from resmtnet.types import Json
 
 
-def read_mask(path: Path, named: Sequence[Json], known: Sequence[AnsweredNodule]) -> ParsedLabel:
+def read_mask(
+    path: Path,
+    named: Sequence[Json],
+    known: Sequence[AnsweredNodule],
+    ct: Geometry | None = None,
+) -> ParsedLabel:
     """Read a mask.
 
     Args:
@@ -21,12 +27,15 @@ def read_mask(path: Path, named: Sequence[Json], known: Sequence[AnsweredNodule]
         named: {"name", "idx"} of the segments, as the viewer told them; what the file itself says
             goes before it.
         known: what models had answered for the image, the latest first.
+        ct: the grid of the CT, against which the place of the mask is checked.
 
     Raises:
-        VolumeError: it cannot be read, or is no label map.
+        VolumeError: it cannot be read, is no label map, or has lost the geometry of the CT.
     """
     label_map = read_label_map(path)
     warnings = label_map.warnings
+    if ct is not None:
+        warnings += grid_warnings(label_map.geometry, ct)
     segments, exact = (label_map.segments, True) if label_map.segments else (named, False)
     if not segments:
         warnings += ("label_info is missing: the values are read as the app writes them",)
