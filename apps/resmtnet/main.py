@@ -1,6 +1,5 @@
 """The MONAI Label app: `monailabel start_server --app apps/resmtnet --studies DIR`."""
 
-from functools import partial
 from typing import Any
 
 from monailabel.config import settings as platform
@@ -12,7 +11,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
 from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
-from resmtnet.monai_label.labels import DatastoreImages, on_save_label, remember
+from resmtnet.monai_label.labels import Submissions
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import checked
 from resmtnet.monai_label.served_model import served_model
@@ -20,7 +19,6 @@ from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
 from resmtnet.monai_label.trainer import make_trainers
 from resmtnet.monai_label.warm_up import start_warm_up
-from resmtnet.readings.inbox import Inbox
 
 
 class ResMTNetApp(MONAILabelApp):
@@ -31,8 +29,9 @@ class ResMTNetApp(MONAILabelApp):
         platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # why: see server.launch
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
-        self.inbox = Inbox(database, DatastoreImages(self.datastore, self.shared.open))
-        self.shared.on_answer = partial(remember, self.inbox)
+        self.submissions = Submissions(database, self.datastore, self.shared.open)
+        self.inbox = self.submissions.inbox
+        self.shared.on_answer = self.submissions.remember
         super().__init__(app_dir, studies, conf or {}, **ABOUT)
 
     def init_datastore(self) -> Datastore:
@@ -76,4 +75,4 @@ class ResMTNetApp(MONAILabelApp):
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
         """Makes readings of a label; the reply says what was understood."""
-        return on_save_label(self.inbox, self.datastore(), image_id, label_id)
+        return self.submissions.on_save_label(image_id, label_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from resmtnet.ct import CTVolume
 from resmtnet.errors import ReadingError, StoreError
 from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
-from resmtnet.monai_label.labels import DatastoreImages, on_save_label, remember
+from resmtnet.monai_label.labels import Submissions
 from resmtnet.monai_label.served_model import ServedModel
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.readings.formats.label_map import read_label_map
-from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.patients import pseudonym
 
 LABEL_INFO = [
@@ -38,9 +36,9 @@ class Site:
         self.datastore = StudiesDatastore(str(studies), auto_reload=False)
         shared = SharedCharacterizer(served, AppSettings())
         self.database = studies / "resmtnet" / "readings.sqlite"
-        images = DatastoreImages(lambda: self.datastore, shared.open)
-        self.inbox = Inbox(self.database, images)
-        shared.on_answer = partial(remember, self.inbox)
+        self.submissions = Submissions(self.database, lambda: self.datastore, shared.open)
+        self.inbox = self.submissions.inbox
+        shared.on_answer = self.submissions.remember
         self._tasks = make_tasks(shared)
 
     def ask(
@@ -54,7 +52,7 @@ class Site:
     def send(self, file: Path, image: str = "ct", tag: str = "final", **params: Any) -> Any:
         """The reply to a label."""
         label_id = self.datastore.save_label(image, str(file), tag, params)
-        reply = on_save_label(self.inbox, self.datastore, image, label_id)
+        reply = self.submissions.on_save_label(image, label_id)
         json.dumps(reply, allow_nan=False)
         return reply
 

@@ -61,62 +61,78 @@ class DatastoreImages:
         return VolumePaths(self._datastore()).content_key(image)
 
 
-def remember(inbox: Inbox, request: InferRequest, answer: InferResult) -> None:
-    """Keep what a client is told, so that a reading can say what it answers.
+class Submissions:
+    """What viewers and clients send to one server; the inbox makes readings of it."""
 
-    Args:
-        inbox: of the readings.
-        request: without an image_id the image is none of the studies, and nothing is kept.
-        answer: of the model.
-    """
-    image = request.image_id
-    if image is None:
-        return
-    model = answer.by.model.info
-    given = GivenAnswer(
-        request.client_id,
-        model.version,
-        model.sha256,
-        answer.ct.geometry,
-        tuple(answer.findings),
-    )
-    try:
-        inbox.remember(image, given)
-    except Exception:  # the click is answered, whatever becomes of its memory
-        logger.exception("The answer for %s is not remembered", image)
+    def __init__(
+        self,
+        database: Path,
+        datastore: Callable[[], Datastore],
+        open_ct: Callable[[Path], CTVolume],
+    ) -> None:
+        """Connect readings with images; the database is opened when it is first used.
 
+        Args:
+            database: of the readings.
+            datastore: has the images and labels; asked when it exists.
+            open_ct: opens what the datastore names.
+        """
+        self.inbox = Inbox(database, DatastoreImages(datastore, open_ct))
+        self._datastore = datastore
 
-def on_save_label(inbox: Inbox, datastore: Datastore, image: str, label_id: str) -> Json:
-    """Make readings of a label that was saved; the reply is shown to the reader.
+    def remember(self, request: InferRequest, answer: InferResult) -> None:
+        """Keep what a client is told, so that a reading can say what it answers.
 
-    Never raises: the label is saved in any case.
+        Args:
+            request: without an image_id the image is none of the studies, and nothing is kept.
+            answer: of the model.
+        """
+        image = request.image_id
+        if image is None:
+            return
+        model = answer.by.model.info
+        given = GivenAnswer(
+            request.client_id,
+            model.version,
+            model.sha256,
+            answer.ct.geometry,
+            tuple(answer.findings),
+        )
+        try:
+            self.inbox.remember(image, given)
+        except Exception:  # the click is answered, whatever becomes of its memory
+            logger.exception("The answer for %s is not remembered", image)
 
-    Args:
-        inbox: of the readings.
-        datastore: has the label.
-        image: id of the image.
-        label_id: as the datastore has named it.
-    """
-    tag = getattr(datastore, "last_saved", {}).get(image, "final")
-    if tag == MODEL_TAG:
-        return Reply(
-            warnings=[
-                f"labels with the tag {tag!r} are the model's own: no reading is made of them"
-            ]
-        ).to_json()
-    try:
+    def on_save_label(self, image: str, label_id: str) -> Json:
+        """Make readings of a label that was saved; the reply is shown to the reader.
+
+        Never raises: the label is saved in any case.
+
+        Args:
+            image: id of the image.
+            label_id: as the datastore has named it.
+        """
+        try:
+            return self._read_saved(image, label_id).to_json()
+        except (InputError, HTTPException) as error:
+            why = str(getattr(error, "detail", error))
+        except Exception as error:
+            logger.exception("The label of %s was saved, but not read", image)
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+        problem = Problem("the label", f"is saved, but not read: {why}")
+        return Reply(not_understood=[problem]).to_json()
+
+    def _read_saved(self, image: str, label_id: str) -> Reply:
+        datastore = self._datastore()
+        tag = getattr(datastore, "last_saved", {}).get(image, "final")
+        if tag == MODEL_TAG:
+            told = f"labels with the tag {tag!r} are the model's own: no reading is made of them"
+            return Reply(warnings=[told])
         info: Json = datastore.get_label_info(label_id, tag) or {}
         path = Path(datastore.get_label_uri(label_id, tag))
-        reply = inbox.add_label(_saved_label(image, path, info))
+        reply = self.inbox.add_label(_saved_label(image, path, info))
         reply.warnings += [str(text) for text in info.get("warnings", ())]
-        return reply.to_json()
-    except (InputError, HTTPException) as error:
-        why = str(getattr(error, "detail", error))
-    except Exception as error:
-        logger.exception("The label of %s was saved, but not read", image)
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-    problem = Problem("the label", f"is saved, but not read: {why}")
-    return Reply(not_understood=[problem]).to_json()
+        return reply
 
 
 def _saved_label(image: str, path: Path, info: Json) -> SavedLabel:

@@ -123,7 +123,10 @@ class Inbox:
         known = self.answers.known(label.image, label.client, content)
         if label.path.suffix.lower() != ".json":
             ct = self._grid(label.image)
-            source, parsed = "mask", read_mask(label.path, label.segments, known, ct)
+            source, parsed = (
+                "mask",
+                read_mask(label.path, {"label_info": label.segments}, known, ct),
+            )
         else:
             document = _read_json(label.path)
             if not (isinstance(document, Mapping) and "markups" in document):

@@ -26,7 +26,7 @@ TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def classes(path: Path, named: list[dict[str, object]] | None = None) -> dict[object, object]:
     """Class by place, LPS mm; the places are voxel indices here."""
-    drafts = read_mask(path, named or [], []).drafts
+    drafts = read_mask(path, {"label_info": named}, []).drafts
     return {tuple(round(x) for x in draft.centre_lps_mm): draft.class_name for draft in drafts}
 
 

@@ -16,7 +16,7 @@ from resmtnet.types import Json
 
 def read_mask(
     path: Path,
-    named: Sequence[Json],
+    info: Json,
     known: Sequence[AnsweredNodule],
     ct: Geometry | None = None,
 ) -> ParsedLabel:
@@ -24,8 +24,8 @@ def read_mask(
 
     Args:
         path: of the label map.
-        named: {"name", "idx"} of the segments, as the viewer told them; what the file itself says
-            goes before it.
+        info: of the label; its label_info, a list of {"name", "idx"}, names the segments where the
+            file itself does not.
         known: what models had answered for the image, the latest first.
         ct: the grid of the CT, against which the place of the mask is checked.
 
@@ -36,7 +36,9 @@ def read_mask(
     warnings = label_map.warnings
     if ct is not None:
         warnings += grid_warnings(label_map.geometry, ct)
-    segments, exact = (label_map.segments, True) if label_map.segments else (named, False)
+    segments, exact = (
+        (label_map.segments, True) if label_map.segments else (info.get("label_info"), False)
+    )
     if not segments:
         warnings += ("label_info is missing: the values are read as the app writes them",)
         segments = [{"name": name, "idx": value} for name, value in LABEL_NAMES.items()]
