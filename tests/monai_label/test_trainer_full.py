@@ -131,7 +131,7 @@ def test_depth_full_trains_on_the_archive_and_is_served(
 def test_depth_full_without_an_archive_is_refused_in_one_line(
     trained: Callable[..., tuple[Any, Model]],
 ) -> None:
-    with pytest.raises(Refusal, match="give --archive") as caught:
+    with pytest.raises(Refusal, match="name the training archive") as caught:
         trained(None, depth="full")
     assert caught.value.status_code == 400
     assert "\n" not in caught.value.detail

@@ -28,6 +28,7 @@ def processes(device: str) -> Iterator[str]:
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield device
+        dist.barrier()  # one that leaves early would break off what the others still exchange
     finally:
         dist.destroy_process_group()
 

@@ -170,6 +170,7 @@ def gain_table(corrected: Sequence[Corrected], answers: Sequence[Json], version:
         *(f"{was[0]:.2f}", "", f"{is_now[0]:.2f}"),
         *(f"{100 * was[1]:.1f}%", "", f"{100 * is_now[1]:.1f}%"),
     )
+    table.caption = "Axes are measured on the mask: corrected sizes do not change them."
     return table
 
 
