@@ -138,3 +138,9 @@ def test_an_unknown_suffix_lists_the_allowed_ones(tmp_path: Path) -> None:
     path.write_bytes(b"png")
     with pytest.raises(VolumeError, match=r"\.nii, \.nii\.gz, \.nrrd, \.nhdr, \.mha, \.mhd"):
         CTVolume.open(path)
+
+
+def test_a_crop_of_mostly_lung_is_not_told_as_another_part_of_the_body() -> None:
+    hu = np.full((52, 52, 52), -850, np.int16)
+    hu[20:31, 20:32, 20:32] = 30  # 1.1% soft tissue
+    assert CTVolume.from_array(hu, (1.0, 1.0, 1.0)).warnings == ()

@@ -26,7 +26,8 @@ _LUNG_RANGE_HU = (-950, -600)
 _SOFT_RANGE_HU = (-150, 200)
 _LEAST_LUNG = 0.005
 """A tenth of what a chest CT has in the field of view; the foam and skin of a head CT have less."""
-_LEAST_SOFT = 0.02
+_LEAST_SOFT = 0.005
+"""A crop around a nodule in the middle of a lung has 1% and more."""
 _SMALLEST_CHEST = 2**17
 """Voxels of the smallest volume that the histogram is looked at."""
 _SAMPLED_VOXELS = 2**17
