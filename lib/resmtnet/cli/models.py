@@ -74,6 +74,13 @@ def train(
             "widen the calibration."
         ),
     ] = None,
+    negatives: Annotated[
+        Path | None,
+        typer.Option(
+            help="Archive of places without a nodule, for a configuration with "
+            "network.nodule_task, made by `resmtnet prepare negatives`."
+        ),
+    ] = None,
     version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoints in --out.")
@@ -114,6 +121,7 @@ def train(
                 version=version,
                 resume=resume,
                 further=load_answers(calibrate_with) if calibrate_with else (),
+                negatives=Archive.open(negatives) if negatives else None,
                 device=where,
                 listener=_listener(tell),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -30,6 +31,10 @@ EXTRA_LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 """Heights of a run of mask levels around a random one, mm; the outer two are neighbours only."""
 MASK_LEVELS = (-6.0, *EXTRA_LEVELS, 6.0)
 """The same where nothing but the mask is trained."""
+MIRRORED_SHARE = 0.8
+"""How often the surroundings of a nodule are mirrored as those of negatives are."""
+NEAREST_BORDER_PX = 14
+"""Least distance of that border from the centre, pixels of the stack, as for negatives."""
 BEYOND_ENDS_MM = 7.0
 """How far beyond a nodule's ends the mask is trained to say nothing."""
 
@@ -72,6 +77,7 @@ class TrainingSet:
         index: Sequence[int],
         config: TrainingConfig,
         rows: Rows = Rows(),
+        negatives: TrainingSet | None = None,
     ) -> None:
         """See the attributes.
 
@@ -81,7 +87,9 @@ class TrainingSet:
             index: the nodules to train on.
             config: of the experiment.
             rows: of this process.
+            negatives: places without a nodule, of which every batch draws some.
         """
+        self.negatives = negatives
         self.config, self.block, self.rows = config, block, rows
         self.device = block.voxels.device
         self.index = torch.tensor(list(index))
@@ -134,11 +142,16 @@ class TrainingSet:
         config, augment = self.config, self.config.augment
         heights = self._heights(len(part), generator)
         motion = draw_motion(len(part), augment, generator, augment.shift_mm)
-        slices, masks = self._sample(part, heights, motion, generator)
+        border = self._border(len(part), generator) if self.negatives is not None else None
+        slices, masks = self._sample(part, heights, motion, generator, border)
         rows = self.rows.of(len(part))
-        targets = {name: values[part] for name, values in self.targets.items()}
+        targets = {name: values[part][rows] for name, values in self.targets.items()}
         for task in SIZES:
-            targets[task.name] = targets[task.name] + motion.log_scale
+            targets[task.name] = targets[task.name] + motion.log_scale[rows]
+        if self.negatives is not None and len(part):
+            others = self.negatives._draw(round(len(part) * config.negative_share), generator)
+            slices, masks = torch.cat([slices, others[0]]), torch.cat([masks, others[1]])
+            targets = {name: torch.cat([v, others[2][name]]) for name, v in targets.items()}
         masked = config.network.mask and bool(self._draw_weight.any())
         count = extra_count if masked else 0
         extra, middle = self._draw_extra(count, generator)
@@ -149,11 +162,35 @@ class TrainingSet:
         return Batch(
             slices,
             masks,
-            {name: values[rows].to(self.device) for name, values in targets.items()},
+            {name: values.to(self.device) for name, values in targets.items()},
             images,
             extra_masks,
             len(part),
         )
+
+    def _draw(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Draw input, mask and targets of some of these places, with repetition."""
+        part = torch.randint(len(self.nodules), (count,), generator=generator)
+        heights = self._heights(count, generator)
+        motion = draw_motion(count, self.config.augment, generator, self.config.augment.shift_mm)
+        slices, masks = self._sample(part, heights, motion, generator)
+        rows = self.rows.of(count)
+        return slices, masks, {name: values[part][rows] for name, values in self.targets.items()}
+
+    def _border(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw where nodules' surroundings are mirrored, [count, 2, 2] pixels; see `mirrored`.
+
+        Negatives lie beside the middle of their stacks, where the surroundings end sooner and are
+        mirrored. Without the same at most nodules a mirrored rib would mean that there is none.
+        """
+        edge = self.block.voxels.shape[-1] / 2
+        angle = torch.rand(count, generator=generator) * 2 * math.pi
+        away = torch.rand(count, generator=generator) * (edge - NEAREST_BORDER_PX)
+        off = torch.stack([angle.cos(), angle.sin()], 1) * away[:, None]
+        off = off * (torch.rand(count, generator=generator) < MIRRORED_SHARE)[:, None]
+        return torch.stack([edge + off, edge - off], 1)
 
     def _heights(self, count: int, generator: torch.Generator) -> Tensor:
         offsets = torch.tensor(self.config.patch.offsets_mm)
@@ -176,6 +213,7 @@ class TrainingSet:
         heights_mm: Tensor,
         motion: Motion,
         generator: torch.Generator,
+        border: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw for all rows, sample this process's: [b, L, P, P] input, [b, L - 2, P, P] mask."""
         augment, block, device = self.config.augment, self.block, self.device
@@ -194,6 +232,9 @@ class TrainingSet:
         motion = Motion(*(values[rows].to(device) for values in motion))
         centre, spacing = block.centre[nodule, variant], block.spacing_mm[nodule]
         points = axial_points(patch, motion.matrix, motion.shift_mm, spacing, centre)
+        if border is not None:
+            middle = centre[:, None, None, (2, 1)]
+            points = middle + mirrored(points - middle, border[rows, None, None].to(device))
         height = heights_mm[rows].to(device) * motion.matrix[:, 2, 2:] + motion.shift_mm[:, 2:]
         first, slices_of = block.first[nodule, variant], block.height[nodule, variant]
         to_index = _Levels(first, slices_of, centre[:, 0], spacing[:, 0])
@@ -204,6 +245,21 @@ class TrainingSet:
         index, share = to_index(height[:, 1:-1, None], fade=True)
         masks = sample_axial(block.masks, index, share / 255, points)
         return normalise(images, patch), masks
+
+
+def mirrored(offset_px: Tensor, border_px: Tensor) -> Tensor:
+    """Mirror what lies beyond a border on either side.
+
+    Args:
+        offset_px: [..., 2] from the centre.
+        border_px: [..., 2, 2] borders before and behind the centre, both as positive distances.
+
+    >>> mirrored(torch.tensor([[-9.0, 5.0]]), torch.tensor([[[8.0, 8.0], [3.0, 4.0]]]))
+    tensor([[-7.,  3.]])
+    """
+    before, behind = -border_px[..., 0, :], border_px[..., 1, :]
+    offset_px = torch.minimum(offset_px, 2 * behind - offset_px)
+    return torch.maximum(offset_px, 2 * before - offset_px)
 
 
 class _Levels(NamedTuple):

@@ -9,7 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resmtnet.characteristics import CLASS, LIDC_RATINGS, SIZES, TEXTURE_CLASS, texture_class_of
+from resmtnet.characteristics import (
+    CLASS,
+    LIDC_RATINGS,
+    NODULE,
+    SIZES,
+    TEXTURE_CLASS,
+    texture_class_of,
+)
 from resmtnet.data.archive import Nodule
 from resmtnet.data.consensus import class_weight, distribution, malignant_share
 
@@ -40,6 +47,8 @@ def targets_of(nodules: Sequence[Nodule], subsolid_factor: float = 1.0) -> dict[
         share = malignant_share(readers) if readers else 0.5
         pair = np.array([1 - share, share], np.float32)
         add(CLASS.name, pair, class_weight(readers) if readers else 0.0)
+        present = float(nodule.nodule_label != 0)
+        add(NODULE.name, np.array([1 - present, present], np.float32), 1.0)
         texture = [r for r in nodule.ratings.get("texture", ()) if r > 0]
         levels = TEXTURE_CLASS.levels
         name = texture_class_of(float(np.mean(texture))) if texture else levels[0]

@@ -14,7 +14,7 @@ from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import Rows, TrainingSet
 from resmtnet.data.splits import Split, split_by_fold
-from resmtnet.errors import InputError
+from resmtnet.errors import ArchiveError, InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
@@ -54,6 +54,7 @@ def run_experiment(
     version: str,
     resume: bool = False,
     further: Sequence[CachedNodule] = (),
+    negatives: Archive | None = None,
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -67,6 +68,7 @@ def run_experiment(
         resume: continue from the checkpoints in `out`.
         further: out-of-fold nodules of a cross-validation of the same configuration, to which the
             calibration is fitted as well; those of reference patients are left out.
+        negatives: places without a nodule; those of training patients teach the nodule task.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -82,7 +84,7 @@ def run_experiment(
     check_place(out / "model", MANIFEST)
     split = split_by_fold(archive.nodules, config)
     with processes(device) as own_device:
-        weights = train_members(archive, split, config, out, own_device, listener)
+        weights = train_members(archive, split, config, out, own_device, listener, negatives)
         if rank():
             return None
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
@@ -118,13 +120,47 @@ def train_members(
     out: Path,
     device: str,
     listener: Listener,
+    negatives: Archive | None = None,
 ) -> list[Weights]:
-    """Train every member of the ensemble, or finish its training; each has a folder in `out`."""
+    """Train every member of the ensemble, or finish its training; each has a folder in `out`.
+
+    Raises:
+        ArchiveError: the configuration has the nodule task and there are no negatives of training
+            patients, or there are negatives and it has not.
+    """
+    others = _negative_set(archive, split, config, device, negatives)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
-        _train(block, archive.nodules, split, config, m, out, device, listener)
+        _train(block, archive.nodules, split, config, m, out, device, listener, others)
         for m in range(config.members)
     ]
+
+
+def _negative_set(
+    archive: Archive,
+    split: Split,
+    config: TrainingConfig,
+    device: str,
+    negatives: Archive | None,
+) -> TrainingSet | None:
+    """Return the negatives of the patients on whom the members train."""
+    if (negatives is not None) != config.network.nodule_task:
+        raise ArchiveError(
+            f"network.nodule_task is {config.network.nodule_task} and negatives are "
+            f"{'given' if negatives else 'not given'}: give both or neither"
+        )
+    if negatives is None:
+        return None
+    patients = {archive.nodules[n].patient_id for n in split.train}
+    index = [
+        n
+        for n, place in enumerate(negatives.nodules)
+        if place.patient_id in patients and place.nodule_label == 0
+    ]
+    if not index:
+        raise ArchiveError(f"{negatives.path} holds no negative of a patient to train on")
+    block = load_block(negatives, 1, config.seed).to(device)
+    return TrainingSet(block, negatives.nodules, index, config, Rows(rank(), world_size()))
 
 
 def _train(
@@ -136,12 +172,13 @@ def _train(
     out: Path,
     device: str,
     listener: Listener,
+    negatives: TrainingSet | None,
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
     rows = Rows(rank(), world_size())
     data, watched = (
-        TrainingSet(block, nodules, part, config, rows) if part else None
-        for part in (split.train, split.stopping)
+        TrainingSet(block, nodules, part, config, rows, others) if part else None
+        for part, others in ((split.train, negatives), (split.stopping, None))
     )
     assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
