@@ -159,9 +159,7 @@ def _far(
     return places[free]
 
 
-def _marks_mm(
-    row: TableRow, annotations: tuple[Annotation, ...]
-) -> list[NDArray[np.float64]]:
+def _marks_mm(row: TableRow, annotations: tuple[Annotation, ...]) -> list[NDArray[np.float64]]:
     """Return the outlines of all annotations of a scan, (n, 3) mm k, j, i from the stack's voxel 0.
 
     Those further than 60 mm away are left out.
