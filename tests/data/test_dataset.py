@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resmtnet.characteristics import SIZES, TASKS
+from resmtnet.characteristics import NODULE, SIZES, TASKS
 from resmtnet.config import AugmentConfig, NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.data.crops import load_block
 from resmtnet.data.dataset import NO_AUGMENT, Rows, TrainingSet
@@ -73,7 +73,8 @@ def test_without_a_mask_no_extra_levels_are_made(data, monkeypatch):
 
 def test_every_task_has_a_target_and_a_weight(small_archive):
     targets = targets_of(small_archive.nodules)
-    names = {t.name for t in TASKS} | {f"{t.name}_weight" for t in TASKS} | {"mask_weight"}
+    tasks = (*TASKS, NODULE)
+    names = {t.name for t in tasks} | {f"{t.name}_weight" for t in tasks} | {"mask_weight"}
     assert set(targets) == names | {f"{t.name}_variance" for t in SIZES}
     assert all(torch.isfinite(x).all() for x in targets.values())
     assert targets["malignancy"][0].tolist() == pytest.approx([0, 0, 0, 2 / 3, 1 / 3])

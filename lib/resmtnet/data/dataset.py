@@ -94,7 +94,10 @@ class TrainingSet:
         self.device = block.voxels.device
         self.index = torch.tensor(list(index))
         self.nodules = [nodules[n] for n in index]
-        self.targets = targets_of(self.nodules, config.subsolid_factor)
+        with_negatives = negatives is not None or any(n.nodule_label == 0 for n in self.nodules)
+        self.targets = targets_of(
+            self.nodules, config.subsolid_factor, with_negatives=with_negatives
+        )
         self._draw_weight = torch.tensor([_draw_weight(n, config) for n in self.nodules])
         self._half_height_mm = torch.tensor([_half_height_mm(n) for n in self.nodules])
 

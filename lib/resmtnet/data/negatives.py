@@ -156,7 +156,8 @@ def _far(
         free &= np.linalg.norm(points - centre, axis=1) >= _FROM_CENTRE_MM
         apart = np.linalg.norm(points[:, None] - outline[None, ::2], axis=2)
         free &= apart.min(1, initial=np.inf) >= _FROM_OUTLINE_MM
-    return places[free]
+    chosen: NDArray[np.int64] = places[free]
+    return chosen
 
 
 def _marks_mm(row: TableRow, annotations: tuple[Annotation, ...]) -> list[NDArray[np.float64]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +14,16 @@ from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import Rows, TrainingSet
 from resmtnet.data.splits import Split, split_by_fold
+from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import ArchiveError, InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
-from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.ensemble import Ensemble, RawOutputs
 from resmtnet.inference.member_states import networks_of
 from resmtnet.inference.model_folder import MANIFEST, write_model
 from resmtnet.training.cached_nodule import CachedNodule, observe
-from resmtnet.training.calibrate import fit_calibration
+from resmtnet.training.calibrate import fit_calibration, fit_presence
 from resmtnet.training.carried_sets import (
     calibration_set_files,
     embed,
@@ -89,7 +90,9 @@ def run_experiment(
             return None
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
     further = of_other_patients(further, apart)
-    return _write(archive, split, config, out, version, weights, further, device, listener)
+    return _write(
+        archive, split, config, out, version, weights, further, device, listener, negatives
+    )
 
 
 def of_other_patients(
@@ -206,6 +209,18 @@ def observe_all(
     return found
 
 
+def observe_negatives(
+    inference: Ensemble, negatives: Archive, patients: Collection[str]
+) -> list[RawOutputs]:
+    """Return what the members say of the places without a nodule of some patients."""
+    said = []
+    for place in negatives.nodules:
+        if place.patient_id in patients and place.nodule_label == 0:
+            ct, centre_lps_mm = nodule_ct(negatives, place)
+            said += inference.heads([inference.sampler(ct, centre_lps_mm)])
+    return said
+
+
 def _write(
     archive: Archive,
     split: Split,
@@ -216,6 +231,7 @@ def _write(
     further: Sequence[CachedNodule],
     device: str,
     listener: Listener,
+    negatives: Archive | None,
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
     total = len(split.calibration) + len(split.reference) + len(split.train)
@@ -231,6 +247,10 @@ def _write(
     replay = embed(inference, archive, trained, tell_from(seen))
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
     calibration = fit_calibration(held, replay.flat, baselines, further)
+    if negatives is not None:
+        patients = {archive.nodules[n].patient_id for n in split.calibration}
+        others = observe_negatives(inference, negatives, patients)
+        calibration = replace(calibration, nodule=fit_presence(held, others))
     files = replay_files(replay) | calibration_set_files(held)
     if reference:
         files |= reference_files(reference, calibration)
