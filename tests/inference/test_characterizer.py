@@ -14,6 +14,7 @@ from resmtnet.config import NetworkConfig
 from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom
 from resmtnet.errors import ConfigError, PointError
 from resmtnet.findings import SCHEMA, Finding
+from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.presence import NodulePresence
 from resmtnet.network.resmtnet import ResMTNet
 
@@ -208,7 +209,7 @@ def judging(model) -> Characterizer:
     """A random member with the task "nodule or not" that finds denser places more probable."""
     torch.manual_seed(0)
     network = ResMTNet(NetworkConfig(widths=(4, 4, 4), hidden=8, nodule_task=True)).eval()
-    calibration = replace(model.model.calibration, nodule=NodulePresence(candidate_share=0.5))
+    calibration = Calibration(nodule=NodulePresence(candidate_share=0.5))
     made = Characterizer(replace(model.model, networks=(network,), calibration=calibration))
     made.inference = DenseIsNodule(made.inference)
     return made
