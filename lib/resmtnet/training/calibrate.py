@@ -93,7 +93,7 @@ def fit_presence(held: Sequence[CachedNodule], negatives: Sequence[RawOutputs]) 
         negatives: what the members say of places without a nodule of such patients.
 
     Raises:
-        ModelError: no negatives.
+        ModelError: no negatives, or nodules look no more like nodules than they do.
     """
     if not negatives:
         raise ModelError("no negatives of calibration patients: prepare them from the same data")
@@ -104,6 +104,8 @@ def fit_presence(held: Sequence[CachedNodule], negatives: Sequence[RawOutputs]) 
     present = np.array([1.0] * len(nodules) + [0.0] * len(negatives))
     weight = np.where(present > 0, 1 / len(nodules), 1 / len(negatives)) * len(said) / 2
     slopes, intercept = fit_platt({"logit": np.array(said)}, present, weight)
+    if slopes["logit"] <= 0:
+        raise ModelError("the network does not tell nodules from other places: train longer")
     return NodulePresence(slopes["logit"], intercept)
 
 
