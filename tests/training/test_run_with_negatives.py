@@ -83,8 +83,18 @@ def test_the_task_and_negatives_come_together(small_archive, negatives, tmp_path
         replace(CONFIG, negative_share=0.0)
 
 
-def test_negatives_of_patients_to_train_on_are_needed(small_archive, negatives, tmp_path):
-    others = [replace(place, patient_id="stranger") for place in negatives.nodules]
-    strange = replace(negatives, nodules=tuple(others))
-    with pytest.raises(ArchiveError, match="no negative of a patient"):
-        run_experiment(small_archive, CONFIG, tmp_path, version="4", negatives=strange)
+def test_negatives_to_train_on_are_needed(small_archive, negatives, tmp_path):
+    apart = tuple(replace(place, fold=0) for place in negatives.nodules)
+    with pytest.raises(ArchiveError, match="leave 0 nodules for training"):
+        run_experiment(
+            small_archive,
+            CONFIG,
+            tmp_path,
+            version="4",
+            negatives=replace(negatives, nodules=apart),
+        )
+
+
+def test_a_nodule_is_no_negative(small_archive, tmp_path):
+    with pytest.raises(ArchiveError, match="24 nodules, N0 for one"):
+        run_experiment(small_archive, CONFIG, tmp_path, version="4", negatives=small_archive)

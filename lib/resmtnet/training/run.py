@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,7 +69,8 @@ def run_experiment(
         resume: continue from the checkpoints in `out`.
         further: out-of-fold nodules of a cross-validation of the same configuration, to which the
             calibration is fitted as well; those of reference patients are left out.
-        negatives: places without a nodule; those of training patients teach the nodule task.
+        negatives: places without a nodule, which teach the nodule task; split and folds are dealt
+            as those of the nodules, and their calibration folds calibrate it.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -128,10 +129,10 @@ def train_members(
     """Train every member of the ensemble, or finish its training; each has a folder in `out`.
 
     Raises:
-        ArchiveError: the configuration has the nodule task and there are no negatives of training
-            patients, or there are negatives and it has not.
+        ArchiveError: the configuration has the nodule task and there are no negatives to train
+            on, or there are negatives and it has not; or a negative is a nodule.
     """
-    others = _negative_set(archive, split, config, device, negatives)
+    others = _negative_set(config, device, negatives)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
         _train(block, archive.nodules, split, config, m, out, device, listener, others)
@@ -140,13 +141,9 @@ def train_members(
 
 
 def _negative_set(
-    archive: Archive,
-    split: Split,
-    config: TrainingConfig,
-    device: str,
-    negatives: Archive | None,
+    config: TrainingConfig, device: str, negatives: Archive | None
 ) -> TrainingSet | None:
-    """Return the negatives of the patients on whom the members train."""
+    """Return the negatives on which the members train: those of no fold that is kept apart."""
     if (negatives is not None) != config.network.nodule_task:
         raise ArchiveError(
             f"network.nodule_task is {config.network.nodule_task} and negatives are "
@@ -154,14 +151,13 @@ def _negative_set(
         )
     if negatives is None:
         return None
-    patients = {archive.nodules[n].patient_id for n in split.train}
-    index = [
-        n
-        for n, place in enumerate(negatives.nodules)
-        if place.patient_id in patients and place.nodule_label == 0
-    ]
-    if not index:
-        raise ArchiveError(f"{negatives.path} holds no negative of a patient to train on")
+    nodules = [place.id for place in negatives.nodules if place.nodule_label != 0]
+    if nodules:
+        raise ArchiveError(
+            f"{negatives.path} holds {len(nodules)} nodules, {nodules[0]} for one: only places "
+            "with nodule_label 0 can be negatives"
+        )
+    index = split_by_fold(negatives.nodules, config).train
     block = load_block(negatives, 1, config.seed).to(device)
     return TrainingSet(block, negatives.nodules, index, config, Rows(rank(), world_size()))
 
@@ -210,14 +206,13 @@ def observe_all(
 
 
 def observe_negatives(
-    inference: Ensemble, negatives: Archive, patients: Collection[str]
+    inference: Ensemble, negatives: Archive, index: Sequence[int]
 ) -> list[RawOutputs]:
-    """Return what the members say of the places without a nodule of some patients."""
+    """Return what the members say of some places without a nodule."""
     said = []
-    for place in negatives.nodules:
-        if place.patient_id in patients and place.nodule_label == 0:
-            ct, centre_lps_mm = nodule_ct(negatives, place)
-            said += inference.heads([inference.sampler(ct, centre_lps_mm)])
+    for n in index:
+        ct, centre_lps_mm = nodule_ct(negatives, negatives.nodules[n])
+        said += inference.heads([inference.sampler(ct, centre_lps_mm)])
     return said
 
 
@@ -248,8 +243,8 @@ def _write(
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
     calibration = fit_calibration(held, replay.flat, baselines, further)
     if negatives is not None:
-        patients = {archive.nodules[n].patient_id for n in split.calibration}
-        others = observe_negatives(inference, negatives, patients)
+        apart = split_by_fold(negatives.nodules, config).calibration
+        others = observe_negatives(inference, negatives, apart)
         calibration = replace(calibration, nodule=fit_presence(held, others))
     files = replay_files(replay) | calibration_set_files(held)
     if reference:
