@@ -1,6 +1,8 @@
 """A whole experiment with places without a nodule: trained, calibrated, written, read back."""
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,14 +51,29 @@ def negatives(small_archive, tmp_path_factory) -> Archive:
     return Archive.open(path)
 
 
-def test_the_model_tells_nodules_from_other_places(small_archive, negatives, tmp_path):
-    run_experiment(small_archive, CONFIG, tmp_path, version="4", negatives=negatives)
-    model = read_model(tmp_path / "model")
+@pytest.fixture(scope="module")
+def written(small_archive, negatives, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("experiment")
+    run_experiment(small_archive, CONFIG, out, version="4", negatives=negatives)
+    return out / "model"
+
+
+def test_the_model_tells_nodules_from_other_places(written):
+    model = read_model(written)
     presence = model.calibration.nodule
     assert presence is not None
     assert presence.slope > 0
     assert "nodule" in model.networks[0].heads["classification"].outputs
     assert Characterizer(model).info.version == "4"
+
+
+def test_the_model_lists_every_patient_with_the_part(written, small_archive):
+    with (written / "patients.csv").open(newline="") as file:
+        parts = {row["patient_id"]: row["part"] for row in csv.DictReader(file)}
+    assert set(parts) == {nodule.patient_id for nodule in small_archive.nodules}
+    assert {parts[n.patient_id] for n in small_archive.nodules if n.split == "val"} == {"reference"}
+    folds = {n.fold for n in small_archive.nodules if parts[n.patient_id] == "train"}
+    assert folds == {3, 4}
 
 
 def test_a_network_that_does_not_tell_them_apart_is_refused(held):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from resmtnet.training.distributed import processes, rank, world_size
 from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
 
 Weights = dict[str, Tensor]
+PATIENTS = "patients.csv"
+"""File of a model that says who trained it, calibrated it, and was kept apart."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +250,7 @@ def _write(
         others = observe_negatives(inference, negatives, apart)
         calibration = replace(calibration, nodule=fit_presence(held, others))
     files = replay_files(replay) | calibration_set_files(held)
+    files[PATIENTS] = lambda path: _write_patients(path, archive, split)
     if reference:
         files |= reference_files(reference, calibration)
     provenance = {
@@ -254,10 +258,22 @@ def _write(
         **{name: _counts(archive, part) for name, part in vars(split).items() if part},
         "torch": torch.__version__,
     }
+    if negatives is not None:
+        provenance["negatives"] = _counts(negatives, split_by_fold(negatives.nodules, config).train)
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
     return write_model(out / "model", version, weights, config, calibration, provenance, files)
+
+
+def _write_patients(path: Path, archive: Archive, split: Split) -> None:
+    """Write a CSV of every patient and the part in which the patient's nodules are.
+
+    With it others can leave the patients of the training out when they test on the same data.
+    """
+    rows = {(archive.nodules[n].patient_id, part) for part, of in vars(split).items() for n in of}
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("patient_id", "part"), *sorted(rows)])
 
 
 def _counts(archive: Archive, part: Sequence[int]) -> dict[str, int]:
