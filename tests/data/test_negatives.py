@@ -130,7 +130,7 @@ def both(places, small_archive) -> TrainingSet:
         load_block(places, 1, 0), places.nodules, range(len(places.nodules)), CONFIG
     )
     block = load_block(small_archive, 1, 0)
-    return TrainingSet(block, small_archive.nodules, range(16), CONFIG, negatives=others)
+    return TrainingSet(block, small_archive.nodules, range(16), CONFIG, negatives=[others])
 
 
 def test_every_batch_holds_negatives_that_train_this_task_alone(both):
@@ -141,6 +141,14 @@ def test_every_batch_holds_negatives_that_train_this_task_alone(both):
     assert not batch.targets["class_weight"][8:].any()
     assert not batch.targets["mask_weight"][8:].any()
     assert batch.total == 8
+
+
+def test_several_sets_of_negatives_share_a_batch(both, small_archive):
+    (others,) = both.negatives
+    pair = TrainingSet(
+        both.block, small_archive.nodules, range(16), CONFIG, negatives=[others, others]
+    )
+    assert next(pair.epoch(torch.Generator().manual_seed(0))).slices.shape[0] == 12
 
 
 def test_without_negatives_the_task_is_not_asked(small_archive):

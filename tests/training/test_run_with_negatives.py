@@ -54,7 +54,7 @@ def negatives(small_archive, tmp_path_factory) -> Archive:
 @pytest.fixture(scope="module")
 def written(small_archive, negatives, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("experiment")
-    run_experiment(small_archive, CONFIG, out, version="4", negatives=negatives)
+    run_experiment(small_archive, CONFIG, out, version="4", negatives=[negatives])
     return out / "model"
 
 
@@ -93,7 +93,7 @@ def test_the_task_and_negatives_come_together(small_archive, negatives, tmp_path
         CONFIG, negative_share=0.0, network=replace(CONFIG.network, nodule_task=False)
     )
     with pytest.raises(ArchiveError, match="nodule_task is False"):
-        run_experiment(small_archive, without, tmp_path / "a", version="4", negatives=negatives)
+        run_experiment(small_archive, without, tmp_path / "a", version="4", negatives=[negatives])
     with pytest.raises(ArchiveError, match="not given"):
         run_experiment(small_archive, CONFIG, tmp_path / "b", version="4")
     with pytest.raises(ConfigError, match="negative_share"):
@@ -102,16 +102,16 @@ def test_the_task_and_negatives_come_together(small_archive, negatives, tmp_path
 
 def test_negatives_to_train_on_are_needed(small_archive, negatives, tmp_path):
     apart = tuple(replace(place, fold=0) for place in negatives.nodules)
-    with pytest.raises(ArchiveError, match="leave 0 nodules for training"):
+    with pytest.raises(ArchiveError, match="have 0 places to train on"):
         run_experiment(
             small_archive,
             CONFIG,
             tmp_path,
             version="4",
-            negatives=replace(negatives, nodules=apart),
+            negatives=[replace(negatives, nodules=apart)],
         )
 
 
 def test_a_nodule_is_no_negative(small_archive, tmp_path):
     with pytest.raises(ArchiveError, match="24 nodules, N0 for one"):
-        run_experiment(small_archive, CONFIG, tmp_path, version="4", negatives=small_archive)
+        run_experiment(small_archive, CONFIG, tmp_path, version="4", negatives=[small_archive])

@@ -75,10 +75,11 @@ def train(
         ),
     ] = None,
     negatives: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             help="Archive of places without a nodule, for a configuration with "
-            "network.nodule_task, made by `resmtnet prepare negatives`."
+            "network.nodule_task, made by `resmtnet prepare negatives` or `points`; may be "
+            "repeated."
         ),
     ] = None,
     version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
@@ -121,7 +122,7 @@ def train(
                 version=version,
                 resume=resume,
                 further=load_answers(calibrate_with) if calibrate_with else (),
-                negatives=Archive.open(negatives) if negatives else None,
+                negatives=[Archive.open(path) for path in negatives or ()],
                 device=where,
                 listener=_listener(tell),
             )

@@ -77,7 +77,7 @@ class TrainingSet:
         index: Sequence[int],
         config: TrainingConfig,
         rows: Rows = Rows(),
-        negatives: TrainingSet | None = None,
+        negatives: Sequence[TrainingSet] = (),
     ) -> None:
         """See the attributes.
 
@@ -87,14 +87,14 @@ class TrainingSet:
             index: the nodules to train on.
             config: of the experiment.
             rows: of this process.
-            negatives: places without a nodule, of which every batch draws some.
+            negatives: places without a nodule; every batch draws as many of each set.
         """
-        self.negatives = negatives
+        self.negatives = tuple(negatives)
         self.config, self.block, self.rows = config, block, rows
         self.device = block.voxels.device
         self.index = torch.tensor(list(index))
         self.nodules = [nodules[n] for n in index]
-        with_negatives = negatives is not None or any(n.nodule_label == 0 for n in self.nodules)
+        with_negatives = bool(negatives) or any(n.nodule_label == 0 for n in self.nodules)
         self.targets = targets_of(
             self.nodules, config.subsolid_factor, with_negatives=with_negatives
         )
@@ -145,14 +145,16 @@ class TrainingSet:
         config, augment = self.config, self.config.augment
         heights = self._heights(len(part), generator)
         motion = draw_motion(len(part), augment, generator, augment.shift_mm)
-        border = self._border(len(part), generator) if self.negatives is not None else None
+        border = self._border(len(part), generator) if self.negatives else None
         slices, masks = self._sample(part, heights, motion, generator, border)
         rows = self.rows.of(len(part))
         targets = {name: values[part][rows] for name, values in self.targets.items()}
         for task in SIZES:
             targets[task.name] = targets[task.name] + motion.log_scale[rows]
-        if self.negatives is not None and len(part):
-            others = self.negatives._draw(round(len(part) * config.negative_share), generator)
+        wanted = round(len(part) * config.negative_share)
+        for n, negatives in enumerate(self.negatives if len(part) else ()):
+            share = Rows(n, len(self.negatives)).of(wanted)
+            others = negatives._draw(share.stop - share.start, generator)
             slices, masks = torch.cat([slices, others[0]]), torch.cat([masks, others[1]])
             targets = {name: torch.cat([v, others[2][name]]) for name, v in targets.items()}
         masked = config.network.mask and bool(self._draw_weight.any())

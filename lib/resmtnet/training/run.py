@@ -15,12 +15,11 @@ from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import Rows, TrainingSet
 from resmtnet.data.splits import Split, split_by_fold
-from resmtnet.data.volumes import nodule_ct
-from resmtnet.errors import ArchiveError, InputError
+from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
-from resmtnet.inference.ensemble import Ensemble, RawOutputs
+from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.member_states import networks_of
 from resmtnet.inference.model_folder import MANIFEST, write_model
 from resmtnet.training.cached_nodule import CachedNodule, observe
@@ -34,6 +33,12 @@ from resmtnet.training.carried_sets import (
 from resmtnet.training.cases import case_of
 from resmtnet.training.distributed import processes, rank, world_size
 from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
+from resmtnet.training.negative_places import (
+    check_negatives,
+    counts,
+    negative_sets,
+    observe_negatives,
+)
 
 Weights = dict[str, Tensor]
 PATIENTS = "patients.csv"
@@ -58,7 +63,7 @@ def run_experiment(
     version: str,
     resume: bool = False,
     further: Sequence[CachedNodule] = (),
-    negatives: Archive | None = None,
+    negatives: Sequence[Archive] = (),
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -72,8 +77,8 @@ def run_experiment(
         resume: continue from the checkpoints in `out`.
         further: out-of-fold nodules of a cross-validation of the same configuration, to which the
             calibration is fitted as well; those of reference patients are left out.
-        negatives: places without a nodule, which teach the nodule task; split and folds are dealt
-            as those of the nodules, and their calibration folds calibrate it.
+        negatives: archives of places without a nodule, which teach the nodule task; splits and
+            folds mean the same as in `archive`.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -127,42 +132,20 @@ def train_members(
     out: Path,
     device: str,
     listener: Listener,
-    negatives: Archive | None = None,
+    negatives: Sequence[Archive] = (),
 ) -> list[Weights]:
     """Train every member of the ensemble, or finish its training; each has a folder in `out`.
 
     Raises:
-        ArchiveError: the configuration has the nodule task and there are no negatives to train
-            on, or there are negatives and it has not; or a negative is a nodule.
+        ArchiveError: the negatives do not fit the configuration.
     """
-    others = _negative_set(config, device, negatives)
+    check_negatives(negatives, config)
+    others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
         _train(block, archive.nodules, split, config, m, out, device, listener, others)
         for m in range(config.members)
     ]
-
-
-def _negative_set(
-    config: TrainingConfig, device: str, negatives: Archive | None
-) -> TrainingSet | None:
-    """Return the negatives on which the members train: those of no fold that is kept apart."""
-    if (negatives is not None) != config.network.nodule_task:
-        raise ArchiveError(
-            f"network.nodule_task is {config.network.nodule_task} and negatives are "
-            f"{'given' if negatives else 'not given'}: give both or neither"
-        )
-    if negatives is None:
-        return None
-    nodules = [place.id for place in negatives.nodules if place.nodule_label != 0]
-    if nodules:
-        raise ArchiveError(
-            f"{negatives.path} holds {len(nodules)} nodules, {nodules[0]} for one: only places "
-            "with nodule_label 0 can be negatives"
-        )
-    index = split_by_fold(negatives.nodules, config).train
-    block = load_block(negatives, 1, config.seed).to(device)
-    return TrainingSet(block, negatives.nodules, index, config, Rows(rank(), world_size()))
 
 
 def _train(
@@ -174,13 +157,13 @@ def _train(
     out: Path,
     device: str,
     listener: Listener,
-    negatives: TrainingSet | None,
+    negatives: Sequence[TrainingSet],
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
     rows = Rows(rank(), world_size())
     data, watched = (
         TrainingSet(block, nodules, part, config, rows, others) if part else None
-        for part, others in ((split.train, negatives), (split.stopping, None))
+        for part, others in ((split.train, negatives), (split.stopping, ()))
     )
     assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
@@ -208,17 +191,6 @@ def observe_all(
     return found
 
 
-def observe_negatives(
-    inference: Ensemble, negatives: Archive, index: Sequence[int]
-) -> list[RawOutputs]:
-    """Return what the members say of some places without a nodule."""
-    said = []
-    for n in index:
-        ct, centre_lps_mm = nodule_ct(negatives, negatives.nodules[n])
-        said += inference.heads([inference.sampler(ct, centre_lps_mm)])
-    return said
-
-
 def _write(
     archive: Archive,
     split: Split,
@@ -229,7 +201,7 @@ def _write(
     further: Sequence[CachedNodule],
     device: str,
     listener: Listener,
-    negatives: Archive | None,
+    negatives: Sequence[Archive],
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
     total = len(split.calibration) + len(split.reference) + len(split.train)
@@ -245,9 +217,8 @@ def _write(
     replay = embed(inference, archive, trained, tell_from(seen))
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
     calibration = fit_calibration(held, replay.flat, baselines, further)
-    if negatives is not None:
-        apart = split_by_fold(negatives.nodules, config).calibration
-        others = observe_negatives(inference, negatives, apart)
+    if negatives:
+        others = observe_negatives(inference, negatives, config)
         calibration = replace(calibration, nodule=fit_presence(held, others))
     files = replay_files(replay) | calibration_set_files(held)
     files[PATIENTS] = lambda path: _write_patients(path, archive, split)
@@ -258,8 +229,8 @@ def _write(
         **{name: _counts(archive, part) for name, part in vars(split).items() if part},
         "torch": torch.__version__,
     }
-    if negatives is not None:
-        provenance["negatives"] = _counts(negatives, split_by_fold(negatives.nodules, config).train)
+    if negatives:
+        provenance["negatives"] = counts(negatives, config)
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
