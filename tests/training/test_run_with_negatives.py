@@ -15,6 +15,7 @@ from resmtnet.inference.characterizer import Characterizer
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.model_folder import read_model
 from resmtnet.training.calibrate import fit_presence
+from resmtnet.training.cross_validation import cross_validate, load_answers
 from resmtnet.training.run import run_experiment
 
 CONFIG = TrainingConfig(
@@ -98,6 +99,14 @@ def test_the_task_and_negatives_come_together(small_archive, negatives, tmp_path
         run_experiment(small_archive, CONFIG, tmp_path / "b", version="4")
     with pytest.raises(ConfigError, match="negative_share"):
         replace(CONFIG, negative_share=0.0)
+
+
+def test_a_cross_validation_tells_nodules_out_of_fold(small_archive, negatives, tmp_path):
+    quick = replace(CONFIG, epochs=1)
+    cross_validate(small_archive, quick, tmp_path, group_size=3, negatives=[negatives])
+    answers = load_answers(tmp_path)
+    assert len(answers) == 20
+    assert {one.observation.outputs["nodule"].shape for one in answers} == {(2,)}
 
 
 def test_negatives_to_train_on_are_needed(small_archive, negatives, tmp_path):

@@ -101,6 +101,7 @@ def train(
     if cross_validate and calibrate_with is not None:
         raise InputError("--calibrate-with is for a single model: leave out --cross-validate")
     settings, archive = _settings(config, fold), Archive.open(data)
+    others = [Archive.open(path) for path in negatives or ()]
     where = choose_device(device)
     with progress() as tell:
         if cross_validate:
@@ -110,6 +111,7 @@ def train(
                 out,
                 group_size=group_size,
                 resume=resume,
+                negatives=others,
                 device=where,
                 listener=_listener(tell),
             )
@@ -122,7 +124,7 @@ def train(
                 version=version,
                 resume=resume,
                 further=load_answers(calibrate_with) if calibrate_with else (),
-                negatives=[Archive.open(path) for path in negatives or ()],
+                negatives=others,
                 device=where,
                 listener=_listener(tell),
             )
