@@ -6,8 +6,11 @@
 Nobody marks them by hand: the rules are those of ct_places.py and the one for fissures below.
 "candidate" is what the search of the whole CT offers, at least 15 mm from all marks. Every point
 is at least 15 mm from every mark of every reader, whatever it is (marks.csv: see froc.py), so that
-all CTs must be fully read. The CSV (image, patient, kind, x, y, z in LPS mm, nodule_label 0) is
-read by `resmtnet prepare points`, and tells a model's share of errors of each kind.
+all CTs must be fully read. The CSV (image, patient, kind, x, y, z in LPS mm, nodule_label 0, split)
+is read by nodule_or_not.py and, to train on, by
+
+    resmtnet prepare points --images DIR --points FILE.csv --out negatives-ct/
+        --columns image=image,patient=patient,x=x,y=y,z=z,nodule_label=nodule_label,split=split
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from resmtnet.types import Point
 
 FROM_MARKS_MM = 15.0
 KINDS = ("vessel", "bronchus", "pleura")
-COLUMNS = ("image", "patient", "kind", "x", "y", "z", "nodule_label")
+COLUMNS = ("image", "patient", "kind", "x", "y", "z", "nodule_label", "split")
 MANY = 20
 """Times more points are drawn than asked for: some lie near a mark."""
 
@@ -90,7 +93,11 @@ def main() -> None:
         found["candidate"] = far_from(offered, centres)[: given.candidates]
         for kind, points in found.items():
             print(name, kind, len(points))
-            rows += [(name, name, kind, *(round(v, 2) for v in point), 0) for point in points]
+            rows += [
+                (name, name, kind, *(round(v, 2) for v in point), 0, "train")
+                for point in points
+                if ct.geometry.contains(point)
+            ]
     with given.out.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
 
