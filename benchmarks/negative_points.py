@@ -11,6 +11,7 @@ is read by nodule_or_not.py and, to train on, by
 
     resmtnet prepare points --images DIR --points FILE.csv --out negatives-ct/
         --columns image=image,patient=patient,x=x,y=y,z=z,nodule_label=nodule_label,split=split
+        --cut-copies 2
 """
 
 from __future__ import annotations

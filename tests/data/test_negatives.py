@@ -12,7 +12,7 @@ from resmtnet.data.archive import Archive
 from resmtnet.data.contours import Annotation, Contour
 from resmtnet.data.crops import load_block
 from resmtnet.data.dataset import TrainingSet, mirrored
-from resmtnet.data.negatives import _marks_mm, _of_stack, places_of
+from resmtnet.data.negatives import _marks_mm, _of_stack, places_of, with_cut_copies
 from resmtnet.data.table import TableRow
 from resmtnet.data.targets import targets_of
 
@@ -111,6 +111,24 @@ def test_nothing_but_its_absence_is_known_of_a_place(row):
     assert targets["nodule"].tolist() == [[1, 0]] * len(nodules)
     told = {k: v for k, v in targets.items() if k.endswith("_weight") and k != "nodule_weight"}
     assert all(not weight.any() for weight in told.values())
+
+
+def test_places_of_whole_cts_get_copies_that_are_cut(row):
+    full = [crop for crop in negatives(row, 9, []) if crop[0].context == "full"]
+    found = list(with_cut_copies(full, 2))
+    assert len(found) == 3 * len(full)
+    for nodule, hu, painted in found:
+        assert nodule.shape_kji == hu.shape == painted.shape
+    place, cut = found[0], found[1]
+    assert (place[0].context, cut[0].context) == ("full", "none")
+    assert len(cut[1]) <= len(place[1])
+    assert cut[0].centre_kji[1:] == place[0].centre_kji[1:]
+    assert any(painted.any() for nodule, _, painted in found if nodule.context == "none")
+
+
+def test_nodules_get_no_such_copies(small_archive):
+    crops = [(n, small_archive.voxels_hu(n), small_archive.mask(n)) for n in small_archive.nodules]
+    assert len(list(with_cut_copies(crops, 2))) == len(crops)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ Marks of readers below 3 mm are not in the database; the rules look for structur
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,8 @@ _TRIED = 20
 _TALL_MM = 12.0
 _REACH_MM = 12.0
 """Height kept above and below a place in a tall stack."""
+_CUT_HEIGHTS_MM = (3.0, 16.0)
+"""Heights of what is kept of a place of a whole CT, drawn evenly; as most nodules have."""
 _CUT_PLACES = 2
 _FULL_PLACES = 3
 _OVER_THE_PLACE, _BESIDE_IT = 0.5, 0.25
@@ -194,17 +197,58 @@ def _cut(
 ) -> Crop:
     kind, j, i = place
     padded = _padded(hu)
-    painted = np.zeros(padded.shape, np.uint8)
+    middle = float(j + _PAD_PX), float(i + _PAD_PX)
+    painted = _painted(padded.shape, middle, spacing, generator)
+    centre_kji = (len(hu) - 1) / 2, *middle
+    return _negative(row, padded, f"{kind}-{name}", "none", centre_kji, spacing), padded, painted
+
+
+def _painted(
+    shape: tuple[int, ...],
+    centre_ji: tuple[float, float],
+    spacing: tuple[float, float, float],
+    generator: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """Return what the continuation of a cut place paints over: a disc at it, beside it, or none."""
+    painted = np.zeros(shape, np.uint8)
     draw = generator.random()
     if draw < _OVER_THE_PLACE + _BESIDE_IT:
-        radius_mm = float(np.clip(len(hu) * spacing[0] / 2 * generator.uniform(0.6, 1.1), 1.5, 10))
+        radius_mm = float(np.clip(shape[0] * spacing[0] / 2 * generator.uniform(0.6, 1.1), 1.5, 10))
         away_mm = 1.0 if draw < _OVER_THE_PLACE else 14.0
-        centre = np.array([j, i]) + _PAD_PX + generator.normal(size=2) * away_mm / spacing[1]
-        rows, columns = np.ogrid[: padded.shape[1], : padded.shape[2]]
+        centre = np.array(centre_ji) + generator.normal(size=2) * away_mm / spacing[1]
+        rows, columns = np.ogrid[: shape[1], : shape[2]]
         distance_px = np.hypot(rows - centre[0], columns - centre[1])
         painted[:, distance_px * spacing[1] <= radius_mm] = 255
-    centre_kji = (len(hu) - 1) / 2, float(j + _PAD_PX), float(i + _PAD_PX)
-    return _negative(row, padded, f"{kind}-{name}", "none", centre_kji, spacing), padded, painted
+    return painted
+
+
+def with_cut_copies(crops: Iterable[Crop], copies: int, seed: int = 0) -> Iterator[Crop]:
+    """Yield crops, and after each place without a nodule some copies cut to a few slices.
+
+    Nodules of stacks have synthesised slices above and below; a network that saw them there alone
+    would take them for a sign of a nodule.
+
+    Args:
+        crops: with full context.
+        copies: of each place.
+        seed: decides what is kept of a place.
+    """
+    for number, (nodule, hu, mask) in enumerate(crops):
+        yield nodule, hu, mask
+        generator = np.random.default_rng((seed, number))
+        for n in range(copies if nodule.nodule_label == 0 else 0):
+            half = generator.uniform(*_CUT_HEIGHTS_MM) / 2 / nodule.spacing_kji_mm[0]
+            k, j, i = nodule.centre_kji
+            first = max(0, round(k - half))
+            kept = hu[first : max(first + 1, round(k + half) + 1)]
+            cut = dataclasses.replace(
+                nodule,
+                id=f"{nodule.id}-cut-{n}",
+                context="none",
+                shape_kji=(len(kept), *nodule.shape_kji[1:]),
+                centre_kji=((len(kept) - 1) / 2, j, i),
+            )
+            yield cut, kept, _painted(kept.shape, (j, i), nodule.spacing_kji_mm, generator)
 
 
 def _full(
