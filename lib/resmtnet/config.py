@@ -153,6 +153,10 @@ class AugmentConfig:
     """Greatest height over which slices are averaged, as thick slices are."""
     thickness_share: float = 0.3
     """Share of the patches whose slices are thickened."""
+    faded_share: float = 0.0
+    """Share of the extra samples of the mask in which a solid nodule is faded to ground glass."""
+    fade: tuple[float, ...] = (0.5, 0.9)
+    """Least and greatest share of the contrast to the lung that fading takes away."""
     flip_and_rotate: bool = True
     """Any rotation in the plane and a flip along each axis."""
 
@@ -187,6 +191,9 @@ class TrainingConfig:
     cheaper than all, and a shift along the axis."""
     mask_share: float = 0.375
     """Extra samples that train the mask at random heights, as a share of the batch."""
+    mask_inside_share: float = 0.0
+    """Share of those samples whose level is drawn within the nodule's height; the others are drawn
+    up to 7 mm beyond its ends, where most levels of a small nodule are empty."""
     subsolid_factor: float = 3.0
     """How much more often sub-solid nodules are drawn for those samples, and how much more
     the class of their texture weighs."""
@@ -219,7 +226,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "context_variants", "members"):
             _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; above 0 is needed")
-        _check(0 <= self.mask_share <= 1, f"mask_share is {self.mask_share}; allowed are 0 to 1")
+        for name in ("mask_share", "mask_inside_share"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"{name} is {value}; allowed are 0 to 1")
         _check(
             0 <= self.negative_share <= 2,
             f"negative_share is {self.negative_share}; allowed are 0 to 2",

@@ -16,9 +16,11 @@ from resmtnet.config import AugmentConfig, TrainingConfig
 from resmtnet.ct.augment import (
     Motion,
     change_hu,
+    draw_fading,
     draw_intensity,
     draw_motion,
     draw_thickness,
+    fade_nodules,
 )
 from resmtnet.ct.patch import axial_points, normalise, sample_axial
 from resmtnet.data.archive import Nodule
@@ -163,7 +165,7 @@ class TrainingSet:
         motion = draw_motion(count, augment, generator, augment.mask_shift_mm)
         motion = motion._replace(shift_mm=motion.shift_mm * torch.tensor([1.0, 1.0, 0.0]))
         levels = middle[:, None] + torch.tensor(extra_levels)
-        images, extra_masks = self._sample(extra, levels, motion, generator)
+        images, extra_masks = self._sample(extra, levels, motion, generator, fade=True)
         return Batch(
             slices,
             masks,
@@ -210,6 +212,9 @@ class TrainingSet:
             return torch.zeros(0, dtype=torch.long), torch.zeros(0)
         extra = torch.multinomial(self._draw_weight, count, True, generator=generator)
         reach = self._half_height_mm[extra] + BEYOND_ENDS_MM
+        if inside_share := self.config.mask_inside_share:
+            inside = torch.rand(count, generator=generator) < inside_share
+            reach = torch.where(inside, self._half_height_mm[extra], reach)
         return extra, (torch.rand(count, generator=generator) * 2 - 1) * reach
 
     def _sample(
@@ -219,8 +224,13 @@ class TrainingSet:
         motion: Motion,
         generator: torch.Generator,
         border: Tensor | None = None,
+        *,
+        fade: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Draw for all rows, sample this process's: [b, L, P, P] input, [b, L - 2, P, P] mask."""
+        """Draw for all rows, sample this process's: [b, L, P, P] input, [b, L - 2, P, P] mask.
+
+        With `fade` some nodules become ground glass: only where nothing but the mask is trained.
+        """
         augment, block, device = self.config.augment, self.block, self.device
         patch = self.config.patch
         batch, levels = heights_mm.shape
@@ -246,9 +256,14 @@ class TrainingSet:
         taps = thickness[rows, None].to(device) * torch.tensor([-1 / 3, 0, 1 / 3], device=device)
         index, share = to_index(height[:, :, None] + taps[:, None], fade=False)
         images = sample_axial(block.voxels, index, share / 3, points)
-        images = change_hu(images, type(change)(*(values[rows] for values in change)), noise)
-        index, share = to_index(height[:, 1:-1, None], fade=True)
+        fade = fade and augment.faded_share > 0
+        fading = draw_fading(batch, augment, generator)[rows] if fade else None
+        seen = height if fading is not None else height[:, 1:-1]
+        index, share = to_index(seen[:, :, None], fade=True)
         masks = sample_axial(block.masks, index, share / 255, points)
+        if fading is not None:
+            images, masks = fade_nodules(images, masks, fading.to(device)), masks[:, 1:-1]
+        images = change_hu(images, type(change)(*(values[rows] for values in change)), noise)
         return normalise(images, patch), masks
 
 
