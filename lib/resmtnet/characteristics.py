@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["nominal", "ordinal", "size"]
+Kind = Literal["nominal", "ordinal", "size", "binary"]
 Branch = Literal["classification", "regression"]
 
 
@@ -20,7 +20,8 @@ class Task:
     name: str
     """Name in the JSON, in the archive and of the network's head."""
     kind: Kind
-    """nominal: a softmax over levels; ordinal: the same, with a mean; size: log value and sigma."""
+    """nominal: a softmax over levels; ordinal: the same, with a mean; size: log value and sigma;
+    binary: a softmax over no and yes."""
     branch: Branch
     """Branch of the network that carries the head."""
     levels: tuple[str, ...] = ()
@@ -120,6 +121,10 @@ TASKS: tuple[Task, ...] = (
         ("C45992", "NCIt"),
     ),
 )
+
+NODULE = Task("nodule", "binary", "classification", ("no nodule", "nodule"))
+"""Whether there is a nodule at all. Apart from TASKS: what is read off a nodule presupposes one,
+and only networks trained on places without a nodule have this head."""
 
 LIDC_RATINGS: tuple[Task, ...] = tuple(task for task in TASKS if task.lidc_field)
 SIZES: tuple[Task, ...] = tuple(task for task in TASKS if task.kind == "size")

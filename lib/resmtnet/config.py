@@ -73,6 +73,8 @@ class NetworkConfig:
     """Mask decoder; off for ablation."""
     branches: tuple[str, ...] = ("classification", "regression")
     """Branches that exist; one alone is the single-task ablation."""
+    nodule_task: bool = False
+    """The classification branch also says whether there is a nodule at all; needs negatives."""
 
     def __post_init__(self) -> None:
         known = ("classification", "regression")
@@ -115,6 +117,8 @@ class LossConfig:
     """Cross entropy with the readers' distribution of each other rating."""
     mask_weight: float = 1.0
     """Cross entropy and soft Dice of the mask."""
+    nodule_weight: float = 0.5
+    """Cross entropy of nodule or not, over nodules and negatives alike."""
 
     def __post_init__(self) -> None:
         _check(
@@ -149,6 +153,10 @@ class AugmentConfig:
     """Greatest height over which slices are averaged, as thick slices are."""
     thickness_share: float = 0.3
     """Share of the patches whose slices are thickened."""
+    faded_share: float = 0.0
+    """Share of the extra samples of the mask in which a solid nodule is faded to ground glass."""
+    fade: tuple[float, ...] = (0.5, 0.9)
+    """Least and greatest share of the contrast to the lung that fading takes away."""
     flip_and_rotate: bool = True
     """Any rotation in the plane and a flip along each axis."""
 
@@ -183,6 +191,9 @@ class TrainingConfig:
     cheaper than all, and a shift along the axis."""
     mask_share: float = 0.375
     """Extra samples that train the mask at random heights, as a share of the batch."""
+    mask_inside_share: float = 0.0
+    """Share of those samples whose level is drawn within the nodule's height; the others are drawn
+    up to 7 mm beyond its ends, where most levels of a small nodule are empty."""
     subsolid_factor: float = 3.0
     """How much more often sub-solid nodules are drawn for those samples, and how much more
     the class of their texture weighs."""
@@ -202,6 +213,11 @@ class TrainingConfig:
     """Epochs without a lower loss on stopping_folds after which training ends; 0: never."""
     context_variants: int = 2
     """Continuations made beyond the ends of a stack that has no lung around it."""
+    negative_share: float = 0.0
+    """Places without a nodule that a step adds to its nodules, as a share of the batch."""
+    bfloat16_on_cpu: bool = False
+    """Train in bfloat16 on a CPU with instructions for it (AVX-512 BF16), as a GPU always does;
+    about 1.7 times as fast, and not bit for bit the same from one machine to another."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     patch: PatchConfig = field(default_factory=PatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -210,7 +226,18 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "context_variants", "members"):
             _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; above 0 is needed")
-        _check(0 <= self.mask_share <= 1, f"mask_share is {self.mask_share}; allowed are 0 to 1")
+        for name in ("mask_share", "mask_inside_share"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"{name} is {value}; allowed are 0 to 1")
+        _check(
+            0 <= self.negative_share <= 2,
+            f"negative_share is {self.negative_share}; allowed are 0 to 2",
+        )
+        _check(
+            self.network.nodule_task == (self.negative_share > 0),
+            f"network.nodule_task is {self.network.nodule_task} and negative_share "
+            f"{self.negative_share}: the task learns from negatives, so give both or neither",
+        )
         slices = len(self.patch.offsets_mm)
         _check(
             self.slices >= 1 and (self.slices >= 3 or not self.network.mask),

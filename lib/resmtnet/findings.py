@@ -150,6 +150,8 @@ class Finding:
     uncertainty: Uncertainty
     guidelines: Json
     candidate_score: float | None = None
+    nodule_probability: float | None = None
+    """Whether there is a nodule here at all; None where the model cannot tell."""
     centroid_lps_mm: Point | None = None
     """Centroid of the mask, or None without one."""
     warnings: tuple[str, ...] = ()
@@ -173,6 +175,7 @@ class Finding:
             "id": self.id,
             "source": self.source,
             "candidate_score": finite(self.candidate_score),
+            "nodule_probability": finite(self.nodule_probability),
             "centre_lps_mm": _interval(self.centre_lps_mm),
             "centre_ijk": _interval(self.centre_ijk),
             "centroid_lps_mm": None if centroid is None else _interval(centroid),
@@ -212,6 +215,7 @@ class Finding:
             uncertainty=Uncertainty(**entry["uncertainty"]),
             guidelines=entry["guidelines"],
             candidate_score=entry["candidate_score"],
+            nodule_probability=entry.get("nodule_probability"),
             centroid_lps_mm=None if centroid is None else tuple(centroid),
             warnings=tuple(entry["warnings"]),
         )

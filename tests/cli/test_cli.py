@@ -14,11 +14,13 @@ import torch
 
 from resmtnet import cli
 from resmtnet.characteristics import SIZES
+from resmtnet.cli.nodules import read_candidates
 from resmtnet.cli.output import _PlainLines
 from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
 from resmtnet.ct.measure import MEASURED
 from resmtnet.ct.phantom import Phantom, write_nifti
 from resmtnet.data.archive import Archive
+from resmtnet.errors import PointError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.conformal import Bands, LogInterval
@@ -345,3 +347,25 @@ def test_the_command_line_runs_as_a_module(checkout: Path) -> None:
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seriesuid,coordX,coordY,coordZ,probability\nother,1,2,3,0.9\nCT,4,5,6,0.1\n",
+        "x,y,z\n4,5,6\n",
+    ],
+)
+def test_candidates_of_another_detector_are_read(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    assert read_candidates(path, "CT") == [(4.0, 5.0, 6.0)]
+
+
+def test_candidates_of_other_images_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("seriesuid,coordX,coordY,coordZ\nother,1,2,3\n")
+    with pytest.raises(PointError, match="no row is of the image CT"):
+        read_candidates(path, "CT")
+    with pytest.raises(PointError, match="no such file"):
+        read_candidates(tmp_path / "none.csv", "CT")

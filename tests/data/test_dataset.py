@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from resmtnet.characteristics import SIZES, TASKS
+from resmtnet.characteristics import NODULE, SIZES, TASKS
 from resmtnet.config import AugmentConfig, NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.data.crops import load_block
 from resmtnet.data.dataset import NO_AUGMENT, Rows, TrainingSet
@@ -65,6 +65,28 @@ def test_mask_levels_lie_on_the_nodule_and_off_it(data):
     assert (filled < 0.01).any()
 
 
+def test_levels_of_the_mask_may_be_drawn_within_the_nodule(data, monkeypatch):
+    def most_beyond_mm(share: float) -> float:
+        monkeypatch.setattr(data, "config", replace(CONFIG, mask_inside_share=share))
+        extra, middle = data._draw_extra(500, torch.Generator().manual_seed(0))
+        return float((middle.abs() - data._half_height_mm[extra]).max())
+
+    assert most_beyond_mm(1.0) <= 1e-5
+    assert most_beyond_mm(0.0) > 5
+
+
+def test_nodules_are_faded_where_the_mask_alone_is_trained(data, monkeypatch):
+    faded = replace(NO_AUGMENT, faded_share=1.0)
+    monkeypatch.setattr(data, "config", replace(CONFIG, augment=NO_AUGMENT, mask_inside_share=1.0))
+    plain = batch(data)
+    monkeypatch.setattr(data, "config", replace(CONFIG, augment=faded, mask_inside_share=1.0))
+    changed = batch(data)
+    assert torch.allclose(plain.slices, changed.slices, atol=1e-4)
+    inside = plain.extra_mask > 0.99
+    assert inside.any()
+    assert (plain.extra[:, 1:-1] - changed.extra[:, 1:-1])[inside].mean() > 1.0
+
+
 def test_without_a_mask_no_extra_levels_are_made(data, monkeypatch):
     bare = replace(CONFIG, network=NetworkConfig(mask=False))
     monkeypatch.setattr(data, "config", bare)
@@ -73,7 +95,8 @@ def test_without_a_mask_no_extra_levels_are_made(data, monkeypatch):
 
 def test_every_task_has_a_target_and_a_weight(small_archive):
     targets = targets_of(small_archive.nodules)
-    names = {t.name for t in TASKS} | {f"{t.name}_weight" for t in TASKS} | {"mask_weight"}
+    tasks = (*TASKS, NODULE)
+    names = {t.name for t in tasks} | {f"{t.name}_weight" for t in tasks} | {"mask_weight"}
     assert set(targets) == names | {f"{t.name}_variance" for t in SIZES}
     assert all(torch.isfinite(x).all() for x in targets.values())
     assert targets["malignancy"][0].tolist() == pytest.approx([0, 0, 0, 2 / 3, 1 / 3])

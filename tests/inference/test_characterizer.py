@@ -2,15 +2,21 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import gaussian_filter
 
 from resmtnet import Characterizer, CTVolume
+from resmtnet.config import NetworkConfig
 from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom
 from resmtnet.errors import ConfigError, PointError
 from resmtnet.findings import SCHEMA, Finding
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.presence import NodulePresence
+from resmtnet.network.resmtnet import ResMTNet
 
 READERS_EQUIVALENT_MM, READERS_LONG_AXIS_MM = 23.722, 32.756
 REAL_CENTRE = (56.2, 86.2, -115.9)
@@ -57,9 +63,9 @@ def test_document_has_the_fields_of_the_schema_and_only_finite_numbers(model, ct
     assert document["image"]["shape"] == list(ct.geometry.size_ijk)
     nodule = document["nodules"][0]
     assert set(nodule) == {
-        "id", "source", "candidate_score", "centre_lps_mm", "centre_ijk", "centroid_lps_mm",
-        "class", "malignancy", "size", "characteristics", "uncertainty", "guidelines", "prior",
-        "mask_value", "warnings",
+        "id", "source", "candidate_score", "nodule_probability", "centre_lps_mm", "centre_ijk",
+        "centroid_lps_mm", "class", "malignancy", "size", "characteristics", "uncertainty",
+        "guidelines", "prior", "mask_value", "warnings",
     }  # fmt: skip
     assert sum(nodule["class"]["probabilities"].values()) == pytest.approx(1)
     assert nodule["mask_value"] == document["label_names"][nodule["class"]["name"]]
@@ -187,6 +193,61 @@ def test_candidates_are_unconfirmed_and_without_category(model, ct):
         assert found.source == "candidate"
         assert found.candidate_score is not None
         assert found.guidelines["lung_rads"] is None
+
+
+def test_places_of_another_detector_are_judged_like_our_own(model, ct, centre):
+    (found,) = model.find(ct, points=[centre])
+    assert found.source == "candidate"
+    assert found.centre_lps_mm == centre
+    assert found.to_json()["candidate_score"] is None
+    with pytest.raises(PointError):
+        model.find(ct, points=[(0, 0, 9999)])
+
+
+@pytest.fixture
+def judging(model) -> Characterizer:
+    """A random member with the task "nodule or not" that finds denser places more probable."""
+    torch.manual_seed(0)
+    network = ResMTNet(NetworkConfig(widths=(4, 4, 4), hidden=8, nodule_task=True)).eval()
+    calibration = Calibration(nodule=NodulePresence(candidate_share=0.5))
+    made = Characterizer(replace(model.model, networks=(network,), calibration=calibration))
+    made.inference = DenseIsNodule(made.inference)
+    return made
+
+
+class DenseIsNodule:
+    """Says of each point how dense it is, in the units of the network's input."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def heads(self, samplers):
+        told = []
+        for sampler in samplers:
+            dense = float(sampler.slices([-1.0, 1.0], 16)[:, 4:12, 4:12].mean())
+            views = np.broadcast_to(np.array([0.0, 4 * dense]), (1, 4, 2))
+            (said,) = self.inner.heads([sampler])
+            told.append(replace(said, views={**said.views, "nodule": views}))
+        return told
+
+
+def test_improbable_candidates_are_left_out_and_the_rest_is_ranked(judging, ct, centre):
+    air = tuple(np.add(centre, (0.0, 14.0, 0.0)))
+    both = judging.find(ct, points=[air, centre], candidate_threshold=0.0)
+    assert [found.centre_lps_mm for found in both] == [centre, air]
+    assert both[0].nodule_probability > both[1].nodule_probability
+    limit = (both[0].nodule_probability + both[1].nodule_probability) / 2
+    (shown,) = judging.find(ct, points=[air, centre], candidate_threshold=limit)
+    assert (shown.id, shown.centre_lps_mm) == ("N1", centre)
+    assert judging.find(ct, points=[air, centre], max_candidates=1)[0].centre_lps_mm == centre
+
+
+def test_threshold_outside_its_range_is_refused(judging, ct, centre):
+    with pytest.raises(ConfigError, match="candidate_threshold"):
+        judging.find(ct, points=[centre], candidate_threshold=1.5)
 
 
 @pytest.mark.real_data

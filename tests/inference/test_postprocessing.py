@@ -14,6 +14,7 @@ from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.out_of_distribution import OutOfDistribution, TypicalRange
 from resmtnet.inference.point import RawPrediction
+from resmtnet.inference.presence import NodulePresence
 
 SIZES = (
     "long_axis_mm",
@@ -219,6 +220,23 @@ def test_candidate_that_nobody_confirmed_gets_no_category(calibration):
     assert (found.source, found.candidate_score) == ("candidate", 0.4)
     assert found.guidelines["lung_rads"] is None
     assert "unconfirmed" in found.guidelines["assumptions"][0]
+
+
+def test_a_clicked_point_that_is_probably_no_nodule_is_told_and_not_named(calibration):
+    asked = replace(calibration, nodule=NodulePresence())
+    vessel, nodule = observation(**{"class": [0, 9], "nodule": [9, 0]}), observation(nodule=[0, 9])
+    said = told(seen(vessel, measured(10.0)), asked)
+    assert said.class_name == "indeterminate"
+    assert said.nodule_probability < 0.01
+    assert interpret.PROBABLY_NOT in said.warnings
+    assert said.guidelines["lung_rads"] is None
+    other = told(seen(nodule, measured(10.0)), asked)
+    assert other.nodule_probability > 0.99
+    assert interpret.PROBABLY_NOT not in other.warnings
+
+
+def test_without_the_task_no_probability_of_a_nodule_is_told(calibration):
+    assert told(seen(observation(), measured(10.0)), calibration).nodule_probability is None
 
 
 def test_no_size_is_told_where_nothing_can_be_a_nodule(calibration):

@@ -61,9 +61,22 @@ class FakeModel:
         ]
 
     def find(
-        self, ct: CTVolume, context: str | None = None, max_candidates: int = 10
+        self,
+        ct: CTVolume,
+        context: str | None = None,
+        max_candidates: int = 10,
+        points: Any = None,
+        candidate_threshold: float | None = None,
     ) -> list[Finding]:
-        self.calls.append({"ct": ct, "context": context, "max_candidates": max_candidates})
+        self.calls.append(
+            {
+                "ct": ct,
+                "context": context,
+                "max_candidates": max_candidates,
+                "points": points,
+                "candidate_threshold": candidate_threshold,
+            }
+        )
         centre = (np.asarray(ct.geometry.size_ijk) - 1) / 2
         return [make_finding(ct.geometry, centre, source="candidate", candidate_score=0.7)]
 

@@ -62,6 +62,20 @@ def test_request_goes_before_settings() -> None:
     assert parse(settings, max_candidates="3").max_candidates == 3
 
 
+def test_candidates_of_another_detector_are_lps_mm() -> None:
+    assert parse().candidates_lps_mm is None
+    assert parse(candidates=[[1, 2.5, -3], (4, 5, 6)]).candidates_lps_mm == (
+        (1, 2.5, -3),
+        (4, 5, 6),
+    )
+
+
+@pytest.mark.parametrize("candidates", ["1,2,3", [[1, 2]], [[1, 2, "x"]], [[0, 0, 0]] * 201])
+def test_what_is_no_list_of_candidates_is_refused(candidates: Any) -> None:
+    with pytest.raises(PointError, match="candidates"):
+        parse(candidates=candidates)
+
+
 @pytest.mark.parametrize("field", [{"context": "x"}, {"max_candidates": 0}, {"image": None}])
 def test_an_impossible_field_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(InputError):

@@ -65,6 +65,8 @@ def test_keys_of_other_apps_are_ignored() -> None:
         ("device", "gpu"),
         ("context", "screening"),
         ("max_candidates", "0"),
+        ("candidate_threshold", "1.2"),
+        ("candidate_threshold", "high"),
         ("max_candidates", "many"),
         ("warm_up", "maybe"),
         ("ct_cache", "-1"),

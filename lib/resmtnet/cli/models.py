@@ -74,6 +74,14 @@ def train(
             "widen the calibration."
         ),
     ] = None,
+    negatives: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Archive of places without a nodule, for a configuration with "
+            "network.nodule_task, made by `resmtnet prepare negatives` or `points`; may be "
+            "repeated."
+        ),
+    ] = None,
     version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoints in --out.")
@@ -93,6 +101,7 @@ def train(
     if cross_validate and calibrate_with is not None:
         raise InputError("--calibrate-with is for a single model: leave out --cross-validate")
     settings, archive = _settings(config, fold), Archive.open(data)
+    others = [Archive.open(path) for path in negatives or ()]
     where = choose_device(device)
     with progress() as tell:
         if cross_validate:
@@ -102,6 +111,7 @@ def train(
                 out,
                 group_size=group_size,
                 resume=resume,
+                negatives=others,
                 device=where,
                 listener=_listener(tell),
             )
@@ -114,6 +124,7 @@ def train(
                 version=version,
                 resume=resume,
                 further=load_answers(calibrate_with) if calibrate_with else (),
+                negatives=others,
                 device=where,
                 listener=_listener(tell),
             )

@@ -65,6 +65,12 @@ ContextOption = Annotated[
 ]
 
 
+LUNA16_TITLES = ("coordX", "coordY", "coordZ")
+SHORT_TITLES = ("x", "y", "z")
+IMAGE_TITLE = "seriesuid"
+"""Titles of the columns that `find --points` reads."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
@@ -105,6 +111,23 @@ def find(
     max_candidates: Annotated[
         int, typer.Option(min=1, max=200, help="Greatest number of candidates.")
     ] = 10,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of another detector's candidates, judged instead of a search: columns "
+            "coordX, coordY, coordZ or x, y, z (LPS mm, as LUNA16's), and maybe seriesuid, the "
+            "image that a row is of."
+        ),
+    ] = None,
+    candidate_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Least nodule probability of what is shown; default: the model's own. A model "
+            "that does not tell nodules from other places shows all.",
+        ),
+    ] = None,
     context: ContextOption = Context.none,
     stack: StackOption = None,
     spacing: SpacingOption = None,
@@ -115,9 +138,46 @@ def find(
     """Search a whole CT for nodule candidates; a reader has to confirm them."""
 
     def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
-        return characterizer.find(volume, max_candidates=max_candidates, context=_name(context))
+        return characterizer.find(
+            volume,
+            max_candidates=max_candidates,
+            context=_name(context),
+            points=read_candidates(points, volume.image_id) if points else None,
+            candidate_threshold=candidate_threshold,
+        )
 
     _answer(partial(_open, ct, stack, spacing), ask, model, device, as_json)
+
+
+def read_candidates(path: Path, image_id: str) -> list[Point]:
+    """Read the points (x, y, z), LPS mm, that a CSV has of an image.
+
+    Args:
+        path: CSV with the columns coordX, coordY and coordZ, or x, y and z; a column seriesuid
+            says of which image a row is.
+        image_id: SeriesInstanceUID of the CT, or its file name without extension.
+
+    Raises:
+        ArchiveError: the file, a column or a number is missing.
+        PointError: the CSV names images, and this is none of them.
+    """
+    from resmtnet.data.table import read_table
+
+    if not path.is_file():
+        raise PointError(f"--points {path}: there is no such file")
+    titles = [title.strip() for title in path.read_text("utf-8-sig").partition("\n")[0].split(",")]
+    names = LUNA16_TITLES if LUNA16_TITLES[0] in titles else SHORT_TITLES
+    by_image = IMAGE_TITLE in titles
+    rows = read_table(path, (*names, *((IMAGE_TITLE,) if by_image else ())))
+    if by_image and rows:
+        images = {row.text(IMAGE_TITLE) for row in rows}
+        rows = [row for row in rows if row.text(IMAGE_TITLE) == image_id]
+        if not rows:
+            raise PointError(
+                f"--points {path}: no row is of the image {image_id}; it has {len(images)} others, "
+                f"{min(images)} for one"
+            )
+    return [(row.number(names[0]), row.number(names[1]), row.number(names[2])) for row in rows]
 
 
 def parse_point(text: str, what: str = "--at ", example: str = "-56.2,86.2,4") -> Point:

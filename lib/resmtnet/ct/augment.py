@@ -88,3 +88,35 @@ def change_hu(patches_hu: Tensor, change: Intensity, noise: Tensor) -> Tensor:
     hu = patches_hu * change.gain + change.offset_hu
     mean = F.avg_pool2d(F.pad(hu, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return hu + change.kernel * (mean - hu) + noise * change.noise_hu
+
+
+SOLID_ABOVE_HU = -300.0
+"""Mean of a nodule that is solid enough to be faded."""
+LUNG_HU = (-950.0, -700.0)
+"""Range of what may be taken for the lung around a nodule."""
+
+
+def draw_fading(batch: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Draw the share of its contrast that the nodule of each patch loses, 0 for most; [B]."""
+    draw = torch.rand(2, batch, generator=generator)
+    least, most = config.fade
+    return (least + (most - least) * draw[0]) * (draw[1] < config.faded_share)
+
+
+def fade_nodules(patches_hu: Tensor, inside: Tensor, amount: Tensor) -> Tensor:
+    """Fade solid nodules to ground glass; what is left of their texture and edge stays in place.
+
+    Large nodules of ground glass are rare, and their masks are the hardest to draw.
+
+    Args:
+        patches_hu: [B, L, H, W].
+        inside: [B, L, H, W] share of readers that call the pixel nodule, 0..1.
+        amount: [B] share of the contrast that is taken away.
+    """
+    area = inside.sum((1, 2, 3))
+    mean = (patches_hu * inside).sum((1, 2, 3)) / area.clamp(min=1e-6)
+    amount = amount * ((area > 0) & (mean > SOLID_ABOVE_HU))
+    low, high = LUNG_HU
+    lung = patches_hu.flatten(1).quantile(0.3, 1).clamp(low, high)
+    change = (lung[:, None, None, None] - patches_hu) * inside
+    return patches_hu + amount[:, None, None, None] * change

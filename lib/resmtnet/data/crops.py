@@ -181,18 +181,23 @@ def _height(nodule: Nodule) -> int:
 
 
 def _continued(archive: Archive, part: range, variants: int, seed: int) -> list[SampledCrop]:
-    """Continue crops on all cores; the seed of each depends on its place alone."""
+    """Continue crops on all cores; the seed of each depends on its place alone.
+
+    Threads, because processes are sent the archive anew for every chunk, which took ten times as
+    long as the work itself.
+    """
     from joblib import Parallel, delayed
 
-    crops: list[SampledCrop] = Parallel(n_jobs=-1 if len(part) >= CHUNK else 1)(
-        delayed(_one)(archive, n, seed + 7919 * n + v) for n in part for v in range(variants)
-    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        crops: list[SampledCrop] = Parallel(
+            n_jobs=-1 if len(part) >= CHUNK else 1, prefer="threads"
+        )(delayed(_one)(archive, n, seed + 7919 * n + v) for n in part for v in range(variants))
+    finally:
+        torch.set_num_threads(threads)
     return crops
 
 
 def _one(archive: Archive, n: int, seed: int) -> SampledCrop:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    crop = load_crop(archive, archive.nodules[n], torch.Generator().manual_seed(seed))
-    torch.set_num_threads(threads)
-    return crop
+    return load_crop(archive, archive.nodules[n], torch.Generator().manual_seed(seed))

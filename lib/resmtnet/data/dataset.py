@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,9 +16,11 @@ from resmtnet.config import AugmentConfig, TrainingConfig
 from resmtnet.ct.augment import (
     Motion,
     change_hu,
+    draw_fading,
     draw_intensity,
     draw_motion,
     draw_thickness,
+    fade_nodules,
 )
 from resmtnet.ct.patch import axial_points, normalise, sample_axial
 from resmtnet.data.archive import Nodule
@@ -30,6 +33,10 @@ EXTRA_LEVELS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 """Heights of a run of mask levels around a random one, mm; the outer two are neighbours only."""
 MASK_LEVELS = (-6.0, *EXTRA_LEVELS, 6.0)
 """The same where nothing but the mask is trained."""
+MIRRORED_SHARE = 0.8
+"""How often the surroundings of a nodule are mirrored as those of negatives are."""
+NEAREST_BORDER_PX = 14
+"""Least distance of that border from the centre, pixels of the stack, as for negatives."""
 BEYOND_ENDS_MM = 7.0
 """How far beyond a nodule's ends the mask is trained to say nothing."""
 
@@ -72,6 +79,7 @@ class TrainingSet:
         index: Sequence[int],
         config: TrainingConfig,
         rows: Rows = Rows(),
+        negatives: Sequence[TrainingSet] = (),
     ) -> None:
         """See the attributes.
 
@@ -81,12 +89,17 @@ class TrainingSet:
             index: the nodules to train on.
             config: of the experiment.
             rows: of this process.
+            negatives: places without a nodule; every batch draws as many of each set.
         """
+        self.negatives = tuple(negatives)
         self.config, self.block, self.rows = config, block, rows
         self.device = block.voxels.device
         self.index = torch.tensor(list(index))
         self.nodules = [nodules[n] for n in index]
-        self.targets = targets_of(self.nodules, config.subsolid_factor)
+        with_negatives = bool(negatives) or any(n.nodule_label == 0 for n in self.nodules)
+        self.targets = targets_of(
+            self.nodules, config.subsolid_factor, with_negatives=with_negatives
+        )
         self._draw_weight = torch.tensor([_draw_weight(n, config) for n in self.nodules])
         self._half_height_mm = torch.tensor([_half_height_mm(n) for n in self.nodules])
 
@@ -134,26 +147,57 @@ class TrainingSet:
         config, augment = self.config, self.config.augment
         heights = self._heights(len(part), generator)
         motion = draw_motion(len(part), augment, generator, augment.shift_mm)
-        slices, masks = self._sample(part, heights, motion, generator)
+        border = self._border(len(part), generator) if self.negatives else None
+        slices, masks = self._sample(part, heights, motion, generator, border)
         rows = self.rows.of(len(part))
-        targets = {name: values[part] for name, values in self.targets.items()}
+        targets = {name: values[part][rows] for name, values in self.targets.items()}
         for task in SIZES:
-            targets[task.name] = targets[task.name] + motion.log_scale
+            targets[task.name] = targets[task.name] + motion.log_scale[rows]
+        wanted = round(len(part) * config.negative_share)
+        for n, negatives in enumerate(self.negatives if len(part) else ()):
+            share = Rows(n, len(self.negatives)).of(wanted)
+            others = negatives._draw(share.stop - share.start, generator)
+            slices, masks = torch.cat([slices, others[0]]), torch.cat([masks, others[1]])
+            targets = {name: torch.cat([v, others[2][name]]) for name, v in targets.items()}
         masked = config.network.mask and bool(self._draw_weight.any())
         count = extra_count if masked else 0
         extra, middle = self._draw_extra(count, generator)
         motion = draw_motion(count, augment, generator, augment.mask_shift_mm)
         motion = motion._replace(shift_mm=motion.shift_mm * torch.tensor([1.0, 1.0, 0.0]))
         levels = middle[:, None] + torch.tensor(extra_levels)
-        images, extra_masks = self._sample(extra, levels, motion, generator)
+        images, extra_masks = self._sample(extra, levels, motion, generator, fade=True)
         return Batch(
             slices,
             masks,
-            {name: values[rows].to(self.device) for name, values in targets.items()},
+            {name: values.to(self.device) for name, values in targets.items()},
             images,
             extra_masks,
             len(part),
         )
+
+    def _draw(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Draw input, mask and targets of some of these places, with repetition."""
+        part = torch.randint(len(self.nodules), (count,), generator=generator)
+        heights = self._heights(count, generator)
+        motion = draw_motion(count, self.config.augment, generator, self.config.augment.shift_mm)
+        slices, masks = self._sample(part, heights, motion, generator)
+        rows = self.rows.of(count)
+        return slices, masks, {name: values[part][rows] for name, values in self.targets.items()}
+
+    def _border(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw where nodules' surroundings are mirrored, [count, 2, 2] pixels; see `mirrored`.
+
+        Negatives lie beside the middle of their stacks, where the surroundings end sooner and are
+        mirrored. Without the same at most nodules a mirrored rib would mean that there is none.
+        """
+        edge = self.block.voxels.shape[-1] / 2
+        angle = torch.rand(count, generator=generator) * 2 * math.pi
+        away = torch.rand(count, generator=generator) * (edge - NEAREST_BORDER_PX)
+        off = torch.stack([angle.cos(), angle.sin()], 1) * away[:, None]
+        off = off * (torch.rand(count, generator=generator) < MIRRORED_SHARE)[:, None]
+        return torch.stack([edge + off, edge - off], 1)
 
     def _heights(self, count: int, generator: torch.Generator) -> Tensor:
         offsets = torch.tensor(self.config.patch.offsets_mm)
@@ -168,6 +212,9 @@ class TrainingSet:
             return torch.zeros(0, dtype=torch.long), torch.zeros(0)
         extra = torch.multinomial(self._draw_weight, count, True, generator=generator)
         reach = self._half_height_mm[extra] + BEYOND_ENDS_MM
+        if inside_share := self.config.mask_inside_share:
+            inside = torch.rand(count, generator=generator) < inside_share
+            reach = torch.where(inside, self._half_height_mm[extra], reach)
         return extra, (torch.rand(count, generator=generator) * 2 - 1) * reach
 
     def _sample(
@@ -176,8 +223,14 @@ class TrainingSet:
         heights_mm: Tensor,
         motion: Motion,
         generator: torch.Generator,
+        border: Tensor | None = None,
+        *,
+        fade: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Draw for all rows, sample this process's: [b, L, P, P] input, [b, L - 2, P, P] mask."""
+        """Draw for all rows, sample this process's: [b, L, P, P] input, [b, L - 2, P, P] mask.
+
+        With `fade` some nodules become ground glass: only where nothing but the mask is trained.
+        """
         augment, block, device = self.config.augment, self.block, self.device
         patch = self.config.patch
         batch, levels = heights_mm.shape
@@ -194,16 +247,39 @@ class TrainingSet:
         motion = Motion(*(values[rows].to(device) for values in motion))
         centre, spacing = block.centre[nodule, variant], block.spacing_mm[nodule]
         points = axial_points(patch, motion.matrix, motion.shift_mm, spacing, centre)
+        if border is not None:
+            middle = centre[:, None, None, (2, 1)]
+            points = middle + mirrored(points - middle, border[rows, None, None].to(device))
         height = heights_mm[rows].to(device) * motion.matrix[:, 2, 2:] + motion.shift_mm[:, 2:]
         first, slices_of = block.first[nodule, variant], block.height[nodule, variant]
         to_index = _Levels(first, slices_of, centre[:, 0], spacing[:, 0])
         taps = thickness[rows, None].to(device) * torch.tensor([-1 / 3, 0, 1 / 3], device=device)
         index, share = to_index(height[:, :, None] + taps[:, None], fade=False)
         images = sample_axial(block.voxels, index, share / 3, points)
-        images = change_hu(images, type(change)(*(values[rows] for values in change)), noise)
-        index, share = to_index(height[:, 1:-1, None], fade=True)
+        fade = fade and augment.faded_share > 0
+        fading = draw_fading(batch, augment, generator)[rows] if fade else None
+        seen = height if fading is not None else height[:, 1:-1]
+        index, share = to_index(seen[:, :, None], fade=True)
         masks = sample_axial(block.masks, index, share / 255, points)
+        if fading is not None:
+            images, masks = fade_nodules(images, masks, fading.to(device)), masks[:, 1:-1]
+        images = change_hu(images, type(change)(*(values[rows] for values in change)), noise)
         return normalise(images, patch), masks
+
+
+def mirrored(offset_px: Tensor, border_px: Tensor) -> Tensor:
+    """Mirror what lies beyond a border on either side.
+
+    Args:
+        offset_px: [..., 2] from the centre.
+        border_px: [..., 2, 2] borders before and behind the centre, both as positive distances.
+
+    >>> mirrored(torch.tensor([[-9.0, 5.0]]), torch.tensor([[[8.0, 8.0], [3.0, 4.0]]]))
+    tensor([[-7.,  3.]])
+    """
+    before, behind = -border_px[..., 0, :], border_px[..., 1, :]
+    offset_px = torch.minimum(offset_px, 2 * behind - offset_px)
+    return torch.maximum(offset_px, 2 * before - offset_px)
 
 
 class _Levels(NamedTuple):

@@ -60,6 +60,8 @@ class Nodule:
     """Label of the source, 1 malignant or 0 benign, that is no reader's rating (an outcome, say).
 
     The archive's provenance says under "label_evidence" what it rests on."""
+    nodule_label: int | None = None
+    """0: a place without a nodule, of which nothing else is known; 1 or None: a nodule."""
     series_uid: str = ""
     """SeriesInstanceUID, or name of the image."""
     centre_lps_mm: Triple | None = None
@@ -176,6 +178,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "reader_dice": _or_none(float),
     "mask_readers": _or_none(int),
     "malignant_label": _or_none(int),
+    "nodule_label": _or_none(int),
     "series_uid": str,
     "centre_lps_mm": _or_none(_three(float)),
 }

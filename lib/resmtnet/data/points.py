@@ -35,6 +35,7 @@ OPTIONAL = (
     "equivalent_diameter_mm",
     "volume_mm3",
     "malignant_label",
+    "nodule_label",
     *(task.name for task in LIDC_RATINGS),
 )
 """What else a column may be; a rating is one reader's, or several in one field."""
@@ -188,10 +189,6 @@ def _crop(
         warn(f"{name}: {text}")
     k, j, i = crop.hu.shape
     short, fold = row.number_or_nan("short_axis_mm"), row.get("fold")
-    label = row.number_or_nan("malignant_label")
-    if label not in (0, 1) and not math.isnan(label):
-        told = f"malignant_label is {row.get('malignant_label')!r}; allowed: 0, 1"
-        raise row.error("malignant_label", told)
     nodule = Nodule(
         id=name,
         patient_id=row.get("patient") or image,
@@ -207,11 +204,19 @@ def _crop(
         reader_short_axes_mm=() if math.isnan(short) else (short,),
         ratings=_ratings(row),
         mask_readers=0,
-        malignant_label=None if math.isnan(label) else int(label),
+        malignant_label=_label(row, "malignant_label"),
+        nodule_label=_label(row, "nodule_label"),
         series_uid=image,
         centre_lps_mm=centre,
     )
     return nodule, crop.hu, np.zeros(crop.hu.shape, np.uint8)
+
+
+def _label(row: TableRow, name: str) -> int | None:
+    label = row.number_or_nan(name)
+    if label not in (0, 1) and not math.isnan(label):
+        raise row.error(name, f"{name} is {row.get(name)!r}; allowed: 0, 1")
+    return None if math.isnan(label) else int(label)
 
 
 def _volume_mm3(row: TableRow) -> float:

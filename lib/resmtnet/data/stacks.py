@@ -54,6 +54,22 @@ def read_stacks(
     Raises:
         ArchiveError: a file or a column is missing, or a cell is empty or not of its kind.
     """
+    for row, hu, database in read_raw_stacks(folder, annotations):
+        yield _crop(row, hu, database, keep_reversed_scales)
+
+
+def read_raw_stacks(
+    folder: Path, annotations: Path
+) -> Iterator[tuple[TableRow, NDArray[np.int16], LidcDatabase]]:
+    """Yield the row of nodules.csv of each calibrated stack, its HU [k, j, i], and the database.
+
+    Args:
+        folder: see read_stacks.
+        annotations: see read_stacks.
+
+    Raises:
+        ArchiveError: see read_stacks.
+    """
     for path in (folder / "nodules.csv", folder / "hu_calibration.json", annotations):
         if not path.is_file():
             raise ArchiveError(f"{path} is missing: give the folder of the stacks and the database")
@@ -66,7 +82,7 @@ def read_stacks(
     with open_database(annotations) as database:
         for row in rows:
             hu = _hu(_picture(row, shards), calibration[row.text("nodule")])
-            yield _crop(row, hu, database, keep_reversed_scales)
+            yield row, hu, database
 
 
 def _picture(row: TableRow, shards: dict[str, zipfile.ZipFile]) -> bytes:

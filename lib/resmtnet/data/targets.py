@@ -9,7 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resmtnet.characteristics import CLASS, LIDC_RATINGS, SIZES, TEXTURE_CLASS, texture_class_of
+from resmtnet.characteristics import (
+    CLASS,
+    LIDC_RATINGS,
+    NODULE,
+    SIZES,
+    TEXTURE_CLASS,
+    texture_class_of,
+)
 from resmtnet.data.archive import Nodule
 from resmtnet.data.consensus import class_weight, distribution, malignant_share
 
@@ -17,7 +24,9 @@ FULL_WEIGHT_READERS = 4
 SOLID = "solid"
 
 
-def targets_of(nodules: Sequence[Nodule], subsolid_factor: float = 1.0) -> dict[str, Tensor]:
+def targets_of(
+    nodules: Sequence[Nodule], subsolid_factor: float = 1.0, *, with_negatives: bool = False
+) -> dict[str, Tensor]:
     """Return targets and weights of nodules by task, as network.losses takes them.
 
     Ratings become the readers' distribution and weigh by the number of readers; a size carries
@@ -27,6 +36,8 @@ def targets_of(nodules: Sequence[Nodule], subsolid_factor: float = 1.0) -> dict[
     Args:
         nodules: of an archive.
         subsolid_factor: how much more the texture class of a nodule that is not solid counts.
+        with_negatives: places without a nodule are trained on as well, so that "nodule or not" is
+            a question; from nodules alone a network learns to answer yes to everything.
     """
     columns: dict[str, list[NDArray[np.float32] | float]] = {}
 
@@ -40,6 +51,8 @@ def targets_of(nodules: Sequence[Nodule], subsolid_factor: float = 1.0) -> dict[
         share = malignant_share(readers) if readers else 0.5
         pair = np.array([1 - share, share], np.float32)
         add(CLASS.name, pair, class_weight(readers) if readers else 0.0)
+        present = float(nodule.nodule_label != 0)
+        add(NODULE.name, np.array([1 - present, present], np.float32), float(with_negatives))
         texture = [r for r in nodule.ratings.get("texture", ()) if r > 0]
         levels = TEXTURE_CLASS.levels
         name = texture_class_of(float(np.mean(texture))) if texture else levels[0]

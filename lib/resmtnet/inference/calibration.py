@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from resmtnet.characteristics import TEXTURE_CLASS
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.out_of_distribution import OutOfDistribution
+from resmtnet.inference.presence import NodulePresence
 from resmtnet.network.uncertainty import sigmoid, softmax
 from resmtnet.types import Array
 
@@ -75,6 +76,8 @@ class Calibration:
     regressed_intervals: Mapping[str, LogInterval] = field(default_factory=dict)
     """The same for the sizes that the network regresses."""
     out_of_distribution: OutOfDistribution = field(default_factory=OutOfDistribution)
+    nodule: NodulePresence | None = None
+    """Whether there is a nodule at all; None where the network has no such task."""
     baselines: Mapping[str, Any] = field(default_factory=dict)
     """Size-only and constant predictors fitted on the training nodules, for evaluation."""
 
@@ -83,6 +86,16 @@ class Calibration:
         features = class_features(outputs)
         linear = sum(slope * features[name] for name, slope in self.class_slopes.items())
         return sigmoid(linear + self.class_intercept)
+
+    def probability_nodule(self, outputs: Mapping[str, Array], *, candidate: bool) -> float | None:
+        """Return the probability that there is a nodule, None where the network has no such task.
+
+        Args:
+            outputs: of one point.
+            candidate: the search proposed it; nobody clicked it.
+        """
+        presence = self.nodule
+        return None if presence is None else presence.probability(outputs, candidate=candidate)
 
     def malignancy(self, outputs: Mapping[str, Array]) -> Array:
         """Return the calibrated shares of the malignancy ratings [..., 5]."""
@@ -103,6 +116,7 @@ class Calibration:
             "size_intervals": {k: v.to_json() for k, v in self.size_intervals.items()},
             "regressed_intervals": {k: v.to_json() for k, v in self.regressed_intervals.items()},
             FAMILIARITY: ranges,
+            **({"nodule": self.nodule.to_json()} if self.nodule else {}),
             "baselines": dict(self.baselines),
         }, arrays
 
@@ -114,6 +128,7 @@ class Calibration:
         every axis is that of the mask, and only the intervals follow the old correction.
         """
         texture, score = dict(values["texture"]), values["score_widths"]
+        nodule = values.get("nodule")
         read: dict[str, Any] = {
             "texture": TextureCalibration(
                 texture["temperature"], tuple(texture["offsets"]), tuple(texture["shares"])
@@ -125,6 +140,7 @@ class Calibration:
                 for name in ("size_intervals", "regressed_intervals")
             },
             "out_of_distribution": OutOfDistribution.from_json(values[FAMILIARITY], arrays),
+            "nodule": nodule and NodulePresence.from_json(nodule),
         }
         left_out = {*NO_LONGER_USED, FAMILIARITY}
         kept = {name: value for name, value in values.items() if name not in left_out}

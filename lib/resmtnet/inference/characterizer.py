@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from resmtnet.types import Point
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
 WARM_UP_LPS_MM = (-75.0, 0.0, 20.0)
 """In the right lung of the phantom."""
+PROPOSED = 60
+"""Places that a search proposes to a model that judges them; about 3 s of the network."""
 NOT_NEGATIVE = "no candidate was found: this is not a negative read of the CT"
 
 
@@ -77,24 +80,48 @@ class Characterizer:
         return self._characterise(ct, points, context, [None] * len(points))
 
     def find(
-        self, ct: CTVolume, *, max_candidates: int = 10, context: str | None = None
+        self,
+        ct: CTVolume,
+        *,
+        max_candidates: int = 10,
+        context: str | None = None,
+        points: Sequence[ArrayLike] | None = None,
+        candidate_threshold: float | None = None,
     ) -> list[Finding]:
         """Search the whole CT; what is found is unconfirmed and gets no guideline category.
+
+        A model that tells nodules from other places judges every place that the search proposes:
+        those below the threshold are left out, and the most probable come first. Any other model
+        shows the search's own ranking.
 
         Args:
             ct: the CT.
             max_candidates: greatest number of findings.
             context: accepted as in a call, and noted in the findings' assumptions.
-        """
-        from resmtnet.inference.candidates import (
-            find_candidates,  # scipy costs 0.5 s that a click has not
-        )
+            points: places (x, y, z), LPS mm, that another detector proposes, instead of a search.
+            candidate_threshold: least probability of a nodule, 0 to 1; None: the model's own.
 
+        Raises:
+            PointError: a point is not finite or lies outside the CT.
+            ConfigError: an unknown context, or a threshold outside 0 to 1.
+        """
         if context is not None:
             check_context(context)
-        candidates = find_candidates(ct, maximum=max_candidates)
-        points = [candidate.centre_lps_mm for candidate in candidates]
-        return self._characterise(ct, points, context, [c.score for c in candidates])
+        presence = self.model.calibration.nodule
+        if points is None:
+            places, scores = _search(ct, PROPOSED if presence else max_candidates)
+        else:
+            places = [point_inside(point, ct.geometry) for point in points]
+            scores = [math.nan] * len(places)  # of another detector, whose scores are not ours
+        scenes = predict_points(self.inference, ct, places)
+        shown = list(range(len(scenes)))
+        if presence is not None:
+            outputs = [scene.observation.outputs for scene in scenes]
+            shown = presence.probable_candidates(outputs, candidate_threshold)
+        return [
+            self._finding(f"N{number}", scenes[n], context, scores[n])
+            for number, n in enumerate(shown[:max_candidates], start=1)
+        ]
 
     def document(
         self,
@@ -172,3 +199,13 @@ class Characterizer:
             context=context,
             mask=masked.voxels,
         )
+
+
+def _search(ct: CTVolume, maximum: int) -> tuple[list[Point], list[float]]:
+    """Return places that may be nodules, LPS mm, and the scores of the search."""
+    from resmtnet.inference.candidates import (
+        find_candidates,  # scipy costs 0.5 s that a click has not
+    )
+
+    candidates = find_candidates(ct, maximum=maximum)
+    return [c.centre_lps_mm for c in candidates], [c.score for c in candidates]

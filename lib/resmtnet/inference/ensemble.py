@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resmtnet.characteristics import TASKS, Task
+from resmtnet.characteristics import NODULE, TASKS, Task
 from resmtnet.config import PatchConfig
 from resmtnet.ct.patch import normalise, patch_points, sample, voxel_affine
 from resmtnet.ct.volume import Crop, CTVolume
@@ -126,7 +126,7 @@ class Ensemble:
             task.name: by_member([raw.tasks[task.name] for raw in raws])
             if task.name in raws[0].tasks
             else _absent(task, (len(raws), len(VIEWS), batch))
-            for task in TASKS
+            for task in (*TASKS, *((NODULE,) if NODULE.name in raws[0].tasks else ()))
         }
         embeddings = by_member([raw.embedding for raw in raws]).mean(1).astype(np.float32)
         return [

@@ -23,6 +23,7 @@ DISAGREEMENT = 0.3
 """Relative difference of measured and regressed diameter that is told to the reader."""
 LEAST_DEVIATION = 0.05
 """Of a score's distribution, so that no interval is empty."""
+PROBABLY_NOT = "probably not a nodule"
 NO_GUIDELINES: dict[str, Any] = {
     "lung_rads": None,
     "fleischner": None,
@@ -65,7 +66,12 @@ def to_finding(
         warnings.append("the nodule is larger than the patch: it is measured only in part")
     if outside:
         warnings.append("unlike the nodules that the model was trained on: do not rely on it")
-    unsure = outside or measured is None
+    confirmed = candidate_score is None
+    nodule = calibration.probability_nodule(seen.observation.outputs, candidate=not confirmed)
+    improbable = confirmed and is_improbable(nodule, calibration)
+    if improbable:
+        warnings.append(PROBABLY_NOT)
+    unsure = outside or measured is None or improbable
     return Finding(
         id=identifier,
         source="point" if candidate_score is None else "candidate",
@@ -81,10 +87,11 @@ def to_finding(
             context,
             ratings[TEXTURE.name],
             found_size,
-            confirmed=candidate_score is None,
+            confirmed=confirmed,
             reliable=not (unsure or seen.cut),
         ),
         candidate_score=candidate_score,
+        nodule_probability=nodule,
         centroid_lps_mm=measured.centroid_lps_mm if measured else None,
         warnings=tuple(warnings),
         embedding=seen.observation.embedding,
@@ -93,6 +100,19 @@ def to_finding(
         long_axis_lps_mm=measured.long_axis_ends_lps_mm if measured else None,
         short_axis_lps_mm=measured.short_axis_ends_lps_mm if measured else None,
     )
+
+
+def is_improbable(nodule_probability: float | None, calibration: Calibration) -> bool:
+    """Return whether a clicked point is told to be probably no nodule.
+
+    Args:
+        nodule_probability: None where the model has no such task: nothing is known against it.
+        calibration: of the model.
+    """
+    presence = calibration.nodule
+    if presence is None or nodule_probability is None:
+        return False
+    return nodule_probability < presence.click_threshold
 
 
 def guideline_category(

@@ -27,9 +27,15 @@ class NoduleModel(AnswersPoints, Protocol):
     """What servers and scoring need of it beside that."""
 
     def find(
-        self, ct: CTVolume, *, context: str | None = None, max_candidates: int = ...
+        self,
+        ct: CTVolume,
+        *,
+        context: str | None = None,
+        max_candidates: int = ...,
+        points: Sequence[Point] | None = None,
+        candidate_threshold: float | None = None,
     ) -> list[Finding]:
-        """The candidates of the whole CT."""
+        """The candidates of the whole CT, or those of `points` that are nodules."""
 
     def document(
         self,

@@ -144,7 +144,11 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
                 findings = by.model(ct, centres_mm, context=asked.context)
             else:
                 findings = by.model.find(
-                    ct, context=asked.context, max_candidates=asked.max_candidates
+                    ct,
+                    context=asked.context,
+                    max_candidates=asked.max_candidates,
+                    points=asked.candidates_lps_mm,
+                    candidate_threshold=self._shared.settings.candidate_threshold,
                 )
             times_s.append(time.perf_counter())
             if self._gives_markups:

@@ -15,6 +15,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import Geometry
+from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.settings import (
@@ -44,6 +45,8 @@ class InferRequest:
     """Guideline context; None for no guideline."""
     max_candidates: int
     """Greatest number of findings of a whole-CT run."""
+    candidates_lps_mm: tuple[Point, ...] | None = None
+    """Places that another detector proposes, LPS mm; None: our own search proposes them."""
     mask_extension: str = ".nrrd"
     """Of the mask file."""
     image_id: str | None = None
@@ -64,8 +67,9 @@ class InferRequest:
         Args:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
-                max_candidates, result_extension, image_id, client_id. Everything else
-                (background, roi, label...) is for other kinds of models.
+                max_candidates, candidates (points [x, y, z] of another detector, LPS mm),
+                result_extension, image_id, client_id. Everything else (background, roi, label...)
+                is for other kinds of models.
             settings: the defaults.
             needs_points: the model answers points only.
             gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
@@ -90,6 +94,7 @@ class InferRequest:
                 "max_candidates",
                 *CANDIDATES_RANGE,
             ),
+            candidates_lps_mm=_candidates(request.get("candidates")),
             mask_extension=mask_extension(request.get("result_extension") if gives_mask else None),
             image_id=_text_or_none(request.get("image_id")),
             client_id=client_of(request),
@@ -173,6 +178,16 @@ def _points(request: Mapping[str, Any]) -> tuple[Point, ...]:
             f"{len(points)} points in one request; at most {MOST_POINTS} are answered."
         )
     return tuple(dict.fromkeys(points))
+
+
+def _candidates(value: object) -> tuple[Point, ...] | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, (list, tuple)) or len(value) > MOST_POINTS:
+        raise PointError(
+            f"candidates: a list of at most {MOST_POINTS} points [x, y, z], LPS mm, is needed."
+        )
+    return tuple(as_point(point, "candidates has the point") for point in value)
 
 
 def _point_list(value: object, name: str) -> list[Point]:

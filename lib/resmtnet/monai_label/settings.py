@@ -135,6 +135,16 @@ def _whole_number(least: int, most: int) -> Callable[[str, str], int]:
     return lambda name, text: parse_count(text, name, least, most)
 
 
+def _share(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} {text!r}: a number from 0 to 1 is needed.")
+    return value
+
+
 def _switch(name: str, text: str) -> bool:
     values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in values:
@@ -170,6 +180,10 @@ class AppSettings:
 
     max_candidates: int = field(default=10, metadata={"parse": _whole_number(*CANDIDATES_RANGE)})
     """Greatest number of nodules of a whole-CT run, 1 to 200."""
+
+    candidate_threshold: float | None = field(default=None, metadata={"parse": _share})
+    """Least nodule probability of a candidate that is shown, 0 to 1; default: the model's own.
+    A model that does not tell nodules from other places shows all."""
 
     warm_up: bool = field(default=True, metadata={"parse": _switch})
     """Run the network once at the start, so that the first click is as fast as the next."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resmtnet.characteristics import MALIGNANCY, SIZES, TASKS, Task
+from resmtnet.characteristics import MALIGNANCY, NODULE, SIZES, TASKS, Task
 from resmtnet.config import LossConfig
 from resmtnet.network.resmtnet import Output
 
@@ -34,7 +34,7 @@ def joint_loss(
         count: nodules of the whole step, which other processes may share.
     """
     terms: dict[str, Tensor] = {}
-    for task in TASKS:
+    for task in (*TASKS, NODULE):
         if task.name not in output.tasks:
             continue
         predicted, target = output.tasks[task.name].float(), targets[task.name]
@@ -61,6 +61,7 @@ def _weight_of(task: Task, config: LossConfig) -> float:
         "class": config.class_weight,
         "texture_class": config.texture_class_weight,
         "malignancy": config.malignancy_weight,
+        "nodule": config.nodule_weight,
     }
     return named.get(task.name, config.rating_weight)
 

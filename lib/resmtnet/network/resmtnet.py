@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from resmtnet.characteristics import Branch, branch_tasks
+from resmtnet.characteristics import NODULE, Branch, Task, branch_tasks
 from resmtnet.config import NetworkConfig
 
 BRANCHES: tuple[Branch, ...] = ("classification", "regression")
@@ -93,10 +93,11 @@ class Head(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         self.hidden = nn.Linear(inputs, config.hidden)
+        tasks = head_tasks(branch, config)
         self.outputs = nn.ModuleDict(
-            {task.name: nn.Linear(config.hidden, task.outputs) for task in branch_tasks(branch)}
+            {task.name: nn.Linear(config.hidden, task.outputs) for task in tasks}
         )
-        for task in branch_tasks(branch):
+        for task in tasks:
             if task.kind == "size":  # start at the typical nodule: 8 mm, within 40%
                 start = torch.tensor([math.log(8.0), math.log(0.4)])
                 self.outputs[task.name].bias.data.copy_(start)  # type: ignore[operator]
@@ -109,6 +110,12 @@ class Head(nn.Module):
         """[B, hidden] -> {task: [B, outputs of the task]}."""
         embedding = self.dropout(embedding)
         return {name: layer(embedding) for name, layer in self.outputs.items()}
+
+
+def head_tasks(branch: Branch, config: NetworkConfig) -> tuple[Task, ...]:
+    """Return the tasks for which a branch of this network has an output."""
+    optional = (NODULE,) if config.nodule_task and branch == NODULE.branch else ()
+    return (*branch_tasks(branch), *optional)
 
 
 class Features(NamedTuple):

@@ -207,6 +207,7 @@ def look_again(
     replay = embed(inference, archive, trained, lambda more, of: tell(done + more, total))
     held = [seen[nodule.id] for nodule in calibrated]
     fitted = fit_calibration(held, replay.flat, dict(model.calibration.baselines))
+    fitted = replace(fitted, nodule=model.calibration.nodule)  # no negatives of the site to fit it
 
     def look(held: Sequence[CachedNodule]) -> list[CachedNodule]:
         return [replace(seen[h.case.id], case=h.case, truth=h.truth) for h in held]

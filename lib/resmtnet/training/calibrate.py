@@ -18,8 +18,10 @@ from resmtnet.findings import Size
 from resmtnet.inference import postprocessing
 from resmtnet.inference.calibration import Calibration, TextureCalibration, class_features
 from resmtnet.inference.conformal import Bands, LogInterval, fit_bands, fit_log_interval, fit_widths
+from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.mask_threshold import LEVELS, settle, usual_level
 from resmtnet.inference.out_of_distribution import fit_out_of_distribution
+from resmtnet.inference.presence import NodulePresence, nodule_logit
 from resmtnet.network.uncertainty import logit
 from resmtnet.training.cached_nodule import CachedNodule, raw_prediction
 from resmtnet.training.estimators import (
@@ -80,6 +82,31 @@ def fit_calibration(
     if held[0].masks:
         draft = replace(draft, mask_thresholds=_fit_mask_thresholds(pooled, draft))
     return _of_sizes(pooled, draft)
+
+
+def fit_presence(held: Sequence[CachedNodule], negatives: Sequence[RawOutputs]) -> NodulePresence:
+    """Fit the calibration of "nodule or not", nodules and other places weighing the same in all.
+
+    Args:
+        held: nodules of patients that the members never trained on; those marked by at least
+            three readers count, if there are enough.
+        negatives: what the members say of places without a nodule of such patients.
+
+    Raises:
+        ModelError: no negatives, or nodules look no more like nodules than they do.
+    """
+    if not negatives:
+        raise ModelError("no negatives of calibration patients: prepare them from the same data")
+    well_read = [h for h in held if len(h.case.malignancy) >= MINIMUM_READERS]
+    nodules = well_read if len(well_read) >= FEWEST_OF_A_CLASS else held
+    said = [nodule_logit(h.observation.outputs) for h in nodules]
+    said += [nodule_logit(one.outputs) for one in negatives]
+    present = np.array([1.0] * len(nodules) + [0.0] * len(negatives))
+    weight = np.where(present > 0, 1 / len(nodules), 1 / len(negatives)) * len(said) / 2
+    slopes, intercept = fit_platt({"logit": np.array(said)}, present, weight)
+    if slopes["logit"] <= 0:
+        raise ModelError("the network does not tell nodules from other places: train longer")
+    return NodulePresence(slopes["logit"], intercept)
 
 
 def refit_calibration(

@@ -69,6 +69,7 @@ def cross_validate(
     *,
     group_size: int = 1,
     resume: bool = False,
+    negatives: Sequence[Archive] = (),
     device: str = "cpu",
     listener: Listener = SILENT,
 ) -> list[Path]:
@@ -80,6 +81,7 @@ def cross_validate(
         out: folder of a folder per group and of the predictions.
         group_size: folds that are held out together.
         resume: go on with what `out` holds.
+        negatives: see run_experiment.
         device: "cpu" or "cuda".
         listener: is told of the progress.
 
@@ -90,7 +92,9 @@ def cross_validate(
     check_resumable(out, resume)
     with processes(device) as own_device:
         held = {
-            group: _held(archive, config, out / group_name(group), group, own_device, listener)
+            group: _held(
+                archive, config, out / group_name(group), group, own_device, listener, negatives
+            )
             for group in groups
         }
         if rank():
@@ -120,12 +124,13 @@ def _held(
     group: tuple[int, ...],
     device: str,
     listener: Listener,
+    negatives: Sequence[Archive],
 ) -> list[CachedNodule]:
     if (out / HELD).is_file():
         return load_cached(out / HELD)
     config = replace(config, calibration_folds=group, reference_folds=())
     split = split_by_fold(archive.nodules, config)
-    weights = train_members(archive, split, config, out, device, listener)
+    weights = train_members(archive, split, config, out, device, listener, negatives)
     if rank():
         return []
     inference = inference_of(weights, config, device)

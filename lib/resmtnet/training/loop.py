@@ -223,8 +223,7 @@ class Trainer:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, self.config)
-        cuda = self.device.startswith("cuda")
-        with torch.autocast("cuda" if cuda else "cpu", dtype=torch.bfloat16, enabled=cuda):
+        with _precision(self.device, self.config):
             terms = self.objective(batch)
         # DistributedDataParallel averages gradients, but these losses are parts of one mean
         loss = torch.stack(list(terms.values())).sum() * world_size()
@@ -269,6 +268,19 @@ def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
     """
     rise = min(1.0, step / (config.warm_up * steps + 1))
     return config.learning_rate * rise * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def _precision(device: str, config: TrainingConfig) -> torch.autocast:
+    """Return the context in which a step computes: bfloat16 where the configuration allows it."""
+    if device.startswith("cuda"):
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    fast = config.bfloat16_on_cpu and cpu_has_bfloat16()
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU multiplies bfloat16 in hardware; emulated, it is slower."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _groups(objective: Objective, config: TrainingConfig) -> list[dict[str, Any]]:

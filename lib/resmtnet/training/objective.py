@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from resmtnet.characteristics import MALIGNANCY, SIZES, branch_tasks
+from resmtnet.characteristics import MALIGNANCY, SIZES
 from resmtnet.config import LossConfig
 from resmtnet.data.dataset import Batch
 from resmtnet.network.losses import joint_loss, mask_loss
-from resmtnet.network.resmtnet import Features, ResMTNet
+from resmtnet.network.resmtnet import Features, ResMTNet, head_tasks
 
 
 class Objective(nn.Module):
@@ -74,7 +74,7 @@ class Objective(nn.Module):
 
 def term_names(network: ResMTNet) -> list[str]:
     """Return the names of the terms that the joint loss of a network has."""
-    tasks = [task for branch in network.names for task in branch_tasks(branch)]
+    tasks = [task for branch in network.names for task in head_tasks(branch, network.config)]
     names = [task.name for task in tasks]
     names += [f"{task.name}_spread" for task in tasks if task in SIZES]
     names += ["score"] * (MALIGNANCY in tasks)

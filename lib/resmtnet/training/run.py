@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.member_states import networks_of
 from resmtnet.inference.model_folder import MANIFEST, write_model
 from resmtnet.training.cached_nodule import CachedNodule, observe
-from resmtnet.training.calibrate import fit_calibration
+from resmtnet.training.calibrate import fit_calibration, fit_presence
 from resmtnet.training.carried_sets import (
     calibration_set_files,
     embed,
@@ -32,8 +33,16 @@ from resmtnet.training.carried_sets import (
 from resmtnet.training.cases import case_of
 from resmtnet.training.distributed import processes, rank, world_size
 from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
+from resmtnet.training.negative_places import (
+    check_negatives,
+    counts,
+    negative_sets,
+    observe_negatives,
+)
 
 Weights = dict[str, Tensor]
+PATIENTS = "patients.csv"
+"""File of a model that says who trained it, calibrated it, and was kept apart."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ def run_experiment(
     version: str,
     resume: bool = False,
     further: Sequence[CachedNodule] = (),
+    negatives: Sequence[Archive] = (),
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -67,6 +77,8 @@ def run_experiment(
         resume: continue from the checkpoints in `out`.
         further: out-of-fold nodules of a cross-validation of the same configuration, to which the
             calibration is fitted as well; those of reference patients are left out.
+        negatives: archives of places without a nodule, which teach the nodule task; splits and
+            folds mean the same as in `archive`.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -82,12 +94,14 @@ def run_experiment(
     check_place(out / "model", MANIFEST)
     split = split_by_fold(archive.nodules, config)
     with processes(device) as own_device:
-        weights = train_members(archive, split, config, out, own_device, listener)
+        weights = train_members(archive, split, config, out, own_device, listener, negatives)
         if rank():
             return None
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
     further = of_other_patients(further, apart)
-    return _write(archive, split, config, out, version, weights, further, device, listener)
+    return _write(
+        archive, split, config, out, version, weights, further, device, listener, negatives
+    )
 
 
 def of_other_patients(
@@ -118,11 +132,18 @@ def train_members(
     out: Path,
     device: str,
     listener: Listener,
+    negatives: Sequence[Archive] = (),
 ) -> list[Weights]:
-    """Train every member of the ensemble, or finish its training; each has a folder in `out`."""
+    """Train every member of the ensemble, or finish its training; each has a folder in `out`.
+
+    Raises:
+        ArchiveError: the negatives do not fit the configuration.
+    """
+    check_negatives(negatives, config)
+    others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
-        _train(block, archive.nodules, split, config, m, out, device, listener)
+        _train(block, archive.nodules, split, config, m, out, device, listener, others)
         for m in range(config.members)
     ]
 
@@ -136,12 +157,13 @@ def _train(
     out: Path,
     device: str,
     listener: Listener,
+    negatives: Sequence[TrainingSet],
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
     rows = Rows(rank(), world_size())
     data, watched = (
-        TrainingSet(block, nodules, part, config, rows) if part else None
-        for part in (split.train, split.stopping)
+        TrainingSet(block, nodules, part, config, rows, others) if part else None
+        for part, others in ((split.train, negatives), (split.stopping, ()))
     )
     assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
@@ -179,6 +201,7 @@ def _write(
     further: Sequence[CachedNodule],
     device: str,
     listener: Listener,
+    negatives: Sequence[Archive],
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
     total = len(split.calibration) + len(split.reference) + len(split.train)
@@ -194,7 +217,11 @@ def _write(
     replay = embed(inference, archive, trained, tell_from(seen))
     baselines = fit_baselines([case_of(nodule) for nodule in trained]).to_json()
     calibration = fit_calibration(held, replay.flat, baselines, further)
+    if negatives:
+        others = observe_negatives(inference, negatives, config)
+        calibration = replace(calibration, nodule=fit_presence(held, others))
     files = replay_files(replay) | calibration_set_files(held)
+    files[PATIENTS] = lambda path: _write_patients(path, archive, split)
     if reference:
         files |= reference_files(reference, calibration)
     provenance = {
@@ -202,10 +229,22 @@ def _write(
         **{name: _counts(archive, part) for name, part in vars(split).items() if part},
         "torch": torch.__version__,
     }
+    if negatives:
+        provenance["negatives"] = counts(negatives, config)
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
     return write_model(out / "model", version, weights, config, calibration, provenance, files)
+
+
+def _write_patients(path: Path, archive: Archive, split: Split) -> None:
+    """Write a CSV of every patient and the part in which the patient's nodules are.
+
+    With it others can leave the patients of the training out when they test on the same data.
+    """
+    rows = {(archive.nodules[n].patient_id, part) for part, of in vars(split).items() for n in of}
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("patient_id", "part"), *sorted(rows)])
 
 
 def _counts(archive: Archive, part: Sequence[int]) -> dict[str, int]:
