@@ -252,7 +252,7 @@ def read_mask(path: Path) -> None:
     from resmtnet.readings.formats.mask_label import read_mask as parse
 
     check_grid(read_label_map(path).geometry)
-    parse(path, [{"name": "malignant", "idx": 1}], [])
+    parse(path, {"label_info": [{"name": "malignant", "idx": 1}]}, [])
 
 
 def read_markups(path: Path) -> None:
