@@ -81,4 +81,6 @@ def _numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in _parts(text))
     except ValueError as error:
-        raise InputError(f"--budgets {text}: whole numbers separated by commas, please") from error
+        raise InputError(
+            f"--budgets {text}: whole numbers separated by commas are needed"
+        ) from error

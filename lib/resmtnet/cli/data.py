@@ -49,7 +49,7 @@ SplitsOption = Annotated[
     ),
 ]
 FoldsOption = Annotated[int, typer.Option(min=1, help="Folds to make, unless --splits is given.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the folds that are made.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the folds that are made.")]
 
 prepare = typer.Typer(help="Make training archives, or a synthetic CT.")
 
@@ -133,7 +133,7 @@ def lidc(
     keep_reversed_scales: KeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an archive from original LIDC-IDRI DICOM folders, with all that surrounds a nodule.
+    """Make an archive from original LIDC-IDRI DICOM folders, with the surroundings of each nodule.
 
     The readers' contours of a scan are grouped into nodules as pylidc does; the XML files do not
     tell which scans are of the first 399 cases, so that lobulation and spiculation are kept from
@@ -183,7 +183,7 @@ def points(
     ] = "seriesuid=image,coordX=x,coordY=y,coordZ=z",
     data: Annotated[str, typer.Option(help="What the data is, and its licence.")] = "",
     label_evidence: Annotated[
-        str, typer.Option(help="What malignant_label rests on, as histology or follow-up.")
+        str, typer.Option(help="What malignant_label is based on, such as histology or follow-up.")
     ] = "",
     edge_mm: EdgeOption = 64.0,
     splits: SplitsOption = None,
@@ -199,7 +199,7 @@ def points(
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an archive from images and a CSV of points, as LUNA16 and LUNA25 are.
+    """Make an archive from images and a CSV of points, such as LUNA16 and LUNA25.
 
     Sizes that the CSV does not tell are unknown, and there is no mask. A column split or fold is
     taken if the mapping names it, else patients are split as --splits says or in new folds.

@@ -26,7 +26,7 @@ _COLUMNS = 4
 
 
 def findings_table(document: Json, title: str | None = None) -> Table:
-    """Return the nodules of a findings/1 document as a table; 90% intervals stand below a value.
+    """Return the nodules of a findings/1 document as a table; 90% intervals are below each value.
 
     Args:
         document: of schema resmtnet.findings/1.

@@ -33,7 +33,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="predictions.csv of nodules held out of one training; repeat for each fold.",
+            help="predictions.csv of one fold of a cross-validation; repeat for each fold.",
         ),
     ] = None,
     reference: Annotated[
@@ -57,7 +57,7 @@ def evaluate(
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write metrics.json and report.html: of a model, or of a cross-validation."""
+    """Evaluate a model or a cross-validation; write metrics.json and report.html."""
     if [data is not None, bool(predictions), reference].count(True) != 1:
         raise InputError(
             "give one of --data ARCHIVE, --predictions FILE (repeated for each fold) "

@@ -82,7 +82,9 @@ def train(
             "repeated."
         ),
     ] = None,
-    version: Annotated[str, typer.Option("--model-version", help="Of the model written.")] = "0",
+    version: Annotated[
+        str, typer.Option("--model-version", help="Version of the model that is written.")
+    ] = "0",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoints in --out.")
     ] = False,

@@ -22,12 +22,12 @@ DatabaseOption = Annotated[
     typer.Option(
         "--readings",
         metavar="FILE",
-        help="The database itself, where the studies come by DICOMweb, or of a backup.",
+        help="The database itself, for studies by DICOMweb or for a backup.",
     ),
 ]
 
-export_app = typer.Typer(help="Hand the readings back.")
-readings_app = typer.Typer(help="Look after the readings.")
+export_app = typer.Typer(help="Export the readings.")
+readings_app = typer.Typer(help="Manage the readings.")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,9 @@ def export_csv(
     ] = None,
     every: Annotated[
         bool,
-        typer.Option("--all", help="Every single reading as it was sent, corrected or not."),
+        typer.Option(
+            "--all", help="Write every single reading as it was sent, including corrected ones."
+        ),
     ] = False,
     columns: Annotated[
         bool, typer.Option("--columns", help="Say what each column means, and exit.")
@@ -87,7 +89,7 @@ def backup(
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the readings and their masks while the server goes on; restore by copying them back."""
+    """Copy the readings and their masks while the server runs; to restore, copy them back."""
     with _store(studies, database) as store:
         count = store.backup(out)
     if as_json:

@@ -207,7 +207,7 @@ def _read_information(path: Path) -> Any:
     try:
         reader = kind["n" if suffix.startswith(".nii") else "m" if ".m" in suffix else "r"].New()
         if suffix.startswith(".n") and not reader.CanReadFile(str(path)):
-            raise _damaged(path, "its header is not that of its suffix")
+            raise _damaged(path, "its header does not fit its file name extension")
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
     except _ITK_ERRORS as error:
@@ -224,7 +224,7 @@ def _check_shape(path: Path, size: list[int], n_components: int) -> None:
     if len(size) > 3 and max(size[3:]) > 1:
         raise VolumeError(
             f"{path.name} has {len(size)} dimensions {tuple(size)}; one 3D volume is needed. "
-            "Save the phase to be read as a file of its own."
+            "Save the phase to be read as a separate file."
         )
     if len(size) < 3 or min(size[:3]) < 2:
         raise VolumeError(

@@ -133,7 +133,7 @@ def write(
                 voxels.append(hu)
                 masks.append(mask)
         if not nodules:
-            raise ArchiveError(f"{path}: the source holds no usable nodule, nothing was written")
+            raise ArchiveError(f"{path}: the source has no usable nodule; nothing was written")
         nodules = list(finish(nodules)) if finish else nodules
         with (draft / "nodules.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

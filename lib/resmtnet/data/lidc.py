@@ -149,7 +149,7 @@ def _open(series: Series) -> _Opened:
     ct = CTVolume.open(series.file)
     turn = turn_upright(ct.geometry.direction)
     if turn is None or ct.geometry.slice_axis != 2:
-        raise VolumeError("its slices are not axial, which LIDC contours need")
+        raise VolumeError("its slices are not axial; LIDC contours need axial slices")
     return _Opened(series, ct, turn)
 
 

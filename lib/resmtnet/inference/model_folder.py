@@ -143,9 +143,9 @@ def verify(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: {name} is missing")
         if _sha256(folder / name) != files.get(name):
-            raise ModelError(f"{folder}: {name} differs from the manifest; copy the model anew")
+            raise ModelError(f"{folder}: {name} differs from the manifest; copy the model again")
     if _sha256_of_table(files) != manifest["sha256"]:
-        raise ModelError(f"{folder}: manifest.json is inconsistent; copy the model anew")
+        raise ModelError(f"{folder}: manifest.json is inconsistent; copy the model again")
     return manifest
 
 

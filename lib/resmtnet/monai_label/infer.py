@@ -187,7 +187,7 @@ def make_tasks(shared: SharedCharacterizer) -> dict[str, InferTask]:
         "resmtnet_findings": ResMTNetTask(
             shared,
             InferType.DETECTION,
-            "Class and numbers as markups: a point, the long axis and a box for each nodule",
+            "Class and measurements as markups: a point, the long axis and a box for each nodule",
             gives_markups=True,
         ),
     }

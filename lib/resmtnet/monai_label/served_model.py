@@ -73,7 +73,12 @@ class ServedModel:
             self._now = replace(before, warnings=(note,), stamp=self.versions.stamp())
             return
         took_s = time.perf_counter() - start
-        logger.info("%s answers instead of %s (%.2f s)", self._now.name, before.name, took_s)
+        logger.info(
+            "Version %s is served instead of %s (loaded in %.2f s)",
+            self._now.name,
+            before.name,
+            took_s,
+        )
 
     def _read(self) -> ServedVersion:
         stamp = (

@@ -116,7 +116,8 @@ def _database(name: str, text: str) -> Path | None:
     path = Path(text).expanduser().absolute()
     if path.is_dir() or path.suffix not in (".sqlite", ".db"):
         raise ConfigError(
-            f"{name} {text!r}: a file ending in .sqlite is needed; it is made where there is none."
+            f"{name} {text!r}: a file ending in .sqlite is needed; it is created if it does not "
+            "exist."
         )
     return path
 
@@ -236,7 +237,7 @@ class AppSettings:
         if unknown:
             raise ConfigError(f"Unknown --conf key {unknown[0]!r}. Allowed: {', '.join(parsers)}.")
         if ignored:
-            logger.warning("--conf %s has no meaning in this app: ignored", ", ".join(ignored))
+            logger.warning("--conf %s is not used by this app and was ignored", ", ".join(ignored))
         return cls(
             **{
                 key: parse(f"--conf {key}", str(conf[key]).strip())

@@ -27,7 +27,7 @@ RESTORE = (
     "nothing was changed; move it away, with the files -wal and -shm beside it, and copy a backup "
     "(`resmtnet readings backup` writes them) into its place"
 )
-UNKNOWN = "nothing was kept; look at the disk and the folder, and try again"
+UNKNOWN = "nothing was stored; check the disk and the folder, and try again"
 ADVICE = (
     (("readonly", "read-only", "permission"), "the folder must be writable"),
     (("full", "no space", "file too large", "quota"), "free disk space"),

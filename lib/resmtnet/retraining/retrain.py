@@ -112,7 +112,9 @@ def retrain(
     )
     result = replace(result, skipped=(*usable.skipped, *site.skipped))
     if not site.train:
-        return _too_few(result, "no reading is of a patient who may train")
+        return _too_few(
+            result, "all readings are of patients who are held out or excluded from training"
+        )
 
     # 3. fine-tune, 4. recalibrate
     images = None
@@ -148,7 +150,7 @@ def retrain(
         )
         result = replace(result, version=version)
     for line in result.skipped:
-        logger.warning("A nodule does not train: %s", line)
+        logger.warning("A nodule is not used for training: %s", line)
     return result
 
 

@@ -128,7 +128,7 @@ def _sized(size: str) -> tuple[AgreementMeasure, ...]:
 
     return (
         measure("mae", "mean absolute difference", "lower", metrics.mean_absolute_error),
-        measure("bias", "bias, model less reader", "0", metrics.bias, between=False),
+        measure("bias", "bias, model minus reader", "0", metrics.bias, between=False),
         measure("lower_limit", "95% limit below", "0", metrics.lower_limit_of_agreement),
         measure("upper_limit", "95% limit above", "0", metrics.upper_limit_of_agreement),
     )
@@ -153,7 +153,7 @@ MEASURES: tuple[AgreementMeasure, ...] = (
     ),
     _rated(
         "score_bias",
-        "Malignancy score: bias, model less reader",
+        "Malignancy score: bias, model minus reader",
         "0",
         metrics.bias,
         between_readers=False,
