@@ -345,7 +345,9 @@ def test_a_mask_is_kept_once_under_its_content(store: ReadingStore, tmp_path: Pa
     assert store.masks == store.path.parent / "readings-masks"
 
 
-@pytest.mark.parametrize("file", ["missing.nrrd", "../readings.sqlite", "/etc/hostname"])
+@pytest.mark.parametrize(
+    "file", ["missing.nrrd", "../readings.sqlite", "/etc/hostname", "m" * 5000]
+)
 def test_a_reading_names_only_masks_that_were_kept(
     store: ReadingStore, made: Made, file: str
 ) -> None:

@@ -10,6 +10,9 @@ from resmtnet.errors import ReadingError
 from resmtnet.files import atomic_file
 from resmtnet.readings.record import MaskReference
 
+_LONGEST_NAME = 255
+"""Bytes; file systems refuse to look for a longer one."""
+
 
 def keep(folder: Path, file: Path) -> MaskReference:
     """Copy a file into the folder durably, under its SHA-256.
@@ -31,8 +34,10 @@ def check(folder: Path, mask: MaskReference) -> None:
     Raises:
         ReadingError: of field "mask".
     """
-    if Path(mask.file).name != mask.file or not (folder / mask.file).is_file():
-        raise ReadingError("mask", f"names {mask.file!r}, which is not among the kept masks")
+    too_long = len(mask.file.encode("utf-8", "replace")) > _LONGEST_NAME
+    if too_long or Path(mask.file).name != mask.file or not (folder / mask.file).is_file():
+        shown = mask.file[:80]
+        raise ReadingError("mask", f"names {shown!r}, which is not among the kept masks")
     if not mask.file.startswith(mask.sha256):
         raise ReadingError("mask", f"{mask.file} is not the file of sha256 {mask.sha256}")
 
