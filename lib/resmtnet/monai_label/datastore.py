@@ -16,7 +16,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct.content_key import FileKeys
-from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
+from resmtnet.ct.image_file import check_whole, image_suffix, is_detached, read_geometry
 from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.refusals import Refusal, as_refusals
@@ -160,8 +160,9 @@ class StudiesDatastore(SharedListDatastore):
         """Store an uploaded volume.
 
         Raises:
-            Refusal: 400 if the id is a path, or the file is of another kind or refers to another
-                file; 409 if the id is taken, since its readings and labels would change meaning.
+            Refusal: 400 if the id is a path, or the file is of another kind, refers to another
+                file, or has no header of a CT of bounded size; 409 if the id is taken, since its
+                readings and labels would change meaning.
         """
         name, ext = self._to_id(os.path.basename(image_filename))
         if f"*{ext.lower()}" not in VOLUME_PATTERNS or is_detached(Path(image_filename)):
@@ -172,6 +173,7 @@ class StudiesDatastore(SharedListDatastore):
         self._check_free(checked_id(image_id or name))
         with as_refusals():
             check_whole(Path(image_filename))
+            read_geometry(Path(image_filename))
         stored: str = super().add_image(image_id, image_filename, image_info)
         return stored
 
