@@ -127,6 +127,25 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         info: dict[str, Any] = super().get_image_info(image_id)
         return info
 
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Refuse an upload, 405: MONAI Label would write it to the path that the id names."""
+        raise Refusal(405, "Images are stored in the PACS; send them there, not to this server.")
+
+    def remove_image(self, image_id: str) -> None:
+        """Refuse to delete an image, 405: MONAI Label would delete what the id names."""
+        raise Refusal(405, "Images are stored in the PACS; delete them there.")
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Add to what is known of an image; 404 for one that the PACS does not have."""
+        self._list(_checked_uid(image_id))
+        super().update_image_info(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Add to what is known of a label; 404 for an unknown one."""
+        if self._datastore.label(_checked_uid(label_id), label_tag) is None:
+            raise Refusal(404, f"There is no label {label_tag!r} of {label_id!r}.")
+        super().update_label_info(label_id, label_tag, info)
+
     def save_label(
         self,
         image_id: str,
