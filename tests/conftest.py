@@ -172,7 +172,7 @@ def shared_server(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("MONAI_LABEL_SESSION_PATH", str(tmp_path_factory.mktemp("sessions")))
-        conf = {"context": "screening_baseline"}
+        conf = {"context": "screening_baseline", "sessions": "true"}
         options = ServerOptions(str(studies), port=free_port(), conf=conf)
         with running_server(options, timeout_s=240.0) as url:
             patch.undo()  # of the server alone

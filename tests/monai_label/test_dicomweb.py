@@ -245,11 +245,12 @@ def test_the_strategies_offer_the_studies_of_the_pacs_that_nobody_has_read(
 
     def read(image: str) -> None:
         document = {"image": image, "reader": "worklist", "centre_lps_mm": place, "malignancy": 3}
-        _ask(f"{url}/resmtnet/readings", json.dumps(document).encode())
+        _ask(f"{url}/resmtnet/readings", json.dumps(document).encode(), **header)
+
+    header = {"Content-Type": "application/json"}
 
     def offered(strategy: str, client: str) -> Any:
         body = json.dumps({"client_id": client}).encode()
-        header = {"Content-Type": "application/json"}
         return json.loads(_ask(f"{url}/activelearning/{strategy}", body, **header))
 
     def downloaded() -> set[str]:

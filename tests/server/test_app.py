@@ -28,7 +28,7 @@ def ask(app: FastAPI, *requests: tuple[str, str], **more: Any) -> list[httpx.Res
 
     async def run() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await asyncio.gather(*(client.request(*r, **more) for r in requests))
 
     return asyncio.run(run())
@@ -97,7 +97,7 @@ def running_with_one_more_waiting(
 
     async def run() -> int:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             replies = [asyncio.create_task(client.request(*request)) for _ in range(2)]
             try:
                 await until(settled)

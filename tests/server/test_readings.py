@@ -249,7 +249,8 @@ def test_what_is_not_there_and_what_is_no_json_is_told(url: str) -> None:
     assert ask(url, "/resmtnet/readings/none")[0] == 404
     status, reply = ask(url, "/resmtnet/readings", every="perhaps")
     assert (status, reply["detail"][0]["field"]) == (422, "every")
-    request = urllib.request.Request(f"{url}/resmtnet/readings", b"{", method="POST")
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/resmtnet/readings", b"{", headers, method="POST")
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
     assert caught.value.code == 422

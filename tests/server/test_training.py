@@ -50,7 +50,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def post(path: str, body: object = None) -> tuple[int, Any]:
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app=make_app(), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post(path, json=body)
 
     reply = asyncio.run(run())

@@ -23,6 +23,7 @@ from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.open_volumes import OpenVolumes
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import InferRequest, centres_lps
+from resmtnet.monai_label.request_keys import BATCH, check_keys
 from resmtnet.monai_label.served_model import ServedModel, ServedVersion
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.readings.formats.class_mask import write_mask
@@ -198,9 +199,18 @@ class BatchInfer(BatchInferTask):  # type: ignore[misc]
     """MONAI Label's loop over many images, which divides by zero where there is no GPU."""
 
     def __call__(self, request: Json, datastore: Datastore, infer: Callable[..., Json]) -> Json:
-        """Run a model on the images of the datastore; see MONAI Label's BatchInferTask."""
-        several = request.get("multi_gpu", True) and torch.cuda.is_available()
-        results: Json = super().__call__(request | {"multi_gpu": several}, datastore, infer)
+        """Run a model on the images of the datastore; see MONAI Label's BatchInferTask.
+
+        `bundle_path`, which MONAI Label adds, is not used.
+
+        Raises:
+            Refusal: 400 for a parameter that is not allowed.
+        """
+        asked = {key: value for key, value in request.items() if key != "bundle_path"}
+        with as_refusals():
+            check_keys(asked, BATCH, "batch inference")
+        several = asked.get("multi_gpu", True) and torch.cuda.is_available()
+        results: Json = super().__call__(asked | {"multi_gpu": several}, datastore, infer)
         return results
 
 

@@ -18,6 +18,7 @@ from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
 from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.request_keys import check_infer_keys
 from resmtnet.monai_label.settings import (
     CANDIDATES_RANGE,
     AppSettings,
@@ -122,9 +123,11 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
         app: knows its models, the studies and the sessions, the only folders that are opened.
 
     Raises:
+        InputError: a parameter that is not in the list of those that are allowed.
         Refusal: 404 for an unknown model, 400 for an image that is no text, 403 for a path
             outside the folders.
     """
+    check_infer_keys(request)
     model, image = request.get("model"), request.get("image")
     if model not in app._infers:
         raise Refusal(404, f"There is no model {model!r}. Available: {', '.join(app._infers)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -41,6 +42,9 @@ OTHER_APPS_KEYS = (
     "use_pretrained_model",
 )
 """Keys of MONAI Label and its sample apps: a command line written for those still starts."""
+
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\]")
+_ORIGIN = re.compile(rf"https?://({_HOST.pattern})(:[0-9]{{1,5}})?")
 
 CANDIDATES_RANGE = (1, 200)
 """Least and greatest number of findings of a whole-CT run that can be asked for."""
@@ -153,6 +157,29 @@ def _switch(name: str, text: str) -> bool:
     return values[text.lower()]
 
 
+def _hosts(name: str, text: str) -> tuple[str, ...]:
+    hosts = _listed(text.lower())
+    wrong = [host for host in hosts if not _HOST.fullmatch(host)]
+    if wrong:
+        raise ConfigError(f"{name} {wrong[0]!r}: host names without port are needed.")
+    return hosts
+
+
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    origins = _listed(text.lower().replace("/,", ",").removesuffix("/"))
+    wrong = [origin for origin in origins if not _ORIGIN.fullmatch(origin)]
+    if wrong:
+        raise ConfigError(
+            f"{name} {wrong[0]!r}: http:// or https:// and a host, with its port if it is not the "
+            "usual one, are needed."
+        )
+    return origins
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _click_type(name: str, text: str) -> str:
     if text not in CLICK_TYPES:
         raise ConfigError(f"{name} {text!r}: allowed are {' and '.join(CLICK_TYPES)}.")
@@ -205,6 +232,21 @@ class AppSettings:
 
     archive: Path | None = field(default=None, metadata={"parse": _folder})
     """Training archive of the shipped model: training with depth full needs its images."""
+
+    sessions: bool = field(default=False, metadata={"parse": _switch})
+    """Accept images that a viewer uploads for a while (3D Slicer: a volume that is not in the
+    studies). Off, because whoever reaches the server could fill its disk."""
+
+    hosts: tuple[str, ...] = field(default=(), metadata={"parse": _hosts})
+    """Names under which browsers and clients reach the server, comma-separated, without port, in
+    addition to those of this machine (localhost, 127.0.0.1). Another name is refused."""
+
+    origins: tuple[str, ...] = field(default=(), metadata={"parse": _origins})
+    """Web pages of other servers that may use this one, comma-separated, such as
+    https://viewer.example:3000. All others are refused."""
+
+    upload_mb: int = field(default=2048, metadata={"parse": _whole_number(1, 65_536)})
+    """Greatest size of an upload, MB, 1 to 65536."""
 
     def database(self, app_dir: str | Path, studies: str) -> Path:
         """Return the path of the readings database.

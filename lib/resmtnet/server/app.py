@@ -29,9 +29,14 @@ from monailabel.endpoints import (
     session,
     train,
 )
+from monailabel.interfaces.utils.app import apps
+from starlette.middleware import Middleware
 
 from resmtnet.server import training
+from resmtnet.server.guard import Guard
+from resmtnet.server.platform_fixes import mend_platform
 from resmtnet.server.routes import add_refusals, router
+from resmtnet.server.rules import ServerRules
 
 BLOCKING: tuple[ModuleType, ...] = (
     *(infer, batch_infer, datastore, activelearning, train, scoring, model, session, info),
@@ -49,10 +54,11 @@ def make_app() -> FastAPI:
     app = FastAPI(
         title=settings.MONAI_LABEL_PROJECT_NAME,
         lifespan=platform.router.lifespan_context,
-        middleware=list(platform.user_middleware),
+        middleware=[Middleware(Guard, rules_of_app), *platform.user_middleware],
         docs_url=None,
-        redoc_url="/docs",
+        redoc_url=None,
     )
+    mend_platform()
     app.include_router(router)
     app.include_router(training.router, prefix=settings.MONAI_LABEL_API_STR)
     add_refusals(app)
@@ -64,8 +70,16 @@ def make_app() -> FastAPI:
         app.include_router(
             off_the_loop(module.router.routes, reads, writes), prefix=settings.MONAI_LABEL_API_STR
         )
-    app.mount("/", platform)  # the rest: OHIF, the DICOM proxy, logs, the page of all routes
+    app.mount("/", platform)  # the rest: OHIF, the DICOM proxy, logs
     return app
+
+
+def rules_of_app() -> ServerRules:
+    """Return the rules of the app that this process serves; the strictest before it is loaded."""
+    for served in apps.values():
+        found: ServerRules = served.rules
+        return found
+    return ServerRules()
 
 
 def off_the_loop(

@@ -1,0 +1,222 @@
+"""Checks each request before a route sees it, and answers every failure as JSON with an id.
+
+The same guard stands before MONAI Label's own app and before ours.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resmtnet.server import bodies, rules
+from resmtnet.server.pages import own_page
+from resmtnet.server.rules import Refused, ServerRules
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = {"/batch": 2, "/infer": 64, "/scoring": 2, "/session": 4}
+"""Requests that change or compute, which may run or wait at once, by the beginning of the path."""
+
+_RETRY_S = 5
+_FALSE = ("false", "0", "no", "off", "n", "f", "")
+_LONGEST_VALUE = 2000
+
+_SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "frame-ancestors 'self'",
+}
+
+
+class Guard:
+    """An ASGI app around another one."""
+
+    def __init__(
+        self, app: ASGIApp, find_rules: Callable[[], ServerRules], can_wait: bool = True
+    ) -> None:
+        """Stand before an app.
+
+        Args:
+            app: what answers the requests that are passed on.
+            find_rules: returns the rules, asked at each request.
+            can_wait: whether a request may wait for the end of a batch or training (run_sync);
+                false for an app that answers no other request meanwhile.
+        """
+        self._app, self._find_rules, self._can_wait = app, find_rules, can_wait
+        self._running: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request; websockets are closed, since no route takes them."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = secrets.token_hex(8)
+        reply = _Reply(send, request_id)
+        try:
+            found = self._find_rules()
+            receive = await _checked(scope, receive, found)
+            if not self._can_wait:
+                _check_sync(scope)
+            with self._place(scope):
+                page = own_page(scope["method"], scope["path"])
+                if page is None:
+                    await self._app(scope, receive, reply)
+                else:
+                    await page(scope, receive, reply)
+        except Refused as refused:
+            await reply.refuse(refused.status_code, refused.detail, refused.headers)
+        except Exception:
+            logger.exception("Request %s failed", request_id)
+            if not reply.begun:
+                await reply.refuse(500, "The request failed; the server's log says why.")
+
+    @contextmanager
+    def _place(self, scope: Scope) -> Iterator[None]:
+        """Holds one of the places of a route that computes.
+
+        Raises:
+            Refused: 503 if all are taken.
+        """
+        start = next((s for s in MOST_AT_ONCE if scope["path"].startswith(s)), None)
+        if start is None or scope["method"] in ("GET", "HEAD", "DELETE"):
+            yield
+            return
+        if self._running[start] >= MOST_AT_ONCE[start]:
+            raise Refused(
+                503,
+                f"{MOST_AT_ONCE[start]} requests to {start} run or wait already; ask again later.",
+                {"Retry-After": str(_RETRY_S)},
+            )
+        self._running[start] += 1
+        try:
+            yield
+        finally:
+            self._running[start] -= 1
+
+
+async def _checked(scope: Scope, receive: Receive, found: ServerRules) -> Receive:
+    """Check a request; return the channel of its body.
+
+    Raises:
+        Refused: with the first reason.
+    """
+    headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+    lower = {name.lower(): value for name, value in headers.items()}
+    if len(headers.getlist("host")) != 1:
+        raise Refused(400, "One header Host is needed.")
+    rules.check_host(lower["host"], found)
+    rules.check_origin(lower, found)
+    rules.check_path(scope.get("raw_path", path.encode()).decode("latin-1"))
+    rules.check_closed(method, path, found)
+    _check_query(scope["query_string"].decode("latin-1"))
+    length = lower.get("content-length", "0")
+    has_body = length != "0" or "transfer-encoding" in lower
+    rules.check_content_type(method, path, lower.get("content-type", ""), has_body)
+    if not has_body:
+        return receive
+    most = rules.JSON_BYTES if rules.takes_json(path) else found.upload_bytes
+    if not length.isdecimal() or int(length) > most:
+        raise Refused(413, bodies.too_large(most))
+    if found.keys_of(path) is not None:
+        body = await bodies.read_all(receive)
+        bodies.check_parameters(bodies.json_object(body, "body"), path, found)
+        return bodies.replayed(body, receive)
+    return bodies.bounded(receive, most)
+
+
+def _check_query(query: str) -> None:
+    """Refuse values that no route takes, and that functions below would fail on.
+
+    Raises:
+        Refused: 400.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=50, errors="strict")
+    except (ValueError, UnicodeDecodeError):
+        raise Refused(400, "The query is no valid one.") from None
+    for name, value in pairs:
+        if "\0" in value or len(value) > _LONGEST_VALUE:
+            raise Refused(
+                400, f"{name[:40]}: at most {_LONGEST_VALUE} characters and no NUL are allowed."
+            )
+        if name == "uncompress" and value.lower() not in _FALSE:
+            raise Refused(400, "uncompress: archives are not unpacked; upload the image itself.")
+
+
+def _check_sync(scope: Scope) -> None:
+    """Refuse to wait for a batch or training.
+
+    Raises:
+        Refused: 400.
+    """
+    waits = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("run_sync", "false")
+    if waits.lower() not in _FALSE:
+        raise Refused(
+            400,
+            "run_sync: this server would answer nothing else until the end. Leave it out and ask "
+            "for the state with GET, or use `resmtnet serve`.",
+        )
+
+
+class _Reply:
+    """Passes on what the app answers, with an id; replaces plain-text errors by JSON."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send, self._id = send, request_id
+        self.begun = False
+        """Whether the answer has begun."""
+        self._drops_body = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            kind = headers.get("content-type", "")
+            if message["status"] >= 400 and not kind.startswith("application/json"):
+                self._drops_body = True
+                await self.refuse(message["status"], _reason(message["status"]))
+                return
+            self.begun = True
+            headers["X-Request-ID"] = self._id
+            for name, value in _SAFE_HEADERS.items():
+                headers.setdefault(name, value)
+        elif self._drops_body:
+            return
+        await self._send(message)
+
+    async def refuse(self, status: int, reason: str, more: Mapping[str, str] | None = None) -> None:
+        """Answer an error as JSON, unless an answer has begun."""
+        if self.begun:
+            return
+        self.begun = True
+        content: dict[str, Any] = {"detail": reason, "request_id": self._id}
+        body = json.dumps(content).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "X-Request-ID": self._id,
+            **_SAFE_HEADERS,
+            **(more or {}),
+        }
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": raw})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def _reason(status: int) -> str:
+    if status >= 500:
+        return "The request failed; the server's log says why."
+    return "There is no such route; /docs lists them." if status == 404 else "Refused."

@@ -1,0 +1,144 @@
+"""Puts checks around functions of MONAI Label that answer wrong requests with a bare error 500.
+
+MONAI Label's routes find these functions by name when they are called, so a checked one under the
+same name holds in its own server as well as in ours.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import ModuleType
+from typing import Any
+
+from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring
+from monailabel.interfaces.utils.app import app_instance
+from starlette.datastructures import UploadFile
+from starlette.types import ASGIApp
+
+from resmtnet.errors import ConfigError
+from resmtnet.server import pacs_proxy, pages
+from resmtnet.server.bodies import json_object
+from resmtnet.server.guard import Guard
+from resmtnet.server.rules import Refused, ServerRules
+
+PLATFORM = "monailabel.app"
+
+_CHECKSUMS = ("SHA256", "SHA512", "MD5")
+_LONGEST_NAME = 200
+
+Check = Callable[[Mapping[str, Any]], None]
+
+
+def mend_platform() -> None:
+    """Replace the functions, once in a process."""
+    _check_first(infer, "run_inference", _json_fields, _file_names, _inputs)
+    _check_first(batch_infer, "run", _known_model)
+    _check_first(scoring, "run_method", _known_scoring)
+    for name in ("add_image", "save_label", "update_image_info", "update_label_info"):
+        _check_first(datastore, name, _json_fields, _file_names)
+    _check_first(datastore, "download_image", _checksum)
+    _check_first(datastore, "download_dataset", _something_labelled)
+    logs.get_logs = pages.log_page
+    proxy.proxy_dicom = pacs_proxy.forward
+
+
+def guard_platform(find_rules: Callable[[], ServerRules]) -> None:
+    """Put the guard before MONAI Label's own app, if this process serves it.
+
+    Called while that app starts, when its chain of middleware exists and no request was answered.
+
+    Args:
+        find_rules: returns the rules of the app.
+
+    Raises:
+        ConfigError: this version of FastAPI keeps the chain elsewhere, so the guard cannot stand
+            before it; the server does not start without.
+    """
+    served = getattr(sys.modules.get(PLATFORM), "app", None)
+    if served is None or "resmtnet.server.app" in sys.modules:  # which has a guard of its own
+        return
+    chain: ASGIApp | None = getattr(served, "middleware_stack", None)
+    if chain is None:
+        raise ConfigError(
+            "The checks of requests cannot be put before MONAI Label's own server with this "
+            "version of FastAPI. Start it with --uvicorn_app resmtnet.server.app:app."
+        )
+    if not isinstance(chain, Guard):
+        served.middleware_stack = Guard(chain, find_rules, can_wait=False)
+
+
+def _check_first(module: ModuleType, name: str, *checks: Check) -> None:
+    function = getattr(module, name)
+    if getattr(function, "checked", False):
+        return
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def checked(*positional: Any, **named: Any) -> Any:
+        arguments = signature.bind(*positional, **named).arguments
+        for check in checks:
+            check(arguments)
+        return function(*positional, **named)
+
+    checked.checked = True  # type: ignore[attr-defined]
+    setattr(module, name, checked)
+
+
+def _json_fields(arguments: Mapping[str, Any]) -> None:
+    for name in ("params", "info"):
+        if isinstance(arguments.get(name), str):
+            json_object(arguments[name], name)
+
+
+def _file_names(arguments: Mapping[str, Any]) -> None:
+    for name in ("file", "label"):
+        upload = arguments.get(name)
+        # MONAI Label's clients send the whole path of the file on their machine.
+        file_name = re.split(r"[/\\]", getattr(upload, "filename", None) or "")[-1]
+        if len(file_name.encode("utf-8", "replace")) > _LONGEST_NAME or not file_name.isprintable():
+            raise Refused(
+                400,
+                f"{name}: a file name of at most {_LONGEST_NAME} bytes, without control "
+                "characters, is needed.",
+            )
+
+
+def _inputs(arguments: Mapping[str, Any]) -> None:
+    given = [arguments.get(name) for name in ("image", "session_id", "file")]
+    if not any(given):
+        raise Refused(400, "image, session_id or file: one of them is needed.")
+    if arguments.get("session_id") and not app_instance().sessions():
+        raise Refused(
+            406, "Sessions are off; they are switched on at the start: --conf sessions true."
+        )
+    label = arguments.get("label")
+    if isinstance(label, UploadFile) and (label.filename or "").lower().endswith(".bin"):
+        raise Refused(400, "label: scribbles (.bin) are not used by the models of this app.")
+
+
+def _known_model(arguments: Mapping[str, Any]) -> None:
+    known = app_instance()._infers
+    if arguments["model"] not in known:
+        raise Refused(404, f"There is no model {arguments['model'][:80]!r}: {', '.join(known)}.")
+
+
+def _known_scoring(arguments: Mapping[str, Any]) -> None:
+    known = app_instance()._scoring_methods
+    if arguments["method"] not in known:
+        names = ", ".join(known) or "none"
+        raise Refused(404, f"There is no scoring {arguments['method'][:80]!r}; there are: {names}.")
+
+
+def _checksum(arguments: Mapping[str, Any]) -> None:
+    given = arguments.get("check_sum")
+    if given and ":" in given and given.split(":")[0] not in _CHECKSUMS:
+        raise Refused(400, f"check_sum: one of {', '.join(_CHECKSUMS)} and ':' must come first.")
+
+
+def _something_labelled(arguments: Mapping[str, Any]) -> None:
+    if not app_instance().datastore().datalist():
+        raise Refused(404, "There is no label yet, so there is no dataset to download.")
