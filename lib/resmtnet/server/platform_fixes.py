@@ -16,7 +16,10 @@ from typing import Any
 
 from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import remove_file
+from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
+from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
 from resmtnet.errors import ConfigError
@@ -41,6 +44,7 @@ def mend_platform() -> None:
     for name in ("add_image", "save_label", "update_image_info", "update_label_info"):
         _check_first(datastore, name, _json_fields, _file_names)
     _check_first(datastore, "download_image", _checksum)
+    datastore.download_dataset = _dataset
     _check_first(datastore, "download_dataset", _something_labelled)
     logs.get_logs = pages.log_page
     proxy.proxy_dicom = pacs_proxy.forward
@@ -82,10 +86,31 @@ def _check_first(module: ModuleType, name: str, *checks: Check) -> None:
         arguments = signature.bind(*positional, **named).arguments
         for check in checks:
             check(arguments)
-        return function(*positional, **named)
+        try:
+            return function(*positional, **named)
+        except BaseException:
+            _remove_uploads(arguments)
+            raise
 
     checked.checked = True  # type: ignore[attr-defined]
     setattr(module, name, checked)
+
+
+def _remove_uploads(arguments: Mapping[str, Any]) -> None:
+    """Do what is to be done after an answer: a request that fails would leave its files behind."""
+    for task in getattr(arguments.get("background_tasks"), "tasks", ()):
+        task.func(*task.args, **task.kwargs)
+
+
+def _dataset(limit_cases: int | None = None) -> FileResponse:
+    """Return an archive of all labelled images, which is deleted once it was sent."""
+    path = app_instance().datastore().get_dataset_archive(limit_cases)
+    return FileResponse(
+        path,
+        media_type="application/zip",
+        filename="dataset.zip",
+        background=BackgroundTask(remove_file, path),
+    )
 
 
 def _json_fields(arguments: Mapping[str, Any]) -> None:
