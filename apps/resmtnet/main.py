@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from monailabel.config import settings as platform
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -10,38 +9,27 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
-from resmtnet.monai_label.infer import BatchInfer, SharedCharacterizer, make_tasks
+from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
 from resmtnet.monai_label.labels import Submissions
-from resmtnet.monai_label.refusals import Refusal, as_refusals
+from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import checked
-from resmtnet.monai_label.request_keys import JSON_ROUTES
+from resmtnet.monai_label.restricted_app import RestrictedApp, configure_platform, rules_of
 from resmtnet.monai_label.served_model import served_model
-from resmtnet.monai_label.sessions import CheckedSessions
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
-from resmtnet.monai_label.trainer import NAME as TRAINER
 from resmtnet.monai_label.trainer import make_trainers
 from resmtnet.monai_label.warm_up import start_warm_up
-from resmtnet.server.platform_fixes import guard_platform, mend_platform
+from resmtnet.server.guarded_app import GuardedApp
 from resmtnet.server.rules import ServerRules
 
 
-class ResMTNetApp(MONAILabelApp):
+class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
     """Class, malignancy score, size and mask of lung nodules, as readers would rate them."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
         settings = AppSettings.from_conf(conf or {})
-        platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # why: see server.launch
-        platform.MONAI_LABEL_SESSIONS = settings.sessions
-        self.rules = ServerRules(
-            hosts=settings.hosts,
-            origins=settings.origins,
-            upload_bytes=settings.upload_mb * 1_000_000,
-            json_keys=JSON_ROUTES,
-            trainers=(TRAINER,),
-            has_pacs=is_remote(studies),
-            has_sessions=settings.sessions,
-        )
+        configure_platform(settings)
+        self.rules = ServerRules(**rules_of(settings, studies))
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
         self.submissions = Submissions(database, self.datastore, self.shared.open)
@@ -71,42 +59,6 @@ class ResMTNetApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Any]:
         """The strategies of "next sample"."""
         return make_strategies(self.inbox, self.shared, self.datastore)
-
-    def init_batch_infer(self) -> BatchInfer:
-        """MONAI Label's batch inference, which here runs without a GPU too."""
-        return BatchInfer()
-
-    def bundle_path(self, model: str) -> str:
-        """A folder that holds no client's code, in place of the one that a client names.
-
-        MONAI Label puts it on the search path of a training's process.
-        """
-        return self.app_dir
-
-    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Answers which study to read next; 404 for an unknown strategy."""
-        if request.get("strategy") not in self._strategies:
-            known = ", ".join(self._strategies)
-            raise Refusal(404, f"There is no strategy {request.get('strategy')!r}: {known}.")
-        return dict(super().next_sample(request))
-
-    def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
-        """Refuses whole-slide images, for which this app has no model."""
-        raise Refusal(404, "This app has no models for whole-slide images.")
-
-    def _load_sessions(self, load: bool = False) -> CheckedSessions | None:
-        if not load:
-            return None
-        return CheckedSessions(
-            platform.MONAI_LABEL_SESSION_PATH, platform.MONAI_LABEL_SESSION_EXPIRY
-        )
-
-    def server_mode(self, mode: bool) -> None:
-        """Puts the checks of requests before MONAI Label's own server when it starts."""
-        super().server_mode(mode)
-        if mode:
-            mend_platform()
-            guard_platform(lambda: self.rules)
 
     def on_init_complete(self) -> None:
         """Warms up in the background; the server answers meanwhile."""

@@ -1,0 +1,70 @@
+"""Where this app differs from MONAI Label's: what is refused or confined, and what is set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monailabel.config import settings as platform
+
+from resmtnet.monai_label.infer import BatchInfer
+from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.request_keys import JSON_ROUTES
+from resmtnet.monai_label.sessions import CheckedSessions
+from resmtnet.monai_label.settings import AppSettings, is_remote
+from resmtnet.monai_label.trainer import NAME as TRAINER
+
+
+class RestrictedApp:
+    """A mixin beside MONAILabelApp: no code of a client, known strategies, confined sessions."""
+
+    app_dir: str
+    _strategies: dict[str, Any]
+
+    def init_batch_infer(self) -> BatchInfer:
+        """Return MONAI Label's batch inference, which here runs without a GPU too."""
+        return BatchInfer()
+
+    def bundle_path(self, model: str) -> str:
+        """Return a folder that holds no client's code, in place of the one that a client names.
+
+        MONAI Label puts it on the search path of a training's process.
+        """
+        return self.app_dir
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer which study to read next; 404 for an unknown strategy."""
+        if request.get("strategy") not in self._strategies:
+            known = ", ".join(self._strategies)
+            raise Refusal(404, f"There is no strategy {request.get('strategy')!r}: {known}.")
+        parent: Any = super()
+        return dict(parent.next_sample(request))
+
+    def infer_wsi(self, request: dict[str, Any], datastore: object = None) -> Any:
+        """Refuse whole-slide images, for which this app has no model."""
+        raise Refusal(404, "This app has no models for whole-slide images.")
+
+    def _load_sessions(self, load: bool = False) -> CheckedSessions | None:
+        if not load:
+            return None
+        return CheckedSessions(
+            platform.MONAI_LABEL_SESSION_PATH, platform.MONAI_LABEL_SESSION_EXPIRY
+        )
+
+
+def configure_platform(settings: AppSettings) -> None:
+    """Set what MONAI Label reads from its own settings."""
+    platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # why: see server.launch
+    platform.MONAI_LABEL_SESSIONS = settings.sessions
+
+
+def rules_of(settings: AppSettings, studies: str) -> dict[str, Any]:
+    """Return the fields of `resmtnet.server.rules.ServerRules` for an app of these studies."""
+    return {
+        "hosts": settings.hosts,
+        "origins": settings.origins,
+        "upload_bytes": settings.upload_mb * 1_000_000,
+        "json_keys": JSON_ROUTES,
+        "trainers": (TRAINER,),
+        "has_pacs": is_remote(studies),
+        "has_sessions": settings.sessions,
+    }
