@@ -75,12 +75,21 @@ class NetworkConfig:
     """Branches that exist; one alone is the single-task ablation."""
     nodule_task: bool = False
     """The classification branch also says whether there is a nodule at all; needs negatives."""
+    second_window: tuple[float, ...] = ()
+    """Part of the input's range, (low, high) in 0..1, that is shown once more, stretched to 0..1,
+    as a second channel: (0, 0.5) of -1000 to 400 HU shows ground glass from -1000 to -300 HU."""
 
     def __post_init__(self) -> None:
         known = ("classification", "regression")
         _check(
             bool(self.branches) and set(self.branches) <= set(known),
             f"branches are {self.branches}; allowed are one or both of {known}",
+        )
+        low_high = self.second_window
+        _check(
+            not low_high or (len(low_high) == 2 and 0 <= low_high[0] < low_high[1] <= 1),
+            f"second_window is {low_high}; allowed are none, or (low, high) with 0 <= low < high "
+            "<= 1",
         )
         _check(self.spatial_dims in (2, 3), f"spatial_dims is {self.spatial_dims}; allowed: 2, 3")
         _check(

@@ -31,6 +31,21 @@ def test_the_task_nodule_or_not_is_a_switch():
     assert net(net.encode(torch.randn(2, 5, 48, 48)), 2).tasks["nodule"].shape == (2, 2)
 
 
+def test_a_second_window_shows_a_part_of_the_range_stretched():
+    net = network(second_window=(0.0, 0.5))
+    seen = net._windows(torch.tensor([0.0, 0.25, 0.5, 0.9])[None, None, None])
+    assert seen[0, :, 0].tolist() == [
+        pytest.approx([0.0, 0.25, 0.5, 0.9]),
+        pytest.approx([0.0, 0.5, 1.0, 1.0]),
+    ]
+
+
+@pytest.mark.parametrize("window", [(0.5,), (0.5, 0.5), (-0.1, 0.5), (0.0, 1.1)])
+def test_a_second_window_outside_the_range_is_refused(window):
+    with pytest.raises(ConfigError, match="second_window is"):
+        network(second_window=window)
+
+
 @pytest.mark.parametrize(("step", "inner", "levels"), [(1, 1, 5), (2, 2, 9), (1, 0, 4)])
 def test_mask_has_a_logit_for_each_pixel_of_each_inner_level(step, inner, levels):
     net = network()

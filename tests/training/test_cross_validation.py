@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from resmtnet.config import NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.errors import ConfigError, InputError
 from resmtnet.evaluation.records import read_predictions
+from resmtnet.inference.model_folder import read_model
 from resmtnet.training.cross_validation import HELD, cross_validate, fold_groups, load_answers
-from resmtnet.training.run import of_other_patients
+from resmtnet.training.run import of_other_patients, run_experiment
 
 CONFIG = TrainingConfig(
     epochs=45,
@@ -83,3 +85,38 @@ def test_one_group_is_refused(small_archive):
 def test_splits_that_take_part_are_configured(small_archive):
     both = replace(CONFIG, splits=("train", "val"))
     assert fold_groups(small_archive, both, 1) == fold_groups(small_archive, CONFIG, 1)
+
+
+def test_reference_folds_are_in_no_group(small_archive):
+    config = replace(CONFIG, reference_folds=(1, 2))
+    assert fold_groups(small_archive, config, 2) == [(0, 3), (4,)]
+
+
+def test_a_network_of_a_group_is_a_member_of_a_model_as_it_is(answered, small_archive, tmp_path):
+    checkpoint = answered[0] / "folds-2-3" / "member-0" / "checkpoint.pt"
+    config = replace(CONFIG, calibration_folds=(2, 3))
+    further = load_answers(answered[0])
+    run_experiment(
+        small_archive, config, tmp_path, version="1", given=[checkpoint], further=further
+    )
+    (network,) = read_model(tmp_path / "model").networks
+    averaged = torch.load(checkpoint, weights_only=True)["averaged"]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value.float(), averaged[name].half().float()), name
+    assert not list(tmp_path.rglob("checkpoint.pt"))  # nothing was trained
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"calibration_folds": (0,)}, r"trained on folds \[0\]"),
+        ({"network": NetworkConfig(widths=(4, 4, 4), hidden=8)}, "its network is"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_no_member(answered, small_archive, tmp_path, change, said):
+    checkpoint = answered[0] / "folds-2-3" / "member-0" / "checkpoint.pt"
+    config = replace(CONFIG, **{"calibration_folds": (3,), **change})
+    with pytest.raises(ConfigError, match=said):
+        run_experiment(small_archive, config, tmp_path, version="1", given=[checkpoint])
+    with pytest.raises(InputError, match="no such checkpoint"):
+        run_experiment(small_archive, CONFIG, tmp_path, version="1", given=[tmp_path / "none.pt"])

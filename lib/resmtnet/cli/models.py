@@ -82,6 +82,14 @@ def train(
             "repeated."
         ),
     ] = None,
+    with_member: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="checkpoint.pt of a network that is a member of the model as it is, for example "
+            "of a group of a cross-validation; the other members are trained. It must have left "
+            "out the calibration and reference folds. May be repeated."
+        ),
+    ] = None,
     version: Annotated[
         str, typer.Option("--model-version", help="Version of the model that is written.")
     ] = "0",
@@ -100,8 +108,9 @@ def train(
 
     if cross_validate and fold is not None:
         raise InputError("--fold and --cross-validate exclude each other: give only one of them")
-    if cross_validate and calibrate_with is not None:
-        raise InputError("--calibrate-with is for a single model: leave out --cross-validate")
+    if cross_validate and (calibrate_with is not None or with_member):
+        option = "--calibrate-with" if calibrate_with is not None else "--with-member"
+        raise InputError(f"{option} is for a single model: leave out --cross-validate")
     settings, archive = _settings(config, fold), Archive.open(data)
     others = [Archive.open(path) for path in negatives or ()]
     where = choose_device(device)
@@ -127,6 +136,7 @@ def train(
                 resume=resume,
                 further=load_answers(calibrate_with) if calibrate_with else (),
                 negatives=others,
+                given=with_member or (),
                 device=where,
                 listener=_listener(tell),
             )

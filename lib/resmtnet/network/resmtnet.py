@@ -6,6 +6,7 @@ classification and a regression branch, residual connections inside and between 
 widths, inputs and losses are ours.
 
     slices [B, S, H, W] --fold--> [B*S, 1, H, W]                (3D: [B, 1, S, H, W])
+      windows  the whole range, and a part of it stretched as a second channel if configured
       stem   space to depth, conv              f0 [N, w0, H/2, W/2]
       shared residual blocks                   f1 [N, w0, H/2, W/2]
       shared residual blocks, stride 2         f2 [N, w1, H/4, W/4]
@@ -146,7 +147,8 @@ class ResMTNet(nn.Module):
         self.config = config
         self.names = tuple(branch for branch in BRANCHES if branch in config.branches)
         d, (w0, w1, w2), residual = config.spatial_dims, config.widths, config.residual
-        self.stem = nn.Sequential(conv(d, 2**d, w0, 3), norm(d, w0), nn.ReLU())
+        channels = 2 if config.second_window else 1
+        self.stem = nn.Sequential(conv(d, channels * 2**d, w0, 3), norm(d, w0), nn.ReLU())
         self.shared1 = Block(d, w0, w0, 1, residual)
         self.shared2 = nn.Sequential(Block(d, w0, w1, 2, residual), Block(d, w1, w1, 1, residual))
         self.branches = nn.ModuleDict(
@@ -204,6 +206,7 @@ class ResMTNet(nn.Module):
         b, s, h, w = slices.shape
         two = self.config.spatial_dims == 2
         x = slices.reshape(b * s, 1, h, w) if two else slices[:, None]  # 3D: [B, 1, S, H, W]
+        x = self._windows(x)
         if two:
             x = x.contiguous(memory_format=torch.channels_last)
         fine = self.shared1(self.stem(space_to_depth(x)))
@@ -213,6 +216,13 @@ class ResMTNet(nn.Module):
             streams = {name: self.branches[name][k](x) for name, x in streams.items()}  # type: ignore[index]
             streams = self._link(streams, k)
         return Features(fine, middle, streams)
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """[N, 1, ...] -> [N, 1 or 2, ...]: the input and, if configured, a part of its range."""
+        if not self.config.second_window:
+            return x
+        low, high = self.config.second_window
+        return torch.cat([x, ((x - low) / (high - low)).clamp(0, 1)], 1)
 
     def _link(self, streams: dict[str, Tensor], k: int) -> dict[str, Tensor]:
         if not self.links:

@@ -39,12 +39,15 @@ HELD = "held.safetensors"
 
 
 def fold_groups(archive: Archive, config: TrainingConfig, size: int) -> list[tuple[int, ...]]:
-    """Return the folds of an archive in groups of `size`, in order.
+    """Return the folds of an archive in groups of `size`, in order; reference folds in none.
 
     Raises:
         ConfigError: fewer than two groups.
     """
-    folds = sorted({n.fold for n in archive.nodules if n.split in config.splits and n.fold >= 0})
+    folds = sorted(
+        {n.fold for n in archive.nodules if n.split in config.splits and n.fold >= 0}
+        - set(config.reference_folds)
+    )
     groups = [tuple(folds[start : start + size]) for start in range(0, len(folds), size)]
     if len(groups) < 2:
         raise ConfigError(
@@ -77,7 +80,8 @@ def cross_validate(
 
     Args:
         archive: nodules of the configured splits take part.
-        config: of every model; its own folds are overridden.
+        config: of every model; its calibration folds are overridden, its reference folds are kept
+            out of all groups.
         out: folder of a folder per group and of the predictions.
         group_size: folds that are held out together.
         resume: go on with what `out` holds.
@@ -128,7 +132,7 @@ def _held(
 ) -> list[CachedNodule]:
     if (out / HELD).is_file():
         return load_cached(out / HELD)
-    config = replace(config, calibration_folds=group, reference_folds=())
+    config = replace(config, calibration_folds=group)
     split = split_by_fold(archive.nodules, config)
     weights = train_members(archive, split, config, out, device, listener, negatives)
     if rank():

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from resmtnet.config import TrainingConfig
+from resmtnet.config import TrainingConfig, from_dict
 from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import Rows, TrainingSet
 from resmtnet.data.splits import Split, split_by_fold
-from resmtnet.errors import InputError
+from resmtnet.errors import ConfigError, InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
@@ -64,6 +64,7 @@ def run_experiment(
     resume: bool = False,
     further: Sequence[CachedNodule] = (),
     negatives: Sequence[Archive] = (),
+    given: Sequence[Path] = (),
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -79,6 +80,8 @@ def run_experiment(
             calibration is fitted as well; those of reference patients are left out.
         negatives: archives of places without a nodule, which teach the nodule task; splits and
             folds mean the same as in `archive`.
+        given: checkpoints of networks that are the first members of the ensemble, such as one of
+            a cross-validation; the other members are trained here.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -87,14 +90,20 @@ def run_experiment(
 
     Raises:
         ArchiveError: the archive cannot be split as the configuration asks.
-        ConfigError: the checkpoint was made with another configuration.
+        ConfigError: a checkpoint was made with another configuration.
         InputError: `out` holds checkpoints without `resume`, or none with it.
     """
+    ready = [read_member(path, config) for path in given]
     check_resumable(out, resume)
     check_place(out / "model", MANIFEST)
     split = split_by_fold(archive.nodules, config)
     with processes(device) as own_device:
-        weights = train_members(archive, split, config, out, own_device, listener, negatives)
+        weights = [
+            *ready,
+            *train_members(
+                archive, split, config, out, own_device, listener, negatives, first=len(ready)
+            ),
+        ]
         if rank():
             return None
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
@@ -133,8 +142,19 @@ def train_members(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive] = (),
+    first: int = 0,
 ) -> list[Weights]:
     """Train every member of the ensemble, or finish its training; each has a folder in `out`.
+
+    Args:
+        archive: training data.
+        split: of its nodules.
+        config: of the experiment.
+        out: folder of the members' folders.
+        device: of the networks.
+        listener: is told of the progress.
+        negatives: see run_experiment.
+        first: members from this one on are trained; those before it are given.
 
     Raises:
         ArchiveError: the negatives do not fit the configuration.
@@ -144,8 +164,46 @@ def train_members(
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
         _train(block, archive.nodules, split, config, m, out, device, listener, others)
-        for m in range(config.members)
+        for m in range(first, config.members)
     ]
+
+
+def read_member(checkpoint: Path, config: TrainingConfig) -> Weights:
+    """Read the averaged weights of a network that another run trained to its end.
+
+    Args:
+        checkpoint: that the run left.
+        config: of the model that the network becomes a member of.
+
+    Raises:
+        ConfigError: the network is of another shape, has not ended its training, or trained on
+            folds that the model keeps apart.
+        InputError: no such file.
+    """
+    if not checkpoint.is_file():
+        raise InputError(f"{checkpoint}: no such checkpoint; give the checkpoint.pt of a member")
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    theirs = from_dict(TrainingConfig, state["config"])
+    for name in ("network", "patch", "splits"):
+        if getattr(theirs, name) != getattr(config, name):
+            raise ConfigError(
+                f"{checkpoint}: its {name} is {getattr(theirs, name)}, that of this model "
+                f"{getattr(config, name)}; members must have the same"
+            )
+    if state["epoch"] < theirs.epochs and not theirs.patience:
+        raise ConfigError(
+            f"{checkpoint}: {state['epoch']} of {theirs.epochs} epochs are done; end its training "
+            "first, with --resume"
+        )
+    apart = {*config.calibration_folds, *config.reference_folds}
+    trained = apart - {*theirs.calibration_folds, *theirs.reference_folds}
+    if trained:
+        raise ConfigError(
+            f"{checkpoint}: trained on folds {sorted(trained)}, which this model keeps for "
+            "calibration and comparison; choose other folds, or another network"
+        )
+    averaged: Weights = state["averaged"]
+    return averaged
 
 
 def _train(
