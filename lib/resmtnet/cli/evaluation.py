@@ -44,6 +44,14 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="With --data: train or val, only the nodules of that split.")
     ] = None,
+    diagnoses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV with patient_id and diagnosis (1 benign, 2 primary cancer, 3 metastasis, or "
+            "benign and malignant): also how well the class tells them.",
+        ),
+    ] = None,
     saliency: Annotated[
         int, typer.Option(min=0, help="With --data: nodules shown with what the model looks at.")
     ] = 6,
@@ -58,6 +66,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate a model or a cross-validation; write metrics.json and report.html."""
+    from resmtnet.evaluation.diagnoses import read_diagnoses
+
     if [data is not None, bool(predictions), reference].count(True) != 1:
         raise InputError(
             "give one of --data ARCHIVE, --predictions FILE (repeated for each fold) "
@@ -65,21 +75,22 @@ def evaluate(
         )
     if quote and card is None:
         raise InputError("--quote is for a model card: give --card FILE as well")
+    known = read_diagnoses(diagnoses) if diagnoses else {}
     written = [out / "metrics.json", out / "report.html"]
     manifest, documents = _card_sources(model, quote or (), written[0]) if card else ({}, {})
     if data is not None:
-        document = _ask(data, out, model, split, saliency, device)
+        document = _ask(data, out, model, split, saliency, known, device)
     elif split is not None:
         raise InputError("--split chooses nodules of an archive: give it with --data")
     elif reference:
         from resmtnet.inference.model_folder import default_model_dir
         from resmtnet.training.evaluate import evaluate_reference
 
-        document = evaluate_reference(model or default_model_dir(), out)
+        document = evaluate_reference(model or default_model_dir(), out, diagnoses=known)
     else:
         from resmtnet.training.evaluate import evaluate_predictions
 
-        document = evaluate_predictions(predictions or (), out)
+        document = evaluate_predictions(predictions or (), out, diagnoses=known)
     if card:
         from resmtnet.evaluation.card import model_card
 
@@ -101,6 +112,7 @@ def _ask(
     model: Path | None,
     split: str | None,
     saliency: int,
+    diagnoses: dict[str, str],
     device: str | None,
 ) -> dict[str, Any]:
     from resmtnet.data.archive import Archive
@@ -120,6 +132,7 @@ def _ask(
             Baselines.from_json(kept) if kept else None,
             split=split,
             pictures=Pictures(saliency=saliency),
+            diagnoses=diagnoses,
             tell=lambda what, done, of: tell(what, done, of, ""),
         )
 

@@ -7,7 +7,7 @@ from functools import partial
 from resmtnet.evaluation import calibration, metrics
 from resmtnet.evaluation.figure import BY_SIZE, Figure, OfBaseline, given
 from resmtnet.evaluation.metric import mean_of
-from resmtnet.evaluation.populations import CLASS_BANDS, MEDIAN_3, PROTOCOL
+from resmtnet.evaluation.populations import CLASS_BANDS, DIAGNOSED, MEDIAN_3, PROTOCOL
 from resmtnet.evaluation.readers import one_against_median_class
 from resmtnet.evaluation.uncertainty import accuracy_gain, error_detection_auc, with_entropy
 from resmtnet.types import Array
@@ -70,6 +70,14 @@ _DETECTION, _GAIN = "Error detection, AUC of the ", "Gain in accuracy without th
 FIGURES: tuple[Figure, ...] = (
     AUC,
     *(AUC.within(band) for band in CLASS_BANDS),
+    _ranking(
+        "pathology_auc",
+        "AUC against pathology or follow-up, largest nodule of each patient",
+        metrics.auc,
+        "higher",
+        population=DIAGNOSED,
+        truth=lambda case: float(case.diagnosis == "malignant"),
+    ),
     ACCURACY,
     _class("balanced_accuracy", "Balanced accuracy at 0.5", _balanced_accuracy, "higher"),
     _class("brier", "Brier score", metrics.brier, "lower"),

@@ -37,6 +37,7 @@ RATED = Population("rated", lambda case: bool(case.malignancy))
 THREE_READERS = Population(">= 3 readers", lambda case: case.enough_readers)
 PROTOCOL = Population("protocol P", lambda case: case.in_protocol)
 MEDIAN_3 = Population("median 3", lambda case: case.enough_readers and not case.in_protocol)
+DIAGNOSED = Population("patients with a diagnosis", lambda case: case.diagnosis is not None)
 SUB_SOLID = Population("sub-solid", lambda case: case.texture_class in (TEXTURE_CLASS.levels[:2]))
 
 

@@ -52,6 +52,8 @@ class Case:
     """Every reader's greatest extent perpendicular to the long axis, in its slice."""
     reader_dice: float | None = None
     """Mean Dice of the pairs of readers' masks."""
+    diagnosis: str | None = None
+    """"benign" or "malignant" by pathology or follow-up; of the patient's largest nodule only."""
 
     @property
     def score(self) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import Baselines
 from resmtnet.evaluation.bootstrap import BootstrapConfig
+from resmtnet.evaluation.diagnoses import with_diagnoses
 from resmtnet.evaluation.evidence import of_model, out_of_fold
 from resmtnet.evaluation.records import (
     Answered,
@@ -33,6 +34,7 @@ from resmtnet.types import Json, PartProgress
 
 CONSENSUS = 0.5
 """Least share of the readers."""
+NO_DIAGNOSES: Mapping[str, str] = {}
 
 
 def evaluate(
@@ -44,6 +46,7 @@ def evaluate(
     split: str | None = None,
     config: BootstrapConfig | None = None,
     pictures: Pictures | None = None,
+    diagnoses: Mapping[str, str] = NO_DIAGNOSES,
     tell: PartProgress = lambda what, done, of: None,
 ) -> Json:
     """Evaluate a model and write predictions.csv, metrics.json and report.html.
@@ -57,6 +60,7 @@ def evaluate(
         config: of the bootstrap.
         pictures: how many the report shows, by default 20 and 6; they hold voxels, so mind where
             it goes.
+        diagnoses: "benign" or "malignant" of patients by id, as evaluation.diagnoses reads them.
         tell: called with what is done, how much of it, and of how much.
 
     Returns:
@@ -69,7 +73,7 @@ def evaluate(
     if not nodules:
         known = ", ".join(sorted({nodule.split for nodule in archive.nodules}))
         raise InputError(f"{archive.path} holds no nodule of split {split!r}; it has {known}")
-    answered = answer(archive, nodules, model, tell)
+    answered = with_diagnoses(answer(archive, nodules, model, tell), diagnoses)
     evidence = of_model(answered, baselines)
     document = summarise(evidence, model.info, archive.provenance, config)
     shown = draw_nodules(archive, answered, document, model, pictures or Pictures(), tell)
@@ -81,7 +85,10 @@ def evaluate(
 
 
 def evaluate_predictions(
-    paths: Sequence[Path], out: Path, config: BootstrapConfig | None = None
+    paths: Sequence[Path],
+    out: Path,
+    config: BootstrapConfig | None = None,
+    diagnoses: Mapping[str, str] = NO_DIAGNOSES,
 ) -> Json:
     """Evaluate a cross-validation from its out-of-fold predictions; write metrics and report.
 
@@ -90,6 +97,7 @@ def evaluate_predictions(
             each are fitted on the others.
         out: folder for metrics.json and report.html; made if it is missing.
         config: of the bootstrap.
+        diagnoses: see evaluate.
 
     Returns:
         What metrics.json holds, schema resmtnet.metrics/3.
@@ -102,7 +110,9 @@ def evaluate_predictions(
         raise InputError("a file of predictions is given twice; give each one once")
     parent = Path(os.path.commonpath([path.parent for path in resolved]))
     files = {path.relative_to(parent).as_posix(): path for path in resolved}
-    groups = {name: read_predictions(path) for name, path in files.items()}
+    groups = {
+        name: with_diagnoses(read_predictions(path), diagnoses) for name, path in files.items()
+    }
     evidence = out_of_fold(groups)
     listed = [
         {
@@ -164,7 +174,12 @@ def mask_dice(share: NDArray[np.float64], finding: Finding) -> float | None:
     return float(2 * (truth & given).sum() / (truth.sum() + given.sum()))
 
 
-def evaluate_reference(folder: Path, out: Path, config: BootstrapConfig | None = None) -> Json:
+def evaluate_reference(
+    folder: Path,
+    out: Path,
+    config: BootstrapConfig | None = None,
+    diagnoses: Mapping[str, str] = NO_DIAGNOSES,
+) -> Json:
     """Evaluate a model on its own reference set: nodules of patients it never trained on.
 
     The answers are those that the model was written with; nothing is computed anew.
@@ -173,6 +188,7 @@ def evaluate_reference(folder: Path, out: Path, config: BootstrapConfig | None =
         folder: of the model.
         out: folder for metrics.json and report.html; made if it is missing.
         config: of the bootstrap.
+        diagnoses: see evaluate.
 
     Returns:
         What metrics.json holds, schema resmtnet.metrics/3.
@@ -183,7 +199,8 @@ def evaluate_reference(folder: Path, out: Path, config: BootstrapConfig | None =
     model = read_model(folder)
     kept = model.calibration.baselines
     baselines = Baselines.from_json(kept) if kept else None
-    evidence = of_model(model.carried(read_reference_answers), baselines, held_out=True)
+    answered = with_diagnoses(model.carried(read_reference_answers), diagnoses)
+    evidence = of_model(answered, baselines, held_out=True)
     provenance = {"form": "the reference set kept with the model, calibrated on other patients"}
     document = summarise(evidence, model.info, provenance, config)
     out.mkdir(parents=True, exist_ok=True)
