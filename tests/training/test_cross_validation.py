@@ -23,6 +23,7 @@ CONFIG = TrainingConfig(
     network=NetworkConfig(widths=(8, 8, 8), hidden=8),
     patch=PatchConfig(size_px=24, mask_size_px=24, offsets_mm=(-2.0, 0.0, 2.0)),
 )
+NO_MASK = NetworkConfig(widths=(4, 4, 4), hidden=8, mask=False)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +88,16 @@ def test_splits_that_take_part_are_configured(small_archive):
     assert fold_groups(small_archive, both, 1) == fold_groups(small_archive, CONFIG, 1)
 
 
-def test_reference_folds_are_in_no_group(small_archive):
-    config = replace(CONFIG, reference_folds=(1, 2))
+def test_reference_folds_are_in_no_group_and_answered_by_the_first(small_archive, tmp_path):
+    config = replace(CONFIG, epochs=1, reference_folds=(1, 2), network=NO_MASK)
     assert fold_groups(small_archive, config, 2) == [(0, 3), (4,)]
+    files = cross_validate(small_archive, config, tmp_path, group_size=2)
+    folds = [{case.fold for case, _ in read_predictions(file)} for file in files]
+    assert folds == [{0, 1, 2, 3}, {4}]
+    for group in ("folds-0-3", "folds-4"):
+        checkpoint = tmp_path / group / "member-0" / "checkpoint.pt"
+        kept = torch.load(checkpoint, weights_only=True)["config"]
+        assert kept["reference_folds"] == [1, 2]
 
 
 def test_a_network_of_a_group_is_a_member_of_a_model_as_it_is(answered, small_archive, tmp_path):

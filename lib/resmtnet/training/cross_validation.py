@@ -80,8 +80,8 @@ def cross_validate(
 
     Args:
         archive: nodules of the configured splits take part.
-        config: of every model; its calibration folds are overridden, its reference folds are kept
-            out of all groups.
+        config: of every model; its calibration folds are overridden. Nobody trains on its
+            reference folds; the networks of the first group answer them too.
         out: folder of a folder per group and of the predictions.
         group_size: folds that are held out together.
         resume: go on with what `out` holds.
@@ -97,7 +97,14 @@ def cross_validate(
     with processes(device) as own_device:
         held = {
             group: _held(
-                archive, config, out / group_name(group), group, own_device, listener, negatives
+                archive,
+                config,
+                out / group_name(group),
+                group,
+                own_device,
+                listener,
+                negatives,
+                with_reference=group == groups[0],
             )
             for group in groups
         }
@@ -129,6 +136,8 @@ def _held(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive],
+    *,
+    with_reference: bool,
 ) -> list[CachedNodule]:
     if (out / HELD).is_file():
         return load_cached(out / HELD)
@@ -138,7 +147,10 @@ def _held(
     if rank():
         return []
     inference = inference_of(weights, config, device)
-    held = observe_all(inference, archive, split.calibration, listener.calibration)
+    index = split.calibration
+    if with_reference:
+        index += tuple(n for n in split.reference if archive.nodules[n].split in config.splits)
+    held = observe_all(inference, archive, index, listener.calibration)
     save_cached(out / HELD, held)
     return load_cached(out / HELD)  # as a run that goes on will read them
 
