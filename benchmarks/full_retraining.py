@@ -136,7 +136,9 @@ def own_eyes(
     """Return how a model with a trunk of its own sees nodules of the pool; kept in its folder."""
     kept = folder / "held.safetensors"
     if not kept.is_file():
-        inference = Ensemble(list(model.networks), model.config.patch)
+        inference = Ensemble(
+            list(model.networks), model.config.patch, head_views=model.config.head_views
+        )
         index = [n for n, nodule in enumerate(archived.nodules) if nodule.id in pool.places]
         save_cached(kept, observe_all(inference, archived, index))
     seen = {held.case.id: held for held in load_cached(kept)}

@@ -210,6 +210,9 @@ class TrainingConfig:
     """How much more often nodules above 15 mm are drawn for those samples."""
     members: int = 1
     """Networks of the ensemble; member m is trained with seed + m."""
+    head_views: int = 4
+    """In-plane flips over which the heads of each member are averaged, 1 to 4; members begin at
+    different ones, so that two members with 2 views each see all four."""
     splits: tuple[str, ...] = ("train",)
     """Splits of the archive to train on; the others stay apart."""
     calibration_folds: tuple[int, ...] = (0,)
@@ -235,6 +238,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "context_variants", "members"):
             _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; above 0 is needed")
+        _check(1 <= self.head_views <= 4, f"head_views is {self.head_views}; allowed are 1 to 4")
         for name in ("mask_share", "mask_inside_share"):
             value = getattr(self, name)
             _check(0 <= value <= 1, f"{name} is {value}; allowed are 0 to 1")

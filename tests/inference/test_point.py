@@ -47,6 +47,15 @@ def test_members_are_averaged_and_kept_apart(ct):
     assert not np.allclose(alone[0].outputs["class"], alone[1].outputs["class"])
 
 
+def test_members_with_fewer_views_see_different_flips(ct):
+    networks = members(2)
+    both = predict_points(Ensemble(networks, PATCH, head_views=2), ct, [(0, 0, 0)])[0].observation
+    alone = [predict_points(Ensemble([n], PATCH), ct, [(0, 0, 0)])[0].observation for n in networks]
+    for name, values in both.views.items():
+        np.testing.assert_allclose(values[0], alone[0].views[name][0, :2], atol=1e-4)
+        np.testing.assert_allclose(values[1], alone[1].views[name][0, 2:], atol=1e-4)
+
+
 def test_last_layer_of_the_mean_embedding_gives_the_answer_itself(ct):
     network = members(1)[0]
     found = predict_points(Ensemble([network], PATCH), ct, [(0, 0, 0)])[0].observation

@@ -66,11 +66,10 @@ LIMITS = (
 
 FURTHER_CALIBRATION = (
     "The calibration also uses {nodules} out-of-fold predictions of a cross-validation, for "
-    "{patients} patients outside the reference set. The networks that made these predictions were "
-    "trained on patients of the reference set. So the reference set was never used to train these "
-    "weights, and influenced their calibration only through those networks."
+    "{patients} patients outside the reference set. The networks that made these predictions kept "
+    "the reference folds out of their training as well."
 )
-"""A limit of a model whose manifest has such predictions."""
+"""A fact about a model whose manifest has such predictions."""
 
 REVISED = (
     "This is a revision of version {version} (sha256 {sha256:.12}), whose weights it has. {note}"

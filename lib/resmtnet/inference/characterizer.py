@@ -34,7 +34,9 @@ class Characterizer:
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
         self.model = model
-        self.inference = Ensemble(model.networks, model.config.patch, device)
+        self.inference = Ensemble(
+            model.networks, model.config.patch, device, model.config.head_views
+        )
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str | None = None) -> Characterizer:

@@ -20,7 +20,7 @@ from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.types import Array, Point
 
 VIEWS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
-"""In-plane flips over which the heads of every member are averaged."""
+"""In-plane flips over which the heads are averaged; a member may see fewer of them."""
 MASK_VIEWS = 1
 """How many of these flips each member decodes the mask from; members begin at different ones."""
 NEIGHBOUR_MM = 2.0
@@ -89,12 +89,32 @@ class Ensemble:
     """The members and their patch; every answer of the package goes through here."""
 
     def __init__(
-        self, networks: Sequence[ResMTNet], config: PatchConfig, device: str = "cpu"
+        self,
+        networks: Sequence[ResMTNet],
+        config: PatchConfig,
+        device: str = "cpu",
+        head_views: int = len(VIEWS),
     ) -> None:
+        """Fold the norms of the members.
+
+        Args:
+            networks: the members.
+            config: of their patch.
+            device: of the networks.
+            head_views: how many of VIEWS the heads of each member see; members begin at different
+                ones.
+
+        Raises:
+            ModelError: no networks.
+        """
         if not networks:
             raise ModelError("a model without members cannot answer; give at least one network")
         self.members = tuple(network.fused() for network in networks)
         self.config, self.device = config, device
+        self._views_of = [
+            [VIEWS[(n * head_views + view) % len(VIEWS)] for view in range(head_views)]
+            for n in range(len(self.members))
+        ]
 
     @property
     def draws_masks(self) -> bool:
@@ -114,18 +134,22 @@ class Ensemble:
         return found
 
     def _heads(self, samplers: Sequence[Sampler]) -> list[RawOutputs]:
-        views = self._views(samplers)
-        batch, count = len(samplers), len(views)
-        raws = [member(member.encode(views), count) for member in self.members]
+        slices = self._slices(samplers)
+        batch = len(samplers)
+        raws = []
+        for member, flips in zip(self.members, self._views_of, strict=True):
+            views = torch.cat([slices.flip(axes) if axes else slices for axes in flips])
+            raws.append(member(member.encode(views), len(views)))
+        count = len(self._views_of[0])
 
         def by_member(values: Sequence[Tensor]) -> Array:  # [members, views, B, outputs]
             stacked = torch.stack(list(values)).float().cpu().double().numpy()
-            return stacked.reshape(len(raws), len(VIEWS), batch, -1)
+            return stacked.reshape(len(raws), count, batch, -1)
 
         tasks = {
             task.name: by_member([raw.tasks[task.name] for raw in raws])
             if task.name in raws[0].tasks
-            else _absent(task, (len(raws), len(VIEWS), batch))
+            else _absent(task, (len(raws), count, batch))
             for task in (*TASKS, *((NODULE,) if NODULE.name in raws[0].tasks else ()))
         }
         embeddings = by_member([raw.embedding for raw in raws]).mean(1).astype(np.float32)
@@ -134,12 +158,10 @@ class Ensemble:
             for n in range(batch)
         ]
 
-    def _views(self, samplers: Sequence[Sampler]) -> Tensor:
-        """Return [views * B, S, P, P]; views are the slow axis."""
+    def _slices(self, samplers: Sequence[Sampler]) -> Tensor:
+        """Return the slices that the heads see, [B, S, P, P]."""
         offsets = self.config.offsets_mm
-        slices = torch.stack([sampler.slices(offsets) for sampler in samplers])  # [B, S, P, P]
-        views = torch.cat([slices.flip(axes) if axes else slices for axes in VIEWS])
-        return views.to(self.device)
+        return torch.stack([sampler.slices(offsets) for sampler in samplers]).to(self.device)
 
     @torch.inference_mode()
     def mask_probability(

@@ -163,7 +163,9 @@ class NoduleCache:
     def _looking(self) -> Ensemble:
         if self._inference is None:
             networks = list(self.model.networks)
-            self._inference = Ensemble(networks, self.model.config.patch, self._device)
+            self._inference = Ensemble(
+                networks, self.model.config.patch, self._device, self.model.config.head_views
+            )
         return self._inference
 
     def _ct(self, image: str) -> CTVolume:

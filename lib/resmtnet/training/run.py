@@ -232,7 +232,7 @@ def _train(
 
 def inference_of(weights: Sequence[Weights], config: TrainingConfig, device: str) -> Ensemble:
     """Return the ensemble of networks with these weights."""
-    return Ensemble(networks_of(config, weights, device), config.patch, device)
+    return Ensemble(networks_of(config, weights, device), config.patch, device, config.head_views)
 
 
 def observe_all(
