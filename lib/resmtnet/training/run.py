@@ -160,6 +160,8 @@ def train_members(
         ArchiveError: the negatives do not fit the configuration.
     """
     check_negatives(negatives, config)
+    if first >= config.members:
+        return []
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
