@@ -21,6 +21,7 @@ _NO_STORE = {"Cache-Control": "no-store"}
 _POLICY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'",
+    "Referrer-Policy": "same-origin",  # with no-referrer the form is sent with Origin: null
     **_NO_STORE,
 }
 _PAGE = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Log in</title>

@@ -85,7 +85,7 @@ def _model(app: Any) -> Iterator[Metric]:
         "model_info",
         "The version that answers.",
         1,
-        name=info.name,
+        model=info.name,
         version=info.version,
         sha256=info.sha256[:16],
     )
