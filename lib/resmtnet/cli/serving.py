@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,25 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: resmtnet serve --studies studies/ --conf context=incidental")(
         serve
     )
+    app.command(epilog="Example: resmtnet doctor --studies studies/")(doctor)
+
+
+def doctor(
+    studies: Annotated[
+        str, typer.Option(help="Folder with CTs, or the URL of a DICOMweb service.")
+    ] = ".",
+    port: Annotated[int, typer.Option(help="TCP port that the server would use.")] = 8000,
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder; default: the shipped one.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is installed and works here: one page for a mail to whoever helps."""
+    from resmtnet.server.doctor import check_all_good, examine, summary
+
+    checks = examine(studies, port, model)
+    typer.echo(json.dumps([asdict(c) for c in checks], indent=2) if as_json else summary(checks))
+    check_all_good(checks)
 
 
 def serve(
