@@ -25,9 +25,10 @@ from packaging.markers import Marker
 CHECKOUT = Path(__file__).resolve().parents[1]
 REQUIREMENTS, LOCK = CHECKOUT / "requirements.txt", CHECKOUT / "requirements.lock"
 INDEX = "https://pypi.org/simple"
-PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
-HEAD = """# All packages of the tested environment, with hashes of the public index: CPython {python},
-# Linux on x86-64. Made by `make lock`, checked by `make check`. About torch: see deploy/lock.py.
+PYTHON, PLATFORM = "3.11.7", "x86_64-manylinux_2_28"
+HEAD = """# Every package of the tested environment, with its hashes on the public index.
+# For CPython {python} or a later 3.11 on Linux, x86-64. Made by `make lock`, checked by `make check`.
+# About torch: see deploy/lock.py.
 # requirements.txt: sha256 {sha256}
 """
 ENTRY = re.compile(r"^([a-z0-9][\w.-]*)==([^\s;\\]+)(?: ; ([^\\\n]+?))? \\$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Answers at once how many studies a PACS has; it is asked in the background, for it may be slow."""
+"""Says at once how many studies a PACS has; the PACS, which may be slow, is asked meanwhile."""
 
 from __future__ import annotations
 
