@@ -7,6 +7,7 @@
 hashes of torch are those of the public index: a wheel from elsewhere (CPU only, or built by your
 site) has another hash and another version, such as 2.13.0+cpu. Install it first, leave torch and
 the packages that begin with nvidia- and triton out of the lock, and add --no-deps.
+sam2, which monailabel needs, has no wheel: pip builds it, and what it builds it with is not locked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
@@ -27,7 +29,8 @@ REQUIREMENTS, LOCK = CHECKOUT / "requirements.txt", CHECKOUT / "requirements.loc
 INDEX = "https://pypi.org/simple"
 PYTHON, PLATFORM = "3.11.7", "x86_64-manylinux_2_28"
 HEAD = """# Every package of the tested environment, with its hashes on the public index.
-# For CPython {python} or a later 3.11 on Linux, x86-64. Made by `make lock`, checked by `make check`.
+# For CPython {python} or a later 3.11 on Linux, x86-64.
+# Made by `make lock`, checked by `make check`.
 # About torch: see deploy/lock.py.
 # requirements.txt: sha256 {sha256}
 """
@@ -47,7 +50,9 @@ def digest() -> str:
 
 def installed() -> dict[str, str]:
     """Return the version of each package of this environment, without a local part (+cpu)."""
-    return {_plain(d.metadata["Name"]): d.version.split("+")[0] for d in distributions()}
+    where = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    found = distributions(path=where)  # not those that setuptools brings and may put on sys.path
+    return {_plain(d.metadata["Name"]): d.version.split("+")[0] for d in found}
 
 
 def make(uv: str) -> None:
@@ -62,7 +67,8 @@ def make(uv: str) -> None:
         command += ["--python", sys.executable]
         # sam2 (of monailabel) asks torch for its version when it is built: use the one here.
         command += ["--no-build-isolation", "--generate-hashes", "--default-index", INDEX]
-        subprocess.run([*command, "-c", str(kept), str(wanted), "-o", str(out)], check=True)
+        command += ["--quiet", "-c", str(kept), str(wanted), "-o", str(out)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         LOCK.write_text(HEAD.format(python=PYTHON, sha256=digest()) + out.read_text())
 
 

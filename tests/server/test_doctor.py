@@ -28,7 +28,7 @@ def test_a_sound_installation_has_no_problem(tmp_path: Path) -> None:
     page = summary(checks)
     assert "0 readings, quick_check ok" in page
     assert "monailabel 0.8.5" in page
-    assert "files are whole" in page
+    assert "is whole; served: shipped" in page
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:

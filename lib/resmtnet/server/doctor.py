@@ -53,7 +53,7 @@ def examine(studies: str, port: int, model: Path | None = None) -> list[Check]:
         ("system", lambda: (GOOD, f"{platform.platform()}, {os.cpu_count()} cores")),
         ("packages", _packages),
         ("device", _device),
-        ("model", lambda: _model(model)),
+        ("model", lambda: _model(model, database_in(_home(studies, remote)))),
         ("studies", (lambda: _pacs(studies)) if remote else (lambda: _studies(Path(studies)))),
         ("readings", lambda: _readings(_home(studies, remote))),
         ("disk", lambda: _disk(_home(studies, remote))),
@@ -103,12 +103,15 @@ def _device() -> tuple[str, str]:
     )
 
 
-def _model(folder: Path | None) -> tuple[str, str]:
-    from resmtnet.inference.model_folder import check_model, default_model_dir
+def _model(folder: Path | None, database: Path) -> tuple[str, str]:
+    from resmtnet.inference.model_folder import default_model_dir, read_model
+    from resmtnet.retraining.registry import ModelRegistry
 
-    folder = folder or default_model_dir()
-    info = check_model(folder)
-    return GOOD, f"{info.name} {info.version}, {info.sha256[:12]}, files are whole"
+    shipped = folder or default_model_dir()
+    info = read_model(shipped).info
+    served = ModelRegistry.beside(database, shipped).served()
+    told = f"{info.name} {info.version}, {info.sha256[:12]}, is whole; served: {served.name}"
+    return (POOR, f"{told}; {served.warning}") if served.warning else (GOOD, told)
 
 
 def _studies(folder: Path) -> tuple[str, str]:
