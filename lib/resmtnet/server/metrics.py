@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,4 @@ def _caches(app: Any) -> Iterator[Metric]:
     )
 
 
-REGISTRY.register(_AppFigures())  # type: ignore[arg-type]
-
-Page = Callable[[], Response]
+REGISTRY.register(_AppFigures())
