@@ -216,7 +216,7 @@ class AppSettings:
     """Folder with the weights; default: RESMTNET_MODEL_DIR, else the weights that are shipped."""
 
     device: str | None = field(default=None, metadata={"parse": _device})
-    """cpu, cuda or cuda:N; default: cuda where there is one."""
+    """cpu, cuda, cuda:N or auto; default: auto, a GPU where there is one."""
 
     context: str | None = field(default=None, metadata={"parse": _context})
     """Guideline of the answers: screening_baseline, screening_followup (both Lung-RADS v2022),
