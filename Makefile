@@ -3,13 +3,14 @@
 
 SHELL := /bin/sh
 PY := .venv/bin/python
+TOOLS := uv==0.13.9 cyclonedx-bom==7.5.0
 SLICER_CORE := slicer-core==5.13.31053.0
 PROBE := import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
 NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imports modules that 3.12 removed). Install one, or name it: make setup PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 
-.PHONY: help setup demo test test-viewers check format docs viewers clean
+.PHONY: help setup demo test test-viewers check format docs lock sbom viewers clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -33,10 +34,23 @@ test: setup ## all tests but those of `make test-viewers`; ARGS="-k name" is han
 test-viewers: setup viewers ## the tests that need Orthanc or Slicer's libraries
 	$(PY) -m pytest -m viewers $(ARGS)
 
-check: setup ## format, lint and types
+check: setup ## format, lint, types and the lock of requirements
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) deploy/lock.py
+
+# The tools have an environment of their own, so that theirs does not end up in the lock and the SBOM.
+.venv-tools/.installed: Makefile
+	$(PY) -m venv .venv-tools
+	.venv-tools/bin/python -m pip install -q --disable-pip-version-check $(TOOLS)
+	@touch $@
+
+lock: setup .venv-tools/.installed ## write requirements.lock: every package with its hashes; needs the network
+	$(PY) deploy/lock.py --make .venv-tools/bin/uv
+
+sbom: setup .venv-tools/.installed ## write sbom.cdx.json: what is installed, with versions and licences (CycloneDX 1.6)
+	.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 --of JSON -o sbom.cdx.json $(PY)
 
 format: setup ## rewrite the files in the house format
 	$(PY) -m ruff format .
@@ -54,4 +68,4 @@ viewers: .venv-slicer/.installed
 	@{ $(PY) -m venv .venv-slicer && .venv-slicer/bin/python -m pip install -q --disable-pip-version-check $(SLICER_CORE) && touch $@; } || echo "$(SLICER_CORE) cannot be installed here: the Slicer tests are skipped"
 
 clean: ## remove what the commands made
-	rm -rf .venv .venv-slicer build dist demo site lib/*.egg-info .mypy_cache .ruff_cache
+	rm -rf .venv .venv-slicer .venv-tools sbom.cdx.json build dist demo site lib/*.egg-info .mypy_cache .ruff_cache

@@ -226,6 +226,46 @@ def pages_from_elsewhere(path: str) -> Attack:
     return ask
 
 
+# -- login ---------------------------------------------------------------------------------------
+
+GUESS = "wrong-token-of-an-intruder"
+FORWARDED = {"X_Forwarded_For": "203.0.113.7"}
+
+
+def needs_login(*request: object, **headers: str) -> Attack:
+    """A request that must not be answered without a token."""
+
+    def ask(client: Client) -> Result:
+        answer = client.ask(*request, **headers)  # type: ignore[arg-type]
+        return Result("closed" if answer.status in (401, 403) else "open", str(answer))
+
+    return ask
+
+
+def cookie_guessed(client: Client) -> Result:
+    """A cookie that holds the role instead of a proof of it."""
+    cookies = "; ".join(f"resmtnet-{client.port}={value}" for value in ("admin", "", GUESS))
+    return needs_login("GET", "/info/", Cookie=cookies, **FORWARDED)(client)
+
+
+def login_leads_away(client: Client) -> Result:
+    """An address of the login page that leads to another server."""
+    body, kind = f"token={GUESS}".encode(), "application/x-www-form-urlencoded"
+    answer = client.ask("POST", f"/login?next={quote(EVIL + '/', safe='')}", body, kind)
+    away = EVIL in answer.headers.get("location", "") or EVIL.encode() in answer.body
+    return Result("open" if away or answer.status < 400 else "closed", str(answer))
+
+
+def figures_name_nobody(client: Client) -> Result:
+    """Paths that a client asks for as labels of /metrics: names of patients, or without bound."""
+    client.ask("GET", "/smith-john-19500101")
+    answer = client.ask("GET", "/metrics")
+    if answer.status == 404:
+        return Result("not tried", "this server has no such route")
+    found = b"smith" in answer.body
+    return Result("open" if found else "closed", f"{answer.status}, path shown: {found}")
+
+
 # -- PACS ----------------------------------------------------------------------------------------
 
 
@@ -401,6 +441,42 @@ HOLES: list[tuple[str, str, Attack]] = [
     ("browser", "scripts of others in /", pages_from_elsewhere("/")),
     ("browser", "scripts of others in /docs", pages_from_elsewhere("/docs")),
     ("browser", "scripts of others in /logs/", pages_from_elsewhere("/logs/")),
+    ("login", "forwarded request without a token", needs_login("GET", "/info/", **FORWARDED)),
+    (
+        "login",
+        "forwarded request that claims this machine",
+        needs_login("GET", "/datastore/", Forwarded="for=127.0.0.1"),
+    ),
+    (
+        "login",
+        "training by a forwarded request",
+        needs_login("POST", "/train/resmtnet", b"{}", "application/json", **FORWARDED),
+    ),
+    (
+        "login",
+        "guessed bearer",
+        needs_login("GET", "/info/", Authorization=f"Bearer {GUESS}", **FORWARDED),
+    ),
+    (
+        "login",
+        "basic login",
+        needs_login("GET", "/info/", Authorization="Basic YWRtaW46YWRtaW4=", **FORWARDED),
+    ),
+    ("login", "guessed cookie", cookie_guessed),
+    ("login", "guessed token in the address", needs_login("GET", f"/?token={GUESS}")),
+    (
+        "login",
+        "guessed password, MONAI Label's clients",
+        needs_login(
+            "POST",
+            "/auth/token",
+            f"username=admin&password={GUESS}".encode(),
+            "application/x-www-form-urlencoded",
+        ),
+    ),
+    ("login", "/auth/token/valid without a token", needs_login("GET", "/auth/token/valid")),
+    ("login", "login page that leads elsewhere", login_leads_away),
+    ("login", "figures by paths of clients", figures_name_nobody),
     (
         "errors",
         "params that are no object",

@@ -151,6 +151,16 @@ def held(bright: Ensemble, small_archive: Archive) -> list[CachedNodule]:
     return [observe(bright, small_archive, nodule) for nodule in nodules]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def private_tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No server of the tests reads or makes the user's own tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        for name in ("RESMTNET_TOKEN", "RESMTNET_TOKEN_FILE"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @dataclass(frozen=True)
 class SharedServer:
     """A server that several files of tests ask; no test may rely on what others left there."""

@@ -24,6 +24,11 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         "readings": str(tmp_path / "site" / "r.sqlite"),
         "train_after": "20",
         "archive": str(tmp_path),
+        "login": "always",
+        "token_file": str(tmp_path / "tokens"),
+        "behind_proxy": "true",
+        "insecure": "true",
+        "log_format": "json",
     }
     assert AppSettings.from_conf(conf) == AppSettings(
         models=("resmtnet", "resmtnet_findings"),
@@ -37,6 +42,11 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         readings=tmp_path / "site" / "r.sqlite",
         train_after=20,
         archive=tmp_path,
+        login="always",
+        token_file=tmp_path / "tokens",
+        behind_proxy=True,
+        insecure=True,
+        log_format="json",
     )
 
 
@@ -74,6 +84,10 @@ def test_keys_of_other_apps_are_ignored() -> None:
         ("readings", "readings"),
         ("train_after", "often"),
         ("archive", "no-such-folder"),
+        ("login", "never"),
+        ("token_file", "/"),
+        ("behind_proxy", "perhaps"),
+        ("log_format", "xml"),
     ],
 )
 def test_an_impossible_value_is_refused_with_its_key(key: str, value: str) -> None:

@@ -13,11 +13,30 @@ def test_loopback_hosts_are_served(tmp_path: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "radiology.example", ""])
-def test_other_hosts_are_refused_because_there_is_no_authentication(
-    tmp_path: Path, host: str
-) -> None:
-    with pytest.raises(ConfigError, match="no authentication"):
+def test_other_hosts_are_refused_unless_something_encrypts(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match=r"without encryption.*--tls-cert.*--insecure"):
         ServerOptions(str(tmp_path), host=host)
+
+
+@pytest.mark.parametrize("setting", ["behind_proxy", "insecure"])
+def test_other_hosts_are_served_behind_a_proxy_or_when_told(tmp_path: Path, setting: str) -> None:
+    options = ServerOptions(str(tmp_path), host="192.168.1.7", conf={setting: "true"})
+    given = options.arguments()
+    assert given[given.index("hosts") + 1] == "192.168.1.7"
+
+
+def test_a_certificate_makes_it_https(tmp_path: Path) -> None:
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    options = ServerOptions(str(tmp_path), host="::", tls_cert=cert, tls_key=key)
+    assert options.url == "https://[::1]:8000"
+    assert {"--ssl_certfile", "--ssl_keyfile", str(cert)} < set(options.arguments())
+    assert "hosts" not in options.arguments()
+    with pytest.raises(ConfigError, match="both are needed"):
+        ServerOptions(str(tmp_path), tls_cert=cert)
+    with pytest.raises(ConfigError, match="no file"):
+        ServerOptions(str(tmp_path), tls_cert=cert, tls_key=tmp_path / "none")
 
 
 def test_arguments_are_those_of_start_server(tmp_path: Path) -> None:

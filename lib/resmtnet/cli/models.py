@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resmtnet.audit import keep_audit_log
 from resmtnet.cli.output import (
     DeviceOption,
     JsonOption,
@@ -269,7 +270,9 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Serve an earlier version; a running server uses it from the next request on."""
-    version = _versions(studies, database, model).rollback(to)
+    versions = _versions(studies, database, model)
+    keep_audit_log(versions.folder.parent)
+    version = versions.rollback(to)
     if as_json:
         print_json(version.to_json())
     else:

@@ -16,6 +16,7 @@ from resmtnet.findings import Finding, ModelInfo, findings_document
 from resmtnet.guidelines import check_context
 from resmtnet.inference.device import choose_device
 from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.fallback import TOLD
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
 from resmtnet.inference.postprocessing import mask_level, to_finding
@@ -142,6 +143,8 @@ class Characterizer:
             warnings.append(f"slices are {spacing_mm:.2f} mm apart: more than 1.5 mm is coarse")
         if not findings:
             warnings.append(NOT_NEGATIVE)
+        if self.inference.place.is_replaced:
+            warnings.append(TOLD)
         return findings_document(
             findings,
             model=self.info,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from resmtnet.config import PatchConfig
 from resmtnet.ct.patch import normalise, patch_points, sample, voxel_affine
 from resmtnet.ct.volume import Crop, CTVolume
 from resmtnet.errors import ModelError
+from resmtnet.inference.fallback import Place
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.types import Array, Point
 
@@ -109,12 +110,17 @@ class Ensemble:
         """
         if not networks:
             raise ModelError("a model without members cannot answer; give at least one network")
-        self.members = tuple(network.fused() for network in networks)
-        self.config, self.device = config, device
+        self.place = Place([network.fused() for network in networks], device)
+        self.config = config
         self._views_of = [
             [VIEWS[(n * head_views + view) % len(VIEWS)] for view in range(head_views)]
-            for n in range(len(self.members))
+            for n in range(len(networks))
         ]
+
+    @property
+    def members(self) -> tuple[ResMTNet, ...]:
+        """The networks, on their device."""
+        return self.place.members
 
     @property
     def draws_masks(self) -> bool:
@@ -130,14 +136,17 @@ class Ensemble:
         """Run the heads for several nodules, in batches."""
         found: list[RawOutputs] = []
         for start in range(0, len(samplers), BATCH):
-            found += self._heads(samplers[start : start + BATCH])
+            part = samplers[start : start + BATCH]
+            found += self.place.run(partial(self._heads, part))
         return found
 
-    def _heads(self, samplers: Sequence[Sampler]) -> list[RawOutputs]:
-        slices = self._slices(samplers)
+    def _heads(
+        self, samplers: Sequence[Sampler], members: Sequence[ResMTNet], device: str
+    ) -> list[RawOutputs]:
+        slices = self._slices(samplers).to(device)
         batch = len(samplers)
         raws = []
-        for member, flips in zip(self.members, self._views_of, strict=True):
+        for member, flips in zip(members, self._views_of, strict=True):
             views = torch.cat([slices.flip(axes) if axes else slices for axes in flips])
             raws.append(member(member.encode(views), len(views)))
         count = len(self._views_of[0])
@@ -161,7 +170,7 @@ class Ensemble:
     def _slices(self, samplers: Sequence[Sampler]) -> Tensor:
         """Return the slices that the heads see, [B, S, P, P]."""
         offsets = self.config.offsets_mm
-        return torch.stack([sampler.slices(offsets) for sampler in samplers]).to(self.device)
+        return torch.stack([sampler.slices(offsets) for sampler in samplers])
 
     @torch.inference_mode()
     def mask_probability(
@@ -179,16 +188,27 @@ class Ensemble:
         Returns:
             [high - low + 1, P, P], rows along P, columns along L.
         """
+        return self.place.run(partial(self._masks, sampler, low, high, config))
+
+    def _masks(
+        self,
+        sampler: Sampler,
+        low: int,
+        high: int,
+        config: PatchConfig,
+        members: Sequence[ResMTNet],
+        device: str,
+    ) -> NDArray[np.float32]:
         halo = max(1, round(NEIGHBOUR_MM / config.mask_step_mm))
         levels = range(low - halo, high + halo + 1)
         heights = [level * config.mask_step_mm for level in levels]
-        slices = sampler.slices(heights, config.mask_size_px)[None].to(self.device)
+        slices = sampler.slices(heights, config.mask_size_px)[None].to(device)
         passes = [
             (member, VIEWS[(n * MASK_VIEWS + view) % len(VIEWS)])
-            for n, member in enumerate(self.members)
+            for n, member in enumerate(members)
             for view in range(MASK_VIEWS)
         ]
-        total = torch.zeros(high - low + 1, *slices.shape[2:], device=self.device)
+        total = torch.zeros(high - low + 1, *slices.shape[2:], device=device)
         for member, axes in passes:
             features = member.encode(slices.flip(axes) if axes else slices)
             logits = member.masks(features, len(heights), step=halo, inner=halo)

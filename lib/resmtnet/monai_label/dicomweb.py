@@ -29,6 +29,7 @@ from resmtnet.monai_label.datastore import checked_tag
 from resmtnet.monai_label.downloads import Locks
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.shared_list import SharedListDatastore
+from resmtnet.monai_label.slow_status import SlowStatus
 from resmtnet.readings.formats.class_mask import write_ct
 from resmtnet.readings.formats.from_mask import possible_names
 from resmtnet.readings.formats.label_map import read_label_map
@@ -54,6 +55,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
             stock: its client, search filter and cache folder are used.
         """
         self._locks = Locks()
+        self._status = SlowStatus(super().status)
         self.last_saved: dict[str, str] = {}
         """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
         super().__init__(
@@ -63,6 +65,10 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
             fetch_by_frame=stock._fetch_by_frame,
             convert_to_nifti=False,
         )
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known of the images and labels; /info does not wait for the PACS."""
+        return self._status.read()
 
     def volume_path(self, image_id: str) -> str:
         """Return the folder of a series, downloaded first if it is missing.

@@ -53,8 +53,11 @@ class SharedCharacterizer:
         """
         self._models = models
         self.settings = settings
-        self.open: Callable[[Path], CTVolume] = OpenVolumes(settings.ct_cache).open
+        volumes = OpenVolumes(settings.ct_cache)
+        self.open: Callable[[Path], CTVolume] = volumes.open
         """Opens a CT, or returns the one that is open."""
+        self.open_count: Callable[[], int] = volumes.count
+        """How many are open."""
         self.on_answer: Callable[[InferRequest, InferResult], object] = lambda *_: None
         """Called with each request and its answer before it is sent."""
         _leave_cores_free()

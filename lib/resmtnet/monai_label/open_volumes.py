@@ -28,6 +28,10 @@ class OpenVolumes:
         self._volumes: OrderedDict[_State, CTVolume] = OrderedDict()
         self._lock = Lock()
 
+    def count(self) -> int:
+        """Return how many CTs are open."""
+        return len(self._volumes)
+
     def open(self, path: Path) -> CTVolume:
         """Return a CT; one that is open already is opened again only if its file has changed.
 

@@ -62,6 +62,9 @@ def rules_of(settings: AppSettings, studies: str) -> dict[str, Any]:
     return {
         "hosts": settings.hosts,
         "origins": settings.origins,
+        "login": settings.login,
+        "behind_proxy": settings.behind_proxy,
+        "insecure": settings.insecure,
         "upload_bytes": settings.upload_mb * 1_000_000,
         "json_keys": JSON_ROUTES,
         "trainers": (TRAINER,),

@@ -28,6 +28,10 @@ MODELS = ("resmtnet", "resmtnet_click", "resmtnet_findings")
 
 CLICK_TYPES = ("deepgrow", "deepedit")
 
+LOGINS = ("auto", "always")
+
+LOG_FORMATS = ("text", "json")
+
 OTHER_APPS_KEYS = (
     "auto_update_scoring",
     "epistemic_enabled",
@@ -180,10 +184,22 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _click_type(name: str, text: str) -> str:
-    if text not in CLICK_TYPES:
-        raise ConfigError(f"{name} {text!r}: allowed are {' and '.join(CLICK_TYPES)}.")
-    return text
+def _one_of(*allowed: str) -> Callable[[str, str], str]:
+    def parse(name: str, text: str) -> str:
+        if text not in allowed:
+            raise ConfigError(f"{name} {text!r}: allowed are {' and '.join(allowed)}.")
+        return text
+
+    return parse
+
+
+def _file(name: str, text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        raise ConfigError(f"{name} {text!r}: this is a folder; a file is needed.")
+    return path
 
 
 @dataclass(frozen=True)
@@ -200,7 +216,7 @@ class AppSettings:
     """Folder with the weights; default: RESMTNET_MODEL_DIR, else the weights that are shipped."""
 
     device: str | None = field(default=None, metadata={"parse": _device})
-    """cpu, cuda or cuda:N; default: cuda where there is one."""
+    """cpu, cuda, cuda:N or auto; default: auto, a GPU where there is one."""
 
     context: str | None = field(default=None, metadata={"parse": _context})
     """Guideline of the answers: screening_baseline, screening_followup (both Lung-RADS v2022),
@@ -219,7 +235,7 @@ class AppSettings:
     ct_cache: int = field(default=3, metadata={"parse": _whole_number(0, 64)})
     """CTs kept open, 0 to 64; each holds up to 200 MB of decoded slices."""
 
-    click_type: str = field(default=CLICK_TYPES[0], metadata={"parse": _click_type})
+    click_type: str = field(default=CLICK_TYPES[0], metadata={"parse": _one_of(*CLICK_TYPES)})
     """Type that resmtnet_click announces, deepgrow or deepedit. For 3D Slicer, deepedit puts each
     mask into the segment of its class; deepgrow shows in the selected segment what is benign."""
 
@@ -247,6 +263,23 @@ class AppSettings:
 
     upload_mb: int = field(default=2048, metadata={"parse": _whole_number(1, 65_536)})
     """Greatest size of an upload, MB, 1 to 65536."""
+
+    login: str = field(default=LOGINS[0], metadata={"parse": _one_of(*LOGINS)})
+    """Who needs a token: auto: clients of other machines, and all where a token, a token file,
+    hosts or a proxy were named; always: programs of this machine as well."""
+
+    token_file: Path | None = field(default=None, metadata={"parse": _file})
+    """File with the tokens, made if there is none; default: RESMTNET_TOKEN, else
+    RESMTNET_TOKEN_FILE, else resmtnet/tokens in the user's configuration folder."""
+
+    behind_proxy: bool = field(default=False, metadata={"parse": _switch})
+    """A proxy or tunnel brings the requests of other machines, and encrypts: all need a token."""
+
+    insecure: bool = field(default=False, metadata={"parse": _switch})
+    """Let other machines ask without encryption: whoever is on the network can read along."""
+
+    log_format: str = field(default=LOG_FORMATS[0], metadata={"parse": _one_of(*LOG_FORMATS)})
+    """Lines of the log: text, or json for programs that collect logs."""
 
     def database(self, app_dir: str | Path, studies: str) -> Path:
         """Return the path of the readings database.

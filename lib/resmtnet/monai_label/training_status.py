@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from resmtnet.audit import audit
 from resmtnet.errors import InputError
 from resmtnet.files import atomic_file
 from resmtnet.types import Json
@@ -71,6 +72,7 @@ class TrainReport:
                 "reason": "",
             }
             self._write()
+            audit("training began")
             yield
         except BaseException as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -89,6 +91,7 @@ class TrainReport:
         """Write the result, and return the whole status."""
         self._said |= {"verdict": verdict, "reason": reason, "total_time": self._took(), **more}
         self._write()
+        audit("training ended", verdict=verdict, published=more.get("published"))
         return dict(self._said)
 
     def read(self) -> Json:

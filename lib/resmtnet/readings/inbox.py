@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
+from resmtnet.audit import audit
 from resmtnet.ct import CTVolume, Geometry
 from resmtnet.ct.points import point_inside
 from resmtnet.errors import InputError, PointError, ReadingError
@@ -156,6 +157,7 @@ class Inbox:
             raise ReadingError("body", "is not a JSON object of schema resmtnet.reading/1")
         reading = Reading.from_json({**_given(document), "source": "rest"})
         kept = self.store.add(self._completed(reading, find_answer=True))
+        audit("reading kept", reading=kept.id, source=kept.source)
         self.on_kept(self.store.count())
         return kept
 
@@ -188,6 +190,7 @@ class Inbox:
                 reply.not_understood.append(Problem(summary(reading), str(stored)))
             else:
                 reply.readings.append(stored)
+                audit("reading kept", reading=stored.id, source=stored.source)
         if reply.readings:
             self.on_kept(self.store.count())
         return reply

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from resmtnet.audit import audit
 from resmtnet.errors import InputError, ModelError
 from resmtnet.retraining.registry_files import (
     DRAFT,
@@ -197,6 +198,7 @@ class ModelRegistry:
             write_pointer(self.folder, pointer)
             self._remove_old({name, served, *before[-1:]})
         logger.info("Version %s was published and is served", name)
+        audit("version published", version=name, instead_of=served)
         return replace(self._version(name), served=True)
 
     def rollback(self, to: str | None = None) -> Version:
@@ -219,6 +221,7 @@ class ModelRegistry:
                 before = before[: before.index(name)]
             write_pointer(self.folder, Pointer(name, before, pointer.last))
         logger.info("Version %s is served again instead of %s", name, pointer.served)
+        audit("version served again", version=name, instead_of=pointer.served)
         return replace(self._version(name), served=True)
 
     # -- inside ----------------------------------------------------------------------------

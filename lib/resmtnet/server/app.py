@@ -34,6 +34,7 @@ from starlette.middleware import Middleware
 
 from resmtnet.server import training
 from resmtnet.server.guard import Guard
+from resmtnet.server.lifespan import lifespan
 from resmtnet.server.platform_fixes import mend_platform
 from resmtnet.server.routes import add_refusals, router
 from resmtnet.server.rules import ServerRules
@@ -53,7 +54,7 @@ def make_app() -> FastAPI:
     """
     app = FastAPI(
         title=settings.MONAI_LABEL_PROJECT_NAME,
-        lifespan=platform.router.lifespan_context,
+        lifespan=lifespan,
         middleware=[Middleware(Guard, rules_of_app), *platform.user_middleware],
         docs_url=None,
         redoc_url=None,

@@ -8,16 +8,20 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
+from anyio import to_thread
+from monailabel.config import settings
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from resmtnet.server import bodies, rules
+from resmtnet.audit import CALLER, audit
+from resmtnet.server import access, bodies, login, metrics, rules
 from resmtnet.server.pages import own_page
 from resmtnet.server.rules import Refused, ServerRules
 
@@ -25,6 +29,13 @@ logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = {"/batch": 2, "/infer": 64, "/scoring": 2, "/session": 4}
 """Requests that change or compute, which may run or wait at once, by the beginning of the path."""
+
+_AUDITED = {
+    "/train": "training asked for or stopped",
+    "/batch": "batch inference asked for or stopped",
+    "/datastore": "studies or labels changed",
+}
+"""What a request that changes something is called in the audit log, by its route."""
 
 _RETRY_S = 5
 _FALSE = ("false", "0", "no", "off", "n", "f", "")
@@ -66,23 +77,51 @@ class Guard:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
         reply = _Reply(send, request_id)
+        caller = {"request_id": request_id, "client": _address(scope)}
+        held, route = CALLER.set(caller), metrics.route_label(scope["path"])
+        began_s = time.perf_counter()
+        metrics.RUNNING.labels(route).inc()
         try:
-            found = self._find_rules()
-            receive = await _checked(scope, receive, found)
-            if not self._can_wait:
-                _check_sync(scope)
-            with self._place(scope):
-                page = own_page(scope["method"], scope["path"])
-                if page is None:
-                    await self._app(scope, receive, reply)
-                else:
-                    await page(scope, receive, reply)
+            await self._pass_on(scope, receive, reply, caller)
         except Refused as refused:
             await reply.refuse(refused.status_code, refused.detail, refused.headers)
         except Exception:
-            logger.exception("Request %s failed", request_id)
+            logger.exception("The request failed")
             if not reply.begun:
                 await reply.refuse(500, "The request failed; the server's log says why.")
+        finally:
+            metrics.RUNNING.labels(route).dec()
+            _tell(scope, route, reply.status, time.perf_counter() - began_s, caller)
+            CALLER.reset(held)
+
+    async def _pass_on(
+        self, scope: Scope, receive: Receive, reply: _Reply, caller: dict[str, str]
+    ) -> None:
+        found, headers = self._find_rules(), lower_case(scope)
+        _check_sender(scope, headers, found)
+        answer = login.with_token_in_address(scope, found)
+        log_in = login.handler_of(scope["method"], scope["path"])
+        if log_in is not None and not settings.MONAI_LABEL_AUTH_ENABLE:
+            answer = await log_in(scope, receive, headers, found)
+        if answer is None:
+            try:
+                caller["role"] = access.check_role(scope, headers, found)
+            except Refused as refused:
+                if refused.status_code != 401 or not login.wants_page(scope, headers):
+                    raise
+                answer = login.to_login(scope)
+        if answer is not None:
+            await answer(scope, receive, reply)
+            return
+        receive = await _checked(scope, receive, headers, found)
+        if not self._can_wait:
+            _check_sync(scope)
+        with self._place(scope):
+            page = own_page(scope["method"], scope["path"])
+            if page is None:
+                await self._app(scope, receive, reply)
+            else:
+                await (await to_thread.run_sync(page))(scope, receive, reply)
 
     @contextmanager
     def _place(self, scope: Scope) -> Iterator[None]:
@@ -96,6 +135,7 @@ class Guard:
             yield
             return
         if self._running[start] >= MOST_AT_ONCE[start]:
+            metrics.PUT_OFF.labels(start).inc()
             raise Refused(
                 503,
                 f"{MOST_AT_ONCE[start]} requests to {start} run or wait already; ask again later.",
@@ -108,25 +148,37 @@ class Guard:
             self._running[start] -= 1
 
 
-async def _checked(scope: Scope, receive: Receive, found: ServerRules) -> Receive:
-    """Check a request; return the channel of its body.
+def _check_sender(scope: Scope, headers: Mapping[str, str], found: ServerRules) -> None:
+    """Check from where a request comes, and its path and query, before anything else.
 
     Raises:
         Refused: with the first reason.
     """
-    headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
-    lower = {name.lower(): value for name, value in headers.items()}
-    if len(headers.getlist("host")) != 1:
+    if len(Headers(scope=scope).getlist("host")) != 1:
         raise Refused(400, "One header Host is needed.")
-    rules.check_host(lower["host"], found)
-    rules.check_origin(lower, found)
-    rules.check_path(scope.get("raw_path", path.encode()).decode("latin-1"))
-    rules.check_closed(method, path, found)
+    rules.check_host(headers["host"], found)
+    rules.check_origin(headers, found)
+    raw_path = scope.get("raw_path", scope["path"].encode())
+    rules.check_path(raw_path.decode("latin-1"))
     _check_query(scope["query_string"].decode("latin-1"))
-    length = lower.get("content-length", "0")
-    has_body = length != "0" or "transfer-encoding" in lower
-    rules.check_content_type(method, path, lower.get("content-type", ""), has_body)
-    if not has_body:
+    method, length = scope["method"], headers.get("content-length", "0")
+    has_body = length != "0" or "transfer-encoding" in headers
+    kind = headers.get("content-type", "")
+    rules.check_content_type(method, scope["path"], kind, has_body)
+
+
+async def _checked(
+    scope: Scope, receive: Receive, headers: Mapping[str, str], found: ServerRules
+) -> Receive:
+    """Check what a client that may ask wants; return the channel of its body.
+
+    Raises:
+        Refused: with the first reason.
+    """
+    method, path = scope["method"], scope["path"]
+    rules.check_closed(method, path, found)
+    length = headers.get("content-length", "0")
+    if length == "0" and "transfer-encoding" not in headers:
         return receive
     most = rules.JSON_BYTES if rules.takes_json(path) else found.upload_bytes
     if not length.isdecimal() or int(length) > most:
@@ -136,6 +188,25 @@ async def _checked(scope: Scope, receive: Receive, found: ServerRules) -> Receiv
         bodies.check_parameters(bodies.json_object(body, "body"), path, found)
         return bodies.replayed(body, receive)
     return bodies.bounded(receive, most)
+
+
+def lower_case(scope: Scope) -> dict[str, str]:
+    """Return the headers of a request by name in lower case."""
+    return {name.lower(): value for name, value in Headers(scope=scope).items()}
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _tell(scope: Scope, route: str, status: int, took_s: float, caller: dict[str, str]) -> None:
+    """Count an answer, write it to the log and, if it changed something, to the audit log."""
+    metrics.REQUEST_SECONDS.labels(route, scope["method"], str(status)).observe(took_s)
+    facts = {"method": scope["method"], "route": route, "status": status}
+    logger.info("answered", extra={"facts": {**facts, "ms": round(1e3 * took_s, 1), **caller}})
+    if status < 400 and scope["method"] in ("POST", "PUT", "DELETE") and route in _AUDITED:
+        audit(_AUDITED[route], method=scope["method"], status=status)
 
 
 def _check_query(query: str) -> None:
@@ -179,6 +250,8 @@ class _Reply:
         self._send, self._id = send, request_id
         self.begun = False
         """Whether the answer has begun."""
+        self.status = 499
+        """Of the answer; 499 until it begins, as for a client that left."""
         self._drops_body = False
 
     async def __call__(self, message: Message) -> None:
@@ -189,7 +262,7 @@ class _Reply:
                 self._drops_body = True
                 await self.refuse(message["status"], _reason(message["status"]))
                 return
-            self.begun = True
+            self.begun, self.status = True, message["status"]
             headers["X-Request-ID"] = self._id
             for name, value in _SAFE_HEADERS.items():
                 headers.setdefault(name, value)
@@ -201,7 +274,7 @@ class _Reply:
         """Answer an error as JSON, unless an answer has begun."""
         if self.begun:
             return
-        self.begun = True
+        self.begun, self.status = True, status
         content: dict[str, Any] = {"detail": reason, "request_id": self._id}
         body = json.dumps(content).encode()
         headers = {

@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from resmtnet.errors import ConfigError
+from resmtnet.server.logs import log_as_configured
 from resmtnet.server.platform_fixes import guard_platform, mend_platform
 from resmtnet.server.rules import ServerRules
+from resmtnet.server.tokens import NAMED as TOKENS_NAMED
+from resmtnet.server.tokens import Tokens, find_tokens
+
+logger = logging.getLogger(__name__)
 
 
 class GuardedApp:
     """A mixin beside MONAILabelApp; `rules` say who may ask the server, and what it takes."""
 
     rules: ServerRules
+    shared: Any
 
     def server_mode(self, mode: bool) -> None:
         """Put the checks before MONAI Label's own server when it starts."""
         parent: Any = super()
         parent.server_mode(mode)
         if mode:
+            settings = self.shared.settings
+            self.rules = replace(self.rules, tokens=self._tokens(settings.token_file))
+            log_as_configured(settings.log_format)
             mend_platform()
             guard_platform(lambda: self.rules)
+
+    def _tokens(self, file: Path | None) -> Tokens | None:
+        """Return the tokens; None where none can be kept and none is needed on this machine.
+
+        Raises:
+            ConfigError: they are needed.
+        """
+        try:
+            return find_tokens(file)
+        except ConfigError as error:
+            if file is not None or self.rules.asks_always or TOKENS_NAMED & set(os.environ):
+                raise
+            logger.warning("Clients of other machines cannot log in: %s", error)
+            return None

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -35,6 +39,9 @@ PLATFORM_DEFAULTS = {
 }
 """Environment variables of the server; those the user has set come first."""
 
+GRACE_S = 20
+"""How long a server that is stopped waits for requests that run, seconds."""
+
 _POLL_S = 0.2
 
 
@@ -46,7 +53,7 @@ class ServerOptions:
     """A folder with CTs, or the URL of a DICOMweb service."""
 
     host: str = "127.0.0.1"
-    """Loopback only: there is no authentication yet."""
+    """Address to listen on; any but a loopback one needs encryption, or a proxy that encrypts."""
 
     port: int = DEFAULT_PORT
 
@@ -59,8 +66,22 @@ class ServerOptions:
     uvicorn_app: str = OUR_APP
     """What uvicorn serves, as module:name."""
 
+    tls_cert: Path | None = None
+    """Certificate (PEM) to encrypt with."""
+
+    tls_key: Path | None = None
+    """Its private key."""
+
     def __post_init__(self) -> None:
-        check_loopback(self.host)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("--tls-cert and --tls-key: both are needed, or none.")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise ConfigError(f"--tls-cert, --tls-key: there is no file {path}.")
+        if not (
+            self.tls_cert or any(self.conf.get(n) == "true" for n in ("behind_proxy", "insecure"))
+        ):
+            check_loopback(self.host)
         if not 0 < self.port < 65536:
             raise ConfigError(f"--port {self.port}: a number from 1 to 65535 is needed.")
         if not self.is_remote and not Path(self.studies).expanduser().is_dir():
@@ -77,8 +98,9 @@ class ServerOptions:
     @property
     def url(self) -> str:
         """Address of the server."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
+        return f"http{'s' if self.tls_cert else ''}://{host}:{self.port}"
 
     def arguments(self) -> list[str]:
         """Return the arguments of `monailabel`.
@@ -88,10 +110,21 @@ class ServerOptions:
         """
         studies = self.studies if self.is_remote else str(Path(self.studies).expanduser())
         app = str(self.app_dir or default_app_dir())
-        conf = [part for key, value in self.conf.items() for part in ("--conf", key, str(value))]
+        conf = [part for key, value in self._conf().items() for part in ("--conf", key, str(value))]
         where = ["--host", self.host, "--port", str(self.port)]
+        if self.tls_cert and self.tls_key:
+            where += ["--ssl_certfile", str(self.tls_cert), "--ssl_keyfile", str(self.tls_key)]
         served = ["--uvicorn_app", self.uvicorn_app]
         return ["start_server", "--app", app, "--studies", studies, *where, *served, *conf]
+
+    def _conf(self) -> dict[str, str]:
+        """The settings, with the address among the names under which the server is reached."""
+        known = [name for name in self.conf.get("hosts", "").split(",") if name.strip()]
+        named = self.host in ("0.0.0.0", "::") or _is_loopback(self.host)
+        if named or self.host in known:
+            return dict(self.conf)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return {**self.conf, "hosts": ",".join([*known, host])}
 
     def environment(self) -> dict[str, str]:
         """Return the environment of the server: our defaults, overridden by the user's."""
@@ -99,23 +132,27 @@ class ServerOptions:
 
 
 def check_loopback(host: str) -> None:
-    """Refuse an address where other machines can reach the server.
+    """Refuse an address where other machines would send their token without encryption.
 
     Raises:
         ConfigError: the host is no loopback address.
 
     >>> check_loopback("127.0.0.1")
     """
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not _is_loopback(host):
         raise ConfigError(
-            f"--host {host}: refused, because the server has no authentication yet: anyone who "
-            "reaches it could read all studies. Allowed: 127.0.0.1, ::1 and localhost; from "
-            f"another machine use a tunnel (ssh -L {DEFAULT_PORT}:127.0.0.1:{DEFAULT_PORT} HOST)."
+            f"--host {host}: refused, because other machines would send tokens and images without "
+            "encryption. Give --tls-cert and --tls-key; or --behind-proxy, if a proxy encrypts; or "
+            "--insecure, if nobody else is on the network. Or stay on 127.0.0.1 and use a tunnel "
+            f"(ssh -L {DEFAULT_PORT}:127.0.0.1:{DEFAULT_PORT} HOST) with --behind-proxy."
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def default_app_dir() -> Path:
@@ -153,17 +190,33 @@ def serve(options: ServerOptions) -> int:
         0 when the user has stopped it.
     """
     os.environ.update(options.environment())
+    import uvicorn
     from monailabel.main import Main
 
+    # MONAI Label lets uvicorn wait without end for requests that run when the server is stopped.
+    uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
     main = Main(actions="start_server")
     with suppress(KeyboardInterrupt):
         main.action_start_server(main.args_parser().parse_args(options.arguments()))
     return 0
 
 
+def open_when_ready(options: ServerOptions, address: str) -> None:
+    """Open a page in the user's browser as soon as the server answers; returns at once."""
+
+    def wait() -> None:
+        for _ in range(600):
+            if _answers(options.url):
+                webbrowser.open(address)
+                return
+            time.sleep(_POLL_S)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 @contextmanager
 def running_server(options: ServerOptions, timeout_s: float = 60.0) -> Iterator[str]:
-    """Run a server that answers /info inside the block, and stop it afterwards.
+    """Run a server that answers inside the block, and stop it afterwards.
 
     Args:
         options: what to serve, and where.
@@ -206,7 +259,9 @@ def _wait_for_answer(
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/info/", timeout=5) as reply:
+        # Its certificate may be one that only the clients trust; nothing is sent here.
+        trusting = ssl._create_unverified_context() if url.startswith("https") else None
+        with urllib.request.urlopen(f"{url}/health", timeout=5, context=trusting) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

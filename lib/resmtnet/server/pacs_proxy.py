@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx
@@ -101,7 +103,12 @@ async def forward(request: Request, op: str, path: str) -> Response:
     headers["accept-encoding"] = request.headers.get("accept-encoding", "identity")
     headers |= await to_thread.run_sync(_google_headers)
     client = httpx.AsyncClient(
-        timeout=TIMEOUT, limits=LIMITS, auth=_login(), follow_redirects=False, trust_env=False
+        timeout=TIMEOUT,
+        limits=LIMITS,
+        auth=_login(),
+        follow_redirects=False,
+        trust_env=False,
+        verify=await to_thread.run_sync(_certificates),
     )
     try:
         reply = await client.send(
@@ -130,6 +137,12 @@ async def _parts(client: httpx.AsyncClient, reply: httpx.Response) -> AsyncItera
     finally:
         await reply.aclose()
         await client.aclose()
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    """Return the trusted certificates; reading them takes longer than many requests do."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _given_back(headers: Mapping[str, str]) -> dict[str, str]:

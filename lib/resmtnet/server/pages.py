@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import html
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+
+from resmtnet.server.health import health_page, ready_page
+from resmtnet.server.metrics import metrics_page
 
 MOST_LINES = 10_000
 """Of the log, in one answer."""
@@ -37,15 +41,29 @@ fetch("/openapi.json").then(reply => reply.json()).then(api => {
 """
 
 
-def own_page(method: str, path: str) -> Response | None:
-    """Return our page where MONAI Label has one that loads scripts from elsewhere; None: not here.
+def own_page(method: str, path: str) -> Callable[[], Response] | None:
+    """Return what makes our page at a path; None where MONAI Label answers.
+
+    It may wait for the disk, and is to be called in a thread.
 
     >>> own_page("GET", "/info/") is None
     True
     """
-    if method in ("GET", "HEAD") and path in ("/", "/docs"):
-        return HTMLResponse(_ROUTES, headers=_POLICY)
-    return None
+    return _PAGES.get(path) if method in ("GET", "HEAD") else None
+
+
+def routes_page() -> Response:
+    """Return the list of routes; MONAI Label's loads scripts from elsewhere."""
+    return HTMLResponse(_ROUTES, headers=_POLICY)
+
+
+_PAGES: dict[str, Callable[[], Response]] = {
+    "/": routes_page,
+    "/docs": routes_page,
+    "/health": health_page,
+    "/ready": ready_page,
+    "/metrics": metrics_page,
+}
 
 
 def log_page(

@@ -11,11 +11,14 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.exceptions import HTTPException
 
+from resmtnet.server.tokens import Tokens
+
 JSON_BYTES = 1_000_000
 """Greatest size of a JSON body."""
 
 _FORM = ("multipart/form-data", "application/x-www-form-urlencoded")
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_LOGIN = re.compile(r"/(login|logout|auth)(/|$)")
 _JSON_ROUTES = re.compile(r"/(train|batch|scoring|activelearning|resmtnet|logs|model/info)(/|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -52,6 +55,28 @@ class ServerRules:
     has_sessions: bool = False
     """Whether sessions are on."""
 
+    tokens: Tokens | None = None
+    """What clients log in with; None before the server has started."""
+
+    login: str = "auto"
+    """Who needs a token: "always" all; "auto" all but the programs of this machine."""
+
+    behind_proxy: bool = False
+    """Whether a proxy or a tunnel brings the requests of other machines."""
+
+    insecure: bool = False
+    """Whether other machines may ask without encryption."""
+
+    @property
+    def asks_always(self) -> bool:
+        """Whether programs of this machine need a token too.
+
+        They do where a request that seems to be of this machine can be of another one: behind a
+        proxy or tunnel, which the user declares, by its name too.
+        """
+        chosen = self.tokens is not None and self.tokens.chosen
+        return self.login == "always" or self.behind_proxy or bool(self.hosts) or chosen
+
     def keys_of(self, path: str) -> frozenset[str] | None:
         """Return the names that a JSON body for a path may have; None if any."""
         for start, keys in self.json_keys.items():
@@ -76,7 +101,7 @@ def check_host(host: str, rules: ServerRules) -> None:
     >>> check_host("127.0.0.1:8000", ServerRules())
     """
     name = _host_name(host)
-    if not _is_loopback(name) and name not in rules.hosts:
+    if not is_loopback(name) and name not in rules.hosts:
         raise Refused(
             421,
             f"Host {host[:100]!r} is no name of this server. Ask it as 127.0.0.1 or localhost, or "
@@ -186,7 +211,12 @@ def _host_name(host: str) -> str:
     return host.rpartition(":")[0] if ":" in host else host
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
+    """Whether a name or address is one of this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("[::1]"), is_loopback("10.0.0.7")
+    (True, True, False)
+    """
     if name == "localhost":
         return True
     try:
