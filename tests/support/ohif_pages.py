@@ -1,0 +1,116 @@
+"""What a reader does in OHIF: open a study and a result, drag, rename, store."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+
+Place = tuple[float, float]
+_SETTLE_MS = 4_000
+
+
+def open_study(page: Any, url: str, study_uid: str) -> None:
+    """Open a study in OHIF's viewer, and end its tour."""
+    page.goto(f"{url}/viewer?StudyInstanceUIDs={study_uid}")
+    page.wait_for_selector(".cornerstone-canvas")
+    page.wait_for_timeout(_SETTLE_MS)
+    tour = page.get_by_text("Skip all")
+    if tour.count():
+        tour.first.click()
+
+
+def open_result(page: Any, modality: str) -> None:
+    """Open the newest SEG or SR of the study from the list on the left."""
+    rows = page.locator('[data-cy="study-browser-thumbnail-no-image"]')
+    rows.filter(has_text=re.compile(rf"^\s*{modality}")).first.dblclick()
+    page.wait_for_timeout(_SETTLE_MS)
+
+
+def axis_ends_on_screen(page: Any) -> list[Place]:
+    """Both ends of the first line of the measurement that is shown, in pixels of the page."""
+    found = page.evaluate(
+        """() => [...document.querySelectorAll('.viewport-element svg.svg-layer line')].map(l => {
+            const box = l.ownerSVGElement.getBoundingClientRect();
+            return ['x1', 'y1', 'x2', 'y2'].map((n, i) =>
+                Number(l.getAttribute(n)) + (i % 2 ? box.top : box.left));
+        })"""
+    )
+    x1, y1, x2, y2 = found[0]
+    return [(x1, y1), (x2, y2)]
+
+
+def drag(page: Any, start: Place, end: Place) -> None:
+    """Drag a handle as a hand does, in small steps."""
+    page.mouse.move(start[0] - 4, start[1] + 4)
+    page.wait_for_timeout(300)
+    page.mouse.move(*start)
+    page.wait_for_timeout(500)
+    page.mouse.down()
+    for step in np.linspace(0, 1, 12):
+        page.mouse.move(*(a + step * (b - a) for a, b in zip(start, end, strict=True)))
+        page.wait_for_timeout(50)
+    page.mouse.up()
+    page.wait_for_timeout(1_000)
+
+
+def rename_first(page: Any, label: str) -> None:
+    """Rename the first measurement in the panel on the right."""
+    page.locator('[data-cy="trackedMeasurements-btn"]').click()
+    row = page.locator('[data-cy="data-row"]').first
+    row.hover()
+    row.locator('[data-cy="actionsMenuTrigger"]').click()
+    page.locator("[role=menuitem]").filter(has_text="Rename").click()
+    page.locator("[role=dialog] input").first.fill(label)
+    page.locator("[role=dialog] button").filter(has_text="Save").click()
+    page.get_by_text(label).first.wait_for()
+
+
+def create_sr(page: Any) -> None:
+    """Store the measurements as a new SR, and wait until the PACS has it."""
+    page.get_by_text("Create SR").click()
+    button = page.locator("[role=dialog] button").filter(has_text="Save")
+    with page.expect_response(
+        lambda reply: reply.request.method == "POST" and "/dicom-web/studies" in reply.url
+    ) as stored:
+        button.click()
+    assert stored.value.ok
+
+
+def coloured_pixels(page: Any) -> Any:
+    """Places [N, 2] (x, y) of the pixels of the image that are red, green or yellow."""
+    from PIL import Image
+
+    box = page.locator(".cornerstone-canvas").first.bounding_box()
+    picture = Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")
+    colours = np.asarray(picture).astype(int)
+    spread = colours.max(2) - colours.min(2)
+    blue = colours[..., 2] >= colours[..., :2].max(2)
+    rows, columns = np.nonzero((spread > 40) & ~blue)
+    return np.stack([columns + box["x"], rows + box["y"]], 1)
+
+
+def open_panel(page: Any, server: str, study_uid: str) -> None:
+    """Open a study in the OHIF that the server brings, and connect its MONAI Label panel."""
+    page.goto(f"{server}/ohif/monai-label?StudyInstanceUIDs={study_uid}")
+    page.wait_for_selector(".cornerstone-canvas")
+    page.wait_for_timeout(_SETTLE_MS)
+    notice = page.get_by_text("Confirm and Hide")
+    if notice.count():
+        notice.first.click()
+    page.locator("input#monailabelServerURL").fill(server)
+    with page.expect_response(lambda reply: "/info/" in reply.url):
+        page.locator("button.actionButton").first.click()
+    page.get_by_text("Auto-Segmentation").first.wait_for()
+
+
+def run_auto_segmentation(page: Any) -> Any:
+    """Press Run under Auto-Segmentation; returns the response of the server."""
+    run = page.locator("button.actionButton").filter(has_text="Run").first
+    if not run.is_visible():
+        page.get_by_text("Auto-Segmentation").first.click()
+    with page.expect_response(lambda reply: "/infer/" in reply.url, timeout=180_000) as answered:
+        run.click()
+    return answered.value
