@@ -22,6 +22,8 @@ MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 _EXTRAS = {
     "monailabel": "app",
     "monai": "app",
+    "highdicom": "app",
+    "dicomweb_client": "app",
     "matplotlib": "train",
     "sklearn": "train",
     "PIL": "train",

@@ -157,15 +157,22 @@ def _export(
     files, problems = [], []
     for image in _images(inbox, images):
         try:
-            for reader, nodules, source in _by_reader(inbox, image):
-                number = int(source.any.get("SeriesNumber") or 0)
-                place = new_place(max(LEAST_SERIES_NUMBER, number))
-                dataset = write(nodules, source, Author(reader=reader), place)
-                name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{image}-{reader}")
-                dataset.save_as(out / f"{name}.{suffix}.dcm", write_like_original=False)
-                files.append(str(out / f"{name}.{suffix}.dcm"))
+            by_reader = list(_by_reader(inbox, image))
         except InputError as error:
             problems.append(f"{image}: {error}")
+            continue
+        for reader, nodules, source in by_reader:
+            number = int(source.any.get("SeriesNumber") or 0)
+            place = new_place(max(LEAST_SERIES_NUMBER, number))
+            name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{image}-{reader}")
+            file = out / f"{name}.{suffix}.dcm"
+            try:
+                dataset = write(nodules, source, Author(reader=reader), place)
+            except InputError as error:
+                problems.append(f"{image}, {reader}: {error}")
+                continue
+            dataset.save_as(file, write_like_original=False)
+            files.append(str(file))
     if as_json:
         print_json({"files": files, "problems": problems})
         return
