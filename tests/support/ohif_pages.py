@@ -80,16 +80,24 @@ def create_sr(page: Any) -> None:
 
 
 def coloured_pixels(page: Any) -> Any:
-    """Places [N, 2] (x, y) of the pixels of the image that are red, green or yellow."""
+    """Places [N, 2] (x, y) of the pixels of all images that are no grey: what is drawn over them.
+
+    The margins, where OHIF writes its texts and scroll bars, are left out.
+    """
     from PIL import Image
 
-    box = page.locator(".cornerstone-canvas").first.bounding_box()
-    picture = Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")
-    colours = np.asarray(picture).astype(int)
-    spread = colours.max(2) - colours.min(2)
-    blue = colours[..., 2] >= colours[..., :2].max(2)
-    rows, columns = np.nonzero((spread > 40) & ~blue)
-    return np.stack([columns + box["x"], rows + box["y"]], 1)
+    found = [np.zeros((0, 2))]
+    for canvas in page.locator(".cornerstone-canvas").all():
+        box = canvas.bounding_box()
+        if box is None or box["width"] < 100:
+            continue
+        left, top = box["x"] + 25, box["y"] + 130
+        size = {"width": box["width"] - 60, "height": box["height"] - 190}
+        picture = Image.open(io.BytesIO(page.screenshot(clip={"x": left, "y": top, **size})))
+        colours = np.asarray(picture.convert("RGB")).astype(int)
+        rows, columns = np.nonzero(colours.max(2) - colours.min(2) > 40)
+        found.append(np.stack([columns + left, rows + top], 1))
+    return np.concatenate(found)
 
 
 def open_panel(page: Any, server: str, study_uid: str) -> None:
@@ -114,3 +122,10 @@ def run_auto_segmentation(page: Any) -> Any:
     with page.expect_response(lambda reply: "/infer/" in reply.url, timeout=180_000) as answered:
         run.click()
     return answered.value
+
+
+def open_seg_in_panel(page: Any) -> None:
+    """Open our SEG in OHIF 3.10, which asks first."""
+    open_result(page, "SEG")
+    page.get_by_role("button", name="Yes").first.click()
+    page.wait_for_timeout(2 * _SETTLE_MS)

@@ -17,6 +17,7 @@ from ohif_pages import (
     drag,
     open_panel,
     open_result,
+    open_seg_in_panel,
     open_study,
     rename_first,
     run_auto_segmentation,
@@ -101,7 +102,19 @@ def test_the_panel_of_a_study_with_our_results_asks_for_the_ct_and_is_answered(
     assert f"image={pacs_site.image('PANEL')}" in reply.url
     page.wait_for_timeout(5_000)
     screenshot("ohif-panel")
-    open_result(page, "SEG")
+    assert len(coloured_pixels(page)) > 100
+
+
+def test_ohif_3_10_shows_our_seg_too(pacs_site: Any, page: Any, screenshot: Screenshot) -> None:
+    pacs_site.click("SEGMENT-3.10")
+    page.goto(
+        f"{pacs_site.server}/ohif/monai-label?StudyInstanceUIDs={pacs_site.study('SEGMENT-3.10')}"
+    )
+    page.wait_for_selector(".cornerstone-canvas")
+    page.get_by_text("Confirm and Hide").first.click()
     page.wait_for_timeout(4_000)
-    screenshot("ohif-panel-seg")
+    before = len(coloured_pixels(page))
+    open_seg_in_panel(page)
+    screenshot("ohif-3.10-seg")
+    assert before < 50
     assert len(coloured_pixels(page)) > 100
