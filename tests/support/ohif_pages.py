@@ -12,9 +12,9 @@ Place = tuple[float, float]
 _SETTLE_MS = 4_000
 
 
-def open_study(page: Any, url: str, study_uid: str) -> None:
-    """Open a study in OHIF's viewer, and end its tour."""
-    page.goto(f"{url}/viewer?StudyInstanceUIDs={study_uid}")
+def open_study(page: Any, url: str, study_uid: str, mode: str = "viewer") -> None:
+    """Open a study in a mode of OHIF, and end its tour."""
+    page.goto(f"{url}/{mode}?StudyInstanceUIDs={study_uid}")
     page.wait_for_selector(".cornerstone-canvas")
     page.wait_for_timeout(_SETTLE_MS)
     tour = page.get_by_text("Skip all")
@@ -56,9 +56,13 @@ def drag(page: Any, start: Place, end: Place) -> None:
     page.wait_for_timeout(1_000)
 
 
-def rename_first(page: Any, label: str) -> None:
-    """Rename the first measurement in the panel on the right."""
+def open_measurements(page: Any) -> None:
+    """Open the panel on the right that lists the measurements."""
     page.locator('[data-cy="trackedMeasurements-btn"]').click()
+
+
+def rename_first(page: Any, label: str) -> None:
+    """Rename the first measurement or segment in the panel on the right."""
     row = page.locator('[data-cy="data-row"]').first
     row.hover()
     row.locator('[data-cy="actionsMenuTrigger"]').click()
@@ -71,6 +75,26 @@ def rename_first(page: Any, label: str) -> None:
 def create_sr(page: Any) -> None:
     """Store the measurements as a new SR, and wait until the PACS has it."""
     page.get_by_text("Create SR").click()
+    _save(page)
+
+
+def paint(page: Any, offset: Place) -> None:
+    """Paint one stroke of the brush, beginning so far from the middle of the image."""
+    page.locator('[data-cy="Brush-btn"]').click()
+    box = page.locator(".cornerstone-canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2 + offset[0], box["y"] + box["height"] / 2 + offset[1]
+    drag(page, (x, y), (x + 12, y))
+
+
+def export_seg(page: Any) -> None:
+    """Store the segmentation as a new DICOM SEG, and wait until the PACS has it."""
+    page.locator('[data-cy="segmentation-collapsed-more-btn-Labelmap"]').click()
+    page.locator("[role=menuitem]").filter(has_text="Export").first.click()
+    page.locator("[role=menuitem]").filter(has_text="DICOM SEG").first.click()
+    _save(page)
+
+
+def _save(page: Any) -> None:
     button = page.locator("[role=dialog] button").filter(has_text="Save")
     with page.expect_response(
         lambda reply: reply.request.method == "POST" and "/dicom-web/studies" in reply.url

@@ -30,7 +30,7 @@ from resmtnet.server.launch import ServerOptions, free_port, running_server
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(os.environ.get("RESMTNET_SCREENSHOTS", CHECKOUT / "build" / "screenshots"))
 CENTRE = (-75.0, 0.0, 20.0)
-PATIENTS = ("ROUND-TRIP", "SEGMENT", "PANEL", "SEGMENT-3.10")
+PATIENTS = ("ROUND-TRIP", "SEGMENT", "EDITED", "PANEL", "SEGMENT-3.10")
 """One study for each test that changes what is in it."""
 FLAGS = (
     *("--no-sandbox", "--use-angle=swiftshader", "--use-gl=angle", "--enable-unsafe-swiftshader"),

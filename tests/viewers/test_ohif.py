@@ -15,10 +15,13 @@ from ohif_pages import (
     coloured_pixels,
     create_sr,
     drag,
+    export_seg,
+    open_measurements,
     open_panel,
     open_result,
     open_seg_in_panel,
     open_study,
+    paint,
     rename_first,
     run_auto_segmentation,
 )
@@ -42,6 +45,7 @@ def test_a_handle_is_dragged_and_the_class_renamed_and_both_are_a_reading(
 
     start = axis_ends_on_screen(page)[0]
     drag(page, start, (start[0] + 28, start[1] - 36))
+    open_measurements(page)
     rename_first(page, "malignant 4/5")
     screenshot("ohif-renamed")
     shown = re.search(r"L: ([0-9.]+) mm", page.locator("body").inner_text())
@@ -89,6 +93,26 @@ def test_our_seg_is_drawn_where_the_nodule_lies(
     box = page.locator(".cornerstone-canvas").first.bounding_box()
     centre = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
     assert np.abs(middle - centre).max() < 12  # the phantom's nodule is at its centre
+
+
+def test_a_segmentation_that_was_edited_and_renamed_and_exported_is_a_reading(
+    pacs_site: Any, page: Any, screenshot: Screenshot
+) -> None:
+    stored = pacs_site.click("EDITED")
+    (told,) = stored[1]["nodules"]
+    open_study(page, pacs_site.ohif, pacs_site.study("EDITED"), mode="segmentation")
+    open_result(page, "SEG")
+    rename_first(page, "N1 benign")
+    paint(page, (8.0, 0.0))
+    screenshot("ohif-edited-seg")
+    export_seg(page)
+    (read,) = pacs_site.read_back("EDITED")
+    (reading,) = read["readings"]
+    assert read["not_understood"] == []
+    assert (reading["source"], reading["class"]) == ("dicom_seg", "benign")
+    assert reading["size"]["volume_mm3"] > told["finding"]["size"]["volume_mm3"]
+    (outcome,) = read["outcomes"]
+    assert (outcome["tracking_uid"], outcome["outcome"]) == (told["tracking_uid"], "modified")
 
 
 def test_the_panel_of_a_study_with_our_results_asks_for_the_ct_and_is_answered(
