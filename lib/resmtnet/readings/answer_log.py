@@ -148,10 +148,6 @@ class AnswerLog:
             for markup in line_and_box(finding, answer.geometry)
         ]
 
-    def given(self, image: str, content: str | None = None) -> list[GivenAnswer]:
-        """The whole answers of an image, the latest first; see `known`."""
-        return self._given(image, content)
-
     def _given(self, image: str, content: str | None) -> list[GivenAnswer]:
         """The answers for what an image holds now, the latest first."""
         with self._lock:
