@@ -4,12 +4,12 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 SLICER_CORE := slicer-core==5.13.31053.0
-PLAYWRIGHT := playwright==1.50.0
-APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 PROBE := import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
 NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imports modules that 3.12 removed). Install one, or name it: make setup PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+PLAYWRIGHT := playwright==1.50.0
+APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
 .PHONY: help setup demo demo-pacs screenshots test test-viewers check format docs viewers pacs clean
 .DEFAULT_GOAL := help

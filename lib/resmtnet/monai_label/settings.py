@@ -27,8 +27,6 @@ ABOUT = {
 MODELS = ("resmtnet", "resmtnet_click", "resmtnet_findings")
 """In the order in which they are registered: Slicer's Auto-run takes the first."""
 
-STORE_RESULTS = ("off", "on_infer", "on_submit")
-
 CLICK_TYPES = ("deepgrow", "deepedit")
 
 OTHER_APPS_KEYS = (
@@ -48,6 +46,9 @@ OTHER_APPS_KEYS = (
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\]")
 _ORIGIN = re.compile(rf"https?://({_HOST.pattern})(:[0-9]{{1,5}})?")
+
+STORE_RESULTS = ("off", "on_infer", "on_submit")
+"""When results are stored in the PACS."""
 
 CANDIDATES_RANGE = (1, 200)
 """Least and greatest number of findings of a whole-CT run that can be asked for."""
@@ -160,6 +161,18 @@ def _switch(name: str, text: str) -> bool:
     return values[text.lower()]
 
 
+def _store_results(name: str, text: str) -> str:
+    if text not in STORE_RESULTS:
+        raise ConfigError(f"{name} {text!r}: allowed are {', '.join(STORE_RESULTS)}.")
+    return text
+
+
+def _results_node(name: str, text: str) -> str:
+    if text:
+        DicomNode.parse(text, name)
+    return text
+
+
 def _hosts(name: str, text: str) -> tuple[str, ...]:
     hosts = _listed(text.lower())
     wrong = [host for host in hosts if not _HOST.fullmatch(host)]
@@ -186,18 +199,6 @@ def _listed(text: str) -> tuple[str, ...]:
 def _click_type(name: str, text: str) -> str:
     if text not in CLICK_TYPES:
         raise ConfigError(f"{name} {text!r}: allowed are {' and '.join(CLICK_TYPES)}.")
-    return text
-
-
-def _store_results(name: str, text: str) -> str:
-    if text not in STORE_RESULTS:
-        raise ConfigError(f"{name} {text!r}: allowed are {', '.join(STORE_RESULTS)}.")
-    return text
-
-
-def _results_node(name: str, text: str) -> str:
-    if text:
-        DicomNode.parse(text, name)
     return text
 
 
