@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -156,11 +157,13 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.fixture
 def screenshot(page: Any) -> Callable[[str], Path]:
     """Keeps a picture of the page, for the documentation and for whoever looks into a failure."""
+    from PIL import Image
 
     def keep(name: str) -> Path:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         path = SCREENSHOTS / f"{name}.png"
-        page.screenshot(path=path)
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        picture.quantize(128).save(path, optimize=True)  # a third of the bytes
         return path
 
     return keep
