@@ -237,7 +237,7 @@ def test_what_a_reader_says_is_stored_with_the_same_tracking_uid(
     assert stored.nodules[0].tracking_uid == told.tracking_uid
     assert stored.nodules[0].label.startswith("N1 benign | score 2")
     srs = {d.SOPInstanceUID: d for d in _in_pacs(site, image, "SR")}
-    whole = json.dumps(srs[stored.sop_instance_uid].to_json_dict())
+    whole = json.dumps(srs[stored.sop_instance_uid].to_json_dict(), default=str)
     assert "ann^" in whole
     assert PacsInbox(site).read(image) == []  # our own are no readings
 

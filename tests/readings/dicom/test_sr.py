@@ -54,7 +54,7 @@ def test_an_sr_of_a_model_says_that_it_is_research_and_unverified(
     assert sr.SeriesNumber == 8
     assert "RESEARCH" in sr.SeriesDescription
     assert sr.VerificationFlag == "UNVERIFIED"
-    whole = json.dumps(sr.to_json_dict())
+    whole = json.dumps(sr.to_json_dict(), default=str)
     assert "not for diagnostic use" in whole
     assert f"sha256={'ab' * 32}" in whole
     assert "111047" not in whole
