@@ -151,5 +151,6 @@ def run_auto_segmentation(page: Any) -> Any:
 def open_seg_in_panel(page: Any) -> None:
     """Open our SEG in OHIF 3.10, which asks first."""
     open_result(page, "SEG")
-    page.get_by_role("button", name="Yes").first.click()
+    # A pane lies over the button, which a hand reaches and a click of playwright does not.
+    page.get_by_role("button", name="Yes").first.dispatch_event("click")
     page.wait_for_timeout(2 * _SETTLE_MS)
