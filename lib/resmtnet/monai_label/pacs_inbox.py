@@ -172,11 +172,15 @@ class Poller:
         """
         self._inbox, self._every_s = inbox, every_s
         self._told: set[str] = set()
+        self._stopped = threading.Event()
         threading.Thread(target=self._run, name="pacs-poll", daemon=True).start()
 
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+
     def _run(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(self._every_s):
+        while not self._stopped.wait(self._every_s):
             try:
                 self._inbox.read()
             except ResMTNetError as error:
