@@ -128,7 +128,10 @@ def retract_results(image: str) -> Json:
 @router.get("/report", dependencies=[_MAY_READ])
 def report(image: str) -> Response:
     """A short text of the confirmed nodules of an image, to copy into a report."""
-    return Response(report_of(inbox(), image), media_type="text/plain; charset=utf-8")
+    pacs = getattr(app_instance(), "pacs", None)
+    results = None if pacs is None else pacs.results.log.of(image)
+    text = report_of(inbox(), image, results)
+    return Response(text, media_type="text/plain; charset=utf-8")
 
 
 def add_refusals(app: FastAPI) -> None:
