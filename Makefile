@@ -9,8 +9,10 @@ PROBE := import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (
 NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imports modules that 3.12 removed). Install one, or name it: make setup PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+PLAYWRIGHT := playwright==1.50.0
+APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: help setup demo test test-viewers check format docs lock sbom viewers clean
+.PHONY: help setup demo demo-pacs screenshots test test-viewers check format docs lock sbom viewers pacs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -27,12 +29,18 @@ setup: .venv/.installed ## make .venv and install requirements.txt; nothing wher
 demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections -> training -> next study; STUDIES=folder [AT=x,y,z] for your own CT
 	$(PY) -m resmtnet.cli.demo $(if $(STUDIES),"--studies=$(STUDIES)") $(if $(AT),"--at=$(AT)")
 
+demo-pacs: setup pacs ## a PACS (Orthanc), the server and OHIF on this machine, results stored; STUDIES=folder for your own DICOM
+	$(PY) -m resmtnet.cli.demo_pacs $(if $(STUDIES),"--studies=$(STUDIES)")
+
 # Two processes, each of them with one thread of PyTorch, so that they do not wait for one another.
 test: setup ## all tests but those of `make test-viewers`; ARGS="-k name" is handed to pytest
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not viewers" --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-viewers: setup viewers ## the tests that need Orthanc or Slicer's libraries
+test-viewers: setup viewers ## the tests that need Orthanc, OHIF in Chromium, or Slicer's libraries; pictures in build/screenshots
 	$(PY) -m pytest -m viewers $(ARGS)
+
+screenshots: setup viewers ## make the pictures of OHIF in docs/ anew
+	RESMTNET_SCREENSHOTS=docs/screenshots $(PY) -m pytest -m viewers tests/viewers
 
 check: setup ## format, lint, types and the lock of requirements
 	$(PY) -m ruff format --check .
@@ -59,9 +67,16 @@ format: setup ## rewrite the files in the house format
 docs: setup ## build the documentation into site/, which needs no network; any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-# What only the PACS tests and the Slicer tests need; where it cannot be had, they are skipped.
-viewers: .venv-slicer/.installed
-	@command -v Orthanc /usr/sbin/Orthanc >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb; } || echo "Orthanc cannot be installed here: the PACS tests are skipped"
+# What only the tests of viewers need; where it cannot be had, they are skipped and say so.
+viewers: pacs .venv-slicer/.installed
+	@command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) $(APT) chromium; } || echo "Chromium cannot be installed here: the tests of OHIF are skipped"
+	@command -v dciodvfy >/dev/null || $(AS_ROOT) $(APT) dicom3tools || echo "dicom3tools cannot be installed here: the validation of DICOM is skipped"
+	@$(PY) -c "import playwright" 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check $(PLAYWRIGHT) || echo "$(PLAYWRIGHT) cannot be installed here: the tests of OHIF are skipped"
+
+# OHIF itself is fetched from the npm registry into build/ohif when it is first used.
+pacs:
+	@command -v Orthanc /usr/sbin/Orthanc >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) $(APT) orthanc orthanc-dicomweb; } || echo "Orthanc cannot be installed here: apt-get install orthanc orthanc-dicomweb"
+	@command -v npm >/dev/null || $(AS_ROOT) $(APT) npm || echo "npm cannot be installed here: OHIF is not fetched"
 
 # Slicer's own MRML libraries bring a VTK of their own, hence an environment of their own.
 .venv-slicer/.installed: Makefile

@@ -36,7 +36,7 @@ from resmtnet.training.cached_nodule import CachedNodule, observe
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-VIEWERS = {"orthanc", "slicer_python"}
+VIEWERS = {"orthanc", "slicer_python", "pacs_site", "browser"}
 """Fixtures that need a program from outside."""
 
 

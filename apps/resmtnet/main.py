@@ -15,6 +15,7 @@ from resmtnet.monai_label.labels import Submissions
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import checked
 from resmtnet.monai_label.restricted_app import RestrictedApp, configure_platform, rules_of
+from resmtnet.monai_label.results_app import results_in_pacs
 from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
@@ -38,6 +39,7 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
         self.inbox = self.submissions.inbox
         self.shared.on_answer = self.submissions.remember
         super().__init__(app_dir, studies, conf or {}, **ABOUT)
+        self.pacs = results_in_pacs(self.datastore(), self.submissions, settings)
 
     def init_datastore(self) -> Datastore:
         """A studies folder, or (through init_remote_datastore) a PACS."""

@@ -55,5 +55,9 @@ class StoreError(InputError):
     """The readings database cannot be opened or written; nothing was changed."""
 
 
+class PacsError(ResMTNetError):
+    """The PACS refused something, or did not answer; the message says what and why."""
+
+
 class ModelError(ResMTNetError):
     """Weights that are missing, damaged or of another version."""

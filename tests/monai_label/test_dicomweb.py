@@ -159,6 +159,17 @@ def test_a_corrected_mask_arrives_in_the_pacs_as_dicom_seg(
     assert [segment.SegmentLabel for segment in seg.SegmentSequence] == ["benign"]
     label = _ask(f"{url}/datastore/label?label={uid}&tag=final")
     assert label == mask
+    # OHIF hangs what has the lowest number, and a viewer shows who made what.
+    assert seg.SeriesNumber > 1
+    assert "RESEARCH" in seg.SeriesDescription
+    assert str(seg.ContentCreatorName) != ""
+    (segment,) = seg.SegmentSequence
+    assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
+    assert segment.SegmentedPropertyTypeCodeSequence[0].CodeValue == "27925004"  # not a spleen
+    assert segment.SegmentAlgorithmType == "MANUAL"
+    # OHIF sends the UID of what it shows in front.
+    asked = json.loads(_click(url, seg.SeriesInstanceUID, point))
+    assert asked["image"]["id"] == uid
 
 
 def _save(url: str, uid: str, name: str, content: bytes, params: Any, tag: str = "final") -> Any:

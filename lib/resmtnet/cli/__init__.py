@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resmtnet import __version__
-from resmtnet.cli import active, data, evaluation, models, nodules, readings, serving
+from resmtnet.cli import active, data, dicom, evaluation, models, nodules, readings, serving
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -22,6 +22,8 @@ MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
 _EXTRAS = {
     "monailabel": "app",
     "monai": "app",
+    "highdicom": "app",
+    "dicomweb_client": "app",
     "matplotlib": "train",
     "sklearn": "train",
     "PIL": "train",
@@ -42,6 +44,7 @@ models.register(app)
 evaluation.register(app)
 serving.register(app)
 readings.register(app)
+dicom.register(app, readings.export_app)
 active.register(app)
 
 

@@ -20,19 +20,24 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.datastore.utils.dicom import dicom_web_download_series
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from pydicom.dataset import Dataset
 
 from resmtnet.ct import CTVolume
 from resmtnet.ct.content_key import downloaded_series_key
 from resmtnet.ct.dicom_header import is_uid
-from resmtnet.errors import InputError
+from resmtnet.errors import InputError, PacsError
 from resmtnet.monai_label.datastore import checked_tag
 from resmtnet.monai_label.downloads import Locks
+from resmtnet.monai_label.pacs import Pacs, referenced_series
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.monai_label.slow_status import SlowStatus
+from resmtnet.readings.dicom.identity import Author, new_place
+from resmtnet.readings.dicom.seg_write import segment_of_name, write_label_map
+from resmtnet.readings.dicom.source_series import SourceSeries
 from resmtnet.readings.formats.class_mask import write_ct
 from resmtnet.readings.formats.from_mask import possible_names
-from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.label_map import on_voxels_of, read_label_map
 from resmtnet.readings.formats.regions import values_of
 
 logger = logging.getLogger(__name__)
@@ -56,6 +61,8 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         """
         self._locks = Locks()
         self._status = SlowStatus(super().status)
+        self.stores_masks = True
+        """Whether a mask with the tag "final" is stored in the PACS when it is saved."""
         self.last_saved: dict[str, str] = {}
         """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
         super().__init__(
@@ -92,6 +99,25 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
             return downloaded_series_key(self._folder(image_id))
         except OSError:
             return None
+
+    def ct_of(self, image_id: str) -> str:
+        """Return the id of the CT that a SEG or SR refers to; any other id is returned as it is.
+
+        OHIF sends the UID of whatever it shows in front, which may be a result.
+        """
+        folder = self._folder(image_id)
+        if folder.is_dir():
+            return image_id
+        try:
+            found = Pacs(self._client).series(SeriesInstanceUID=image_id)
+            if not found or found[0].modality not in ("SEG", "SR"):
+                return image_id
+            (entry, *_) = found
+            (instance, *_) = self._client.retrieve_series_metadata(entry.study_uid, entry.uid)
+        except (PacsError, OSError, ValueError) as error:
+            logger.warning("What %s refers to is not known: %s", image_id, error)
+            return image_id
+        return next(referenced_series(Dataset.from_json(instance)), image_id)
 
     def _folder(self, image_id: str) -> Path:
         return Path(self._datastore.image_path(), _checked_uid(image_id)).resolve()
@@ -179,22 +205,41 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
     def _save_final(
         self, image_id: str, file: str, tag: str, info: dict[str, Any], label_id: str
     ) -> str:
-        # MONAI Label names the segments in the order of the list, whatever their values are.
-        listed = info.get("label_info")
-        try:
-            ordered = info | {"label_info": listed_by_value(Path(file), listed or [])}
-            saved: str = super().save_label(image_id, file, tag, ordered, label_id)
-            self._datastore.objects[image_id].labels[tag].info["label_info"] = listed
-            self._update_datastore_file()
-        except HTTPException:
-            raise
-        except Exception as error:
-            logger.exception("No DICOM SEG was made of the label of %s", image_id)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            told = f"the label was stored on this server, but not in the PACS: {reason}"
-            info["warnings"] = [*info.get("warnings", ()), told]
-            saved = LocalDatastore.save_label(self, image_id, file, tag, info)
+        del label_id
+        if self.stores_masks:
+            try:
+                self._store_mask(image_id, Path(file), info)
+            except HTTPException:
+                raise
+            except Exception as error:
+                logger.exception("No DICOM SEG was made of the label of %s", image_id)
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                told = f"the label was stored on this server, but not in the PACS: {reason}"
+                info["warnings"] = [*info.get("warnings", ()), told]
+        saved: str = LocalDatastore.save_label(self, image_id, file, tag, info)
         return saved
+
+    def _store_mask(self, image_id: str, file: Path, info: dict[str, Any]) -> None:
+        """Store a label map in the PACS as DICOM SEG; segments without voxels are left out."""
+        label_map = read_label_map(file)
+        folder = Path(self.volume_path(image_id))
+        ct = CTVolume.open(folder)
+        voxels = on_voxels_of(label_map, ct.geometry)
+        source = SourceSeries.open(folder, ct)
+        pacs = Pacs(self._client)
+        listed = listed_by_value(file, info.get("label_info") or [])
+        segments = {
+            int(entry["idx"]): segment_of_name(str(entry["name"]), int(entry["idx"]), image_id)
+            for entry in listed
+        }
+        reader = str(info.get("reader") or info.get("client_id") or info.get("user") or "unknown")
+        numbers = [one.number for one in pacs.series(StudyInstanceUID=source.study_uid)]
+        seg = write_label_map(
+            voxels, segments, source, Author(reader=reader), new_place(max([0, *numbers]))
+        )
+        pacs.store([seg])
+        info["SeriesInstanceUID"] = str(seg.SeriesInstanceUID)
+        info["StudyInstanceUID"] = source.study_uid
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """Return the file of a label; a SEG of the PACS is downloaded first."""

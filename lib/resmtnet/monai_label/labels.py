@@ -78,6 +78,8 @@ class Submissions:
             open_ct: opens what the datastore names.
         """
         self.inbox = Inbox(database, DatastoreImages(datastore, open_ct))
+        self.on_answer: Callable[[InferRequest, InferResult], object] = lambda *_: None
+        """Called with each answer for an image of the studies, after it is remembered."""
         self._datastore = datastore
 
     def remember(self, request: InferRequest, answer: InferResult) -> None:
@@ -102,6 +104,7 @@ class Submissions:
             self.inbox.remember(image, given)
         except Exception:  # the click is answered, whatever becomes of its memory
             logger.exception("The answer for %s is not remembered", image)
+        self.on_answer(request, answer)
 
     def on_save_label(self, image: str, label_id: str) -> Json:
         """Make readings of a label that was saved; the reply is shown to the reader.

@@ -134,7 +134,9 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
     if not isinstance(image, str) or not image or "\0" in image:
         raise Refusal(400, f"image {image!r}: the id of an image is needed; /datastore lists them.")
     if not os.path.exists(image):
-        return {**request, "image_id": image}
+        find = getattr(app.datastore(), "ct_of", lambda image_id: image_id)
+        image = find(image)
+        return {**request, "image": image, "image_id": image}
     path, sessions = Path(image).resolve(), app.sessions()
     folders = [getattr(app.datastore(), "_datastore_path", app.studies)]
     folders += [sessions.store_path] if sessions else []

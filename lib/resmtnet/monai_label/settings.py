@@ -12,6 +12,7 @@ from resmtnet import __version__
 from resmtnet.errors import ConfigError
 from resmtnet.guidelines import check_context
 from resmtnet.inference.device import check_device
+from resmtnet.monai_label.dicom_node import DicomNode
 from resmtnet.readings.location import database_in
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ OTHER_APPS_KEYS = (
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\]")
 _ORIGIN = re.compile(rf"https?://({_HOST.pattern})(:[0-9]{{1,5}})?")
+
+STORE_RESULTS = ("off", "on_infer", "on_submit")
+"""When results are stored in the PACS."""
 
 CANDIDATES_RANGE = (1, 200)
 """Least and greatest number of findings of a whole-CT run that can be asked for."""
@@ -161,6 +165,18 @@ def _switch(name: str, text: str) -> bool:
     return values[text.lower()]
 
 
+def _store_results(name: str, text: str) -> str:
+    if text not in STORE_RESULTS:
+        raise ConfigError(f"{name} {text!r}: allowed are {', '.join(STORE_RESULTS)}.")
+    return text
+
+
+def _results_node(name: str, text: str) -> str:
+    if text:
+        DicomNode.parse(text, name)
+    return text
+
+
 def _hosts(name: str, text: str) -> tuple[str, ...]:
     hosts = _listed(text.lower())
     wrong = [host for host in hosts if not _HOST.fullmatch(host)]
@@ -252,6 +268,17 @@ class AppSettings:
     sessions: bool = field(default=False, metadata={"parse": _switch})
     """Accept images that a viewer uploads for a while (3D Slicer: a volume that is not in the
     studies). Off, because whoever reaches the server could fill its disk."""
+
+    store_results: str = field(default=STORE_RESULTS[0], metadata={"parse": _store_results})
+    """off, on_infer (what the model answers to a click) or on_submit (what a reader says): store
+    results in the PACS as DICOM SEG and SR. Candidates that nobody has confirmed never are."""
+
+    results_node: str = field(default="", metadata={"parse": _results_node})
+    """AET@HOST:PORT: results are sent there by C-STORE; default: to the DICOMweb service."""
+
+    poll_s: int = field(default=60, metadata={"parse": _whole_number(0, 86_400)})
+    """Seconds between two looks for what readers have stored in the PACS beside our results, up
+    to 86400; 0: only when asked."""
 
     hosts: tuple[str, ...] = field(default=(), metadata={"parse": _hosts})
     """Names under which browsers and clients reach the server, comma-separated, without port, in

@@ -22,7 +22,7 @@ from resmtnet.ct import CTVolume, Geometry
 from resmtnet.ct.points import point_inside
 from resmtnet.errors import InputError, PointError, ReadingError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
-from resmtnet.readings.formats.draft import DraftReading, Problem
+from resmtnet.readings.formats.draft import DraftReading, ParsedLabel, Problem
 from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.label_map import write_mask
 from resmtnet.readings.formats.mask_label import read_mask
@@ -93,6 +93,8 @@ class Inbox:
         self.answers = AnswerLog(database.parent / ANSWERS)
         self.on_kept: Callable[[int], object] = lambda count: None
         """Called after readings were kept, with how many there are in all."""
+        self.on_readings: Callable[[list[Reading]], object] = lambda readings: None
+        """Called after readings were kept, with them."""
         self._store: ReadingStore | None = None
         self._lock = Lock()
 
@@ -135,8 +137,22 @@ class Inbox:
                 return self.add(readings, Reply(not_understood=problems))
             drawn = self.answers.drawn(label.image, content)
             source, parsed = "markups", from_markups(document, known, drawn)
+        return self.add_parsed(label.image, label.reader, source, parsed)
+
+    def add_parsed(self, image: str, reader: str, source: str, parsed: ParsedLabel) -> Reply:
+        """Keep what a label says that was read already.
+
+        Args:
+            image: id of the image.
+            reader: who says it.
+            source: the way in; see Reading.source.
+            parsed: the label.
+
+        Raises:
+            StoreError: the readings could not be written; none was kept.
+        """
         reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
-        readings = self._readings_of(parsed.drafts, label, source, reply)
+        readings = self._readings_of(parsed.drafts, (image, reader), source, reply)
         return self.add(readings, reply, find_answers=False)
 
     def _grid(self, image: str) -> Geometry | None:
@@ -159,6 +175,7 @@ class Inbox:
         kept = self.store.add(self._completed(reading, find_answer=True))
         audit("reading kept", reading=kept.id, source=kept.source)
         self.on_kept(self.store.count())
+        self.on_readings([kept])
         return kept
 
     def add(
@@ -193,16 +210,19 @@ class Inbox:
                 audit("reading kept", reading=stored.id, source=stored.source)
         if reply.readings:
             self.on_kept(self.store.count())
+            self.on_readings(reply.readings)
         return reply
 
     def _readings_of(
-        self, drafts: Sequence[DraftReading], label: SavedLabel, source: str, reply: Reply
+        self, drafts: Sequence[DraftReading], of: tuple[str, str], source: str, reply: Reply
     ) -> list[Reading]:
         """Make readings of what a mask or markups say, and keep their masks.
 
-        The reply tells of those that say nothing new, and of those that are wrong.
+        The reply tells of those that say nothing new, and of those that are wrong. `of` is the
+        image and the reader.
         """
-        earlier = [r for r in self.store.readings(label.image) if r.reader == label.reader]
+        image, reader = of
+        earlier = [r for r in self.store.readings(image) if r.reader == reader]
         readings = []
         for draft in drafts:
             if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
@@ -212,7 +232,7 @@ class Inbox:
                 continue
             try:
                 mask = self._keep_mask(draft)
-                readings.append(draft.reading(label.image, label.reader, source, mask=mask))
+                readings.append(draft.reading(image, reader, source, mask=mask))
             except ReadingError as error:
                 reply.not_understood.append(Problem(draft.name, str(error)))
         return readings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -14,7 +15,8 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
-from resmtnet.errors import InputError, ModelError, ReadingError, StoreError
+from resmtnet.errors import InputError, ModelError, PacsError, ReadingError, StoreError
+from resmtnet.readings.dicom.report_of_image import report_of
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.reply import summary
 from resmtnet.types import Json
@@ -91,6 +93,47 @@ def list_versions() -> Json:
     return {"versions": listed, "warning": versions.served().warning}
 
 
+def _pacs() -> Any:
+    """The results of the app that this process serves in its PACS."""
+    found = getattr(app_instance(), "pacs", None)
+    if found is None:
+        raise HTTPException(404, "The studies of this server are in a folder, not in a PACS.")
+    return found
+
+
+@router.get("/pacs", dependencies=[_MAY_READ])
+def list_results(image: str) -> Json:
+    """What was stored of an image in the PACS, and what of readers was read from there."""
+    results = _pacs().results.log.of(image)
+    return {
+        "stored": [asdict(one) for one in results.stored],
+        "read": [asdict(one) for one in results.read],
+        "last_error": _pacs().last_error,
+    }
+
+
+@router.post("/pacs/read", dependencies=[_MAY_WRITE])
+def read_results(image: str | None = None) -> Json:
+    """Read what readers have stored in the PACS since the last look."""
+    return {"read": _pacs().inbox.read(image)}
+
+
+@router.post("/pacs/retract", dependencies=[_MAY_WRITE])
+def retract_results(image: str) -> Json:
+    """Withdraw what was stored of an image: deleted, or else rejected by a note."""
+    withdrawn = _pacs().results.retract(image)
+    return {"retracted": [asdict(one) for one in withdrawn]}
+
+
+@router.get("/report", dependencies=[_MAY_READ])
+def report(image: str) -> Response:
+    """A short text of the confirmed nodules of an image, to copy into a report."""
+    pacs = getattr(app_instance(), "pacs", None)
+    results = None if pacs is None else pacs.results.log.of(image)
+    text = report_of(inbox(), image, results)
+    return Response(text, media_type="text/plain; charset=utf-8")
+
+
 def add_refusals(app: FastAPI) -> None:
     """Answer the errors of the package in the form that docs/readings.md promises."""
 
@@ -99,6 +142,7 @@ def add_refusals(app: FastAPI) -> None:
             reason = str(error).removeprefix(f"{error.field} ")
             return JSONResponse({"detail": [{"field": error.field, "message": reason}]}, 422)
         status = 503 if isinstance(error, (StoreError, ModelError)) else 400
+        status = 502 if isinstance(error, PacsError) else status
         return JSONResponse({"detail": " ".join(str(error).split())}, status)
 
     async def refuse_query(request: Request, error: Exception) -> Response:
@@ -109,5 +153,5 @@ def add_refusals(app: FastAPI) -> None:
         return JSONResponse({"detail": wrong}, 422)
 
     app.add_exception_handler(RequestValidationError, refuse_query)
-    for kind in (InputError, ModelError):
+    for kind in (InputError, ModelError, PacsError):
         app.add_exception_handler(kind, refuse)

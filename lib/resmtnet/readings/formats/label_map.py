@@ -131,6 +131,28 @@ def grid_warnings(mask: Geometry, ct: Geometry) -> tuple[str, ...]:
     return warnings
 
 
+def on_voxels_of(label_map: LabelMap, ct: Geometry) -> NDArray[np.uint16]:
+    """Return a label map on the voxels of the CT, [k, j, i], however its axes run.
+
+    Raises:
+        VolumeError: it lies on other voxels, or its values are too many.
+    """
+    found = np.zeros(ct.shape_kji, np.uint16)
+    kji = np.argwhere(label_map.mask)
+    if not len(kji):
+        return found
+    exact = ct.lps_to_ijk(label_map.geometry.ijk_to_lps(kji[:, ::-1]))
+    ijk = np.rint(exact).astype(np.int64)
+    inside = ((ijk >= 0) & (ijk < ct.size_ijk)).all(axis=1)
+    if not inside.all() or np.abs(exact - ijk).max() > _OFF_GRID:
+        raise VolumeError(
+            "the mask does not lie on the voxels of the CT, as a DICOM SEG has to; save it with "
+            "the geometry of the CT"
+        )
+    found[ijk[:, 2], ijk[:, 1], ijk[:, 0]] = label_map.mask[tuple(kji.T)]
+    return found
+
+
 def _shown(grid: Geometry) -> str:
     return "(" + ", ".join(f"{mm:.1f}" for mm in grid.origin_lps_mm) + ")"
 

@@ -1,0 +1,311 @@
+"""Results in a real PACS (Orthanc): stored, extended, corrected by readers, retracted."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+
+from made_findings import make_finding
+from resmtnet.cli.demo_pacs.orthanc import (
+    HOW_TO_INSTALL,
+    orthanc_program,
+    running_orthanc,
+    send_files,
+)
+from resmtnet.ct.phantom import Phantom, write_dicom_series
+from resmtnet.ct.phantom.files import series_uid
+from resmtnet.errors import InputError, PacsError
+from resmtnet.findings import Finding, ModelInfo
+from resmtnet.monai_label.dicom_node import DicomNode
+from resmtnet.monai_label.pacs import Pacs, send
+from resmtnet.monai_label.pacs_inbox import PacsInbox
+from resmtnet.monai_label.pacs_results import PacsResults
+from resmtnet.monai_label.site_images import SiteFiles
+from resmtnet.readings.answer_log import GivenAnswer
+from resmtnet.readings.dicom.identity import Author, ObjectPlace, new_place
+from resmtnet.readings.dicom.nodule import ResultNodule, from_finding
+from resmtnet.readings.dicom.seg_read import read_seg
+from resmtnet.readings.dicom.seg_write import write_seg
+from resmtnet.readings.dicom.sr_write import write_sr
+from resmtnet.readings.inbox import Inbox
+from resmtnet.server.launch import free_port
+
+MODEL = ModelInfo("resmtnet", "1.0", "ab" * 32)
+READER = "DOE ANN"
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if orthanc_program() is None:
+        pytest.skip(f"no Orthanc: {HOW_TO_INSTALL}")
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), free_port()) as url:
+        yield url
+
+
+@pytest.fixture
+def site(
+    orthanc: str, phantom: Phantom, tmp_path: Path, request: pytest.FixtureRequest
+) -> PacsResults:
+    """A site whose PACS holds the CT of a patient of this test alone."""
+    send_files(orthanc, write_dicom_series(phantom, tmp_path / "ct", request.node.name[:60]))
+    images = SiteFiles(f"{orthanc}/dicom-web")
+    assert images.pacs is not None
+    return PacsResults(images.pacs, Inbox(tmp_path / "site" / "readings.sqlite", images))
+
+
+@pytest.fixture
+def image(phantom: Phantom, request: pytest.FixtureRequest) -> str:
+    return series_uid(phantom, request.node.name[:60])
+
+
+def _findings(phantom: Phantom, *numbers: int, source: str = "point") -> list[Finding]:
+    grid = phantom.geometry
+    return [
+        make_finding(grid, (20 + 20 * n, 30 + 10 * n, 20 + 10 * n), n, source=source)
+        for n in numbers
+    ]
+
+
+def _in_pacs(site: PacsResults, image: str, modality: str) -> list[Dataset]:
+    study = site.source(image).study_uid
+    entries = [one for one in site.pacs.series(StudyInstanceUID=study) if one.modality == modality]
+    return [
+        site.pacs.fetch(e.study_uid, e.uid, uid) for e in entries for uid in site.pacs.instances(e)
+    ]
+
+
+def test_answers_to_clicks_are_stored_and_candidates_are_not(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    assert site.store_findings(image, _findings(phantom, 0, source="candidate"), MODEL) == []
+    stored = site.store_findings(image, _findings(phantom, 0), MODEL)
+    assert [one.kind for one in stored] == ["SEG", "SR"]
+    assert [one.series_number for one in stored] == [2, 3]  # the CT has 1
+    (seg,), (sr,) = _in_pacs(site, image, "SEG"), _in_pacs(site, image, "SR")
+    assert seg.SegmentSequence[0].TrackingUID == stored[0].nodules[0].tracking_uid
+    assert sr.StudyInstanceUID == seg.StudyInstanceUID == site.source(image).study_uid
+
+
+def test_a_second_click_extends_the_result_and_a_third_replaces_its_nodule(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    (first,) = site.store_findings(image, _findings(phantom, 0), MODEL)[1].nodules
+    both = site.store_findings(image, _findings(phantom, 1), MODEL)
+    assert [one.name for one in both[1].nodules] == ["N1", "N2"]
+    changed = replace(_findings(phantom, 0)[0], class_name="benign", probability_malignant=0.2)
+    last = site.store_findings(image, [changed], MODEL)
+    told = {one.name: one for one in last[1].nodules}
+    assert told["N1"].tracking_uid == first.tracking_uid
+    assert told["N1"].label.startswith("N1 benign 80%")
+    assert len({one.series_uid for one in (both[1], last[1])}) == 1
+    newest = next(d for d in _in_pacs(site, image, "SR") if d.InstanceNumber == 3)
+    previous = newest.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert previous.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == both[1].sop_instance_uid
+    seg = next(d for d in _in_pacs(site, image, "SEG") if d.InstanceNumber == 3)
+    read = read_seg(seg, phantom.geometry)
+    assert [one.tracking_id for one in read.segments] == ["N2", "N1"]
+    for finding in _findings(phantom, 0, 1):
+        assert finding.mask is not None
+    assert int((read.label_map > 0).sum()) == sum(
+        int((one.mask > 0).sum()) for one in _findings(phantom, 0, 1) if one.mask is not None
+    )
+
+
+def _as_reader(site: PacsResults, image: str, change: Callable[[ResultNodule], Any]) -> Dataset:
+    """Store an SR as a reader's viewer does: our nodules, changed, by somebody else."""
+    results = site.log.of(image)
+    last = results.standing("SR")[-1]
+    nodules = []
+    for told in last.nodules:
+        assert told.finding is not None
+        nodule = from_finding(Finding.from_json(told.finding), told.tracking_uid)
+        nodule = replace(
+            nodule,
+            name=told.name,
+            long_axis_lps_mm=told.long_axis_lps_mm,
+            short_axis_lps_mm=told.short_axis_lps_mm,
+        )
+        nodules.append(change(nodule))
+    before = site.pacs.fetch(last.study_uid, last.series_uid, last.sop_instance_uid)
+    place = ObjectPlace(40, new_place(1).series_uid, 1, before)
+    sr = write_sr([n for n in nodules if n], site.source(image), Author(reader=READER), place)
+    sr.Manufacturer = "A viewer"
+    site.pacs.store([sr])
+    return sr
+
+
+def _relabel(sr_label: str) -> Callable[[ResultNodule], ResultNodule]:
+    class Renamed(ResultNodule):
+        @property
+        def label(self) -> str:
+            return sr_label
+
+    return lambda nodule: Renamed(**vars(nodule))
+
+
+@pytest.mark.parametrize(
+    ("label", "outcome", "class_name", "malignancy"),
+    [
+        ("N1 benign", "modified", "benign", None),
+        ("malignant 4/5", "modified", "malignant", 4),
+        ("not a nodule", "rejected", "not_a_nodule", None),
+        ("accept", "accepted", "malignant", None),
+    ],
+)
+def test_a_label_that_a_reader_has_changed_is_a_reading(
+    site: PacsResults, image: str, phantom: Phantom, label: str, outcome: str, class_name: str,
+    malignancy: int | None,
+) -> None:  # fmt: skip
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, _relabel(label))
+    (read,) = PacsInbox(site).read(image)
+    (reading,) = read["readings"]
+    assert read["reader"] == reading["reader"] == READER
+    assert (reading["class"], reading["malignancy"]) == (class_name, malignancy)
+    assert read["outcomes"][0]["outcome"] == outcome
+    assert reading["size"] == {}  # no handle was dragged
+    (kept,) = site.inbox.store.readings(image)
+    assert kept.answered is not None
+    assert kept.answered.model_sha256 == MODEL.sha256
+    assert PacsInbox(site).read() == []  # each object once
+
+
+def test_an_sr_without_changes_records_nothing_and_unknown_words_are_kept_and_told(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, lambda nodule: nodule)
+    (read,) = PacsInbox(site).read(image)
+    assert read["readings"] == []
+    assert "accept" in read["warnings"][0]
+    _as_reader(site, image, _relabel("looks like a granuloma"))
+    (read,) = PacsInbox(site).read(image)
+    assert read["readings"][0]["comment"] == "looks like a granuloma"
+    assert read["readings"][0]["class"] is None
+    assert "names no class" in read["warnings"][0]
+
+
+def test_a_segmentation_that_a_reader_has_edited_is_a_reading_with_its_size(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    finding = _findings(phantom, 0)[0]
+    ct = site.inbox.images.open(site.inbox.images.volume(image))
+    given = GivenAnswer(READER, MODEL.version, MODEL.sha256, ct.geometry, (finding,))
+    site.inbox.remember(image, given)
+    stored = site.store_findings(image, [finding], MODEL)
+    told = stored[1].nodules[0]
+    edited = make_finding(phantom.geometry, finding.centre_ijk, 0, radius_mm=7.0)
+    nodule = replace(from_finding(edited, told.tracking_uid), class_name="benign")
+    seg = write_seg(
+        [replace(nodule, probability_malignant=None)],
+        site.source(image),
+        Author(reader=READER),
+        new_place(50),
+    )
+    seg.Manufacturer = "A viewer"
+    site.pacs.store([seg])
+    (read,) = PacsInbox(site).read(image)
+    (reading,) = read["readings"]
+    assert reading["source"] == "dicom_seg"
+    assert reading["class"] == "benign"
+    assert reading["size"]["long_axis_mm"] == pytest.approx(14.0, abs=2.0)
+    assert read["outcomes"] == [
+        {"tracking_uid": told.tracking_uid, "outcome": "modified", "reading": reading["id"]}
+    ]
+
+
+def test_what_a_reader_says_is_stored_with_the_same_tracking_uid(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    told = site.store_findings(image, _findings(phantom, 0), MODEL)[1].nodules[0]
+    document = {
+        "image": image,
+        "reader": "ann",
+        "centre_lps_mm": list(told.centre_lps_mm),
+        "class": "benign",
+        "malignancy": 2,
+    }
+    site.inbox.add_document(document)
+    (stored,) = site.store_readings(image, "ann")[-1:]
+    assert stored.nodules[0].tracking_uid == told.tracking_uid
+    assert stored.nodules[0].label.startswith("N1 benign | score 2")
+    srs = {d.SOPInstanceUID: d for d in _in_pacs(site, image, "SR")}
+    whole = json.dumps(srs[stored.sop_instance_uid].to_json_dict(), default=str)
+    assert "ann^" in whole
+    assert PacsInbox(site).read(image) == []  # our own are no readings
+
+
+def test_results_are_retracted_by_deletion_or_by_a_rejection_note(
+    site: PacsResults, image: str, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    withdrawn = site.retract(image)
+    assert {one.retracted for one in withdrawn} <= {"deleted", "rejected"}
+    if withdrawn[0].retracted == "deleted":
+        assert _in_pacs(site, image, "SEG") == _in_pacs(site, image, "SR") == []
+    site.store_findings(image, _findings(phantom, 1), MODEL)
+    monkeypatch.setattr(Pacs, "delete", lambda *_: False)
+    withdrawn = site.retract(image)
+    assert [one.retracted for one in withdrawn] == ["rejected", "rejected"]
+    notes = _in_pacs(site, image, "KO")
+    assert {note.ConceptNameCodeSequence[0].CodeValue for note in notes} == {"113001"}
+    rejected = [
+        {
+            sop.ReferencedSOPInstanceUID
+            for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+            for sop in series.ReferencedSOPSequence
+        }
+        for note in notes
+    ]
+    assert {one.sop_instance_uid for one in withdrawn} in rejected
+    assert site.retract(image) == []
+
+
+def test_nothing_is_stored_under_another_patient(
+    site: PacsResults, image: str, phantom: Phantom, orthanc: str
+) -> None:
+    source = site.source(image)
+    for header in source.slices.values():
+        header.PatientID = "SOMEBODY-ELSE"
+    site.source = lambda image: source  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="another patient"):
+        site.store_findings(image, _findings(phantom, 0), MODEL)
+    with urllib.request.urlopen(f"{orthanc}/statistics") as reply:
+        assert json.loads(reply.read())["CountPatients"] >= 1
+    assert _in_pacs(site, image, "SR") == []
+
+
+def test_objects_are_sent_by_c_store(tmp_path: Path, phantom: Phantom) -> None:
+    from pynetdicom import AE, evt
+
+    from resmtnet.readings.dicom.source_series import SourceSeries
+
+    write_dicom_series(phantom, tmp_path / "ct")
+    source = SourceSeries.open(tmp_path / "ct")
+    nodules = [from_finding(one, "1.2.3") for one in _findings(phantom, 0)]
+    sr = write_sr(nodules, source, Author(MODEL), new_place(1))
+    got: list[str] = []
+
+    def keep(event: Any) -> int:
+        got.append(str(event.dataset.SOPInstanceUID))
+        return 0x0000
+
+    entity, port = AE("ARCHIVE"), free_port()
+    entity.add_supported_context(sr.SOPClassUID)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)]
+    )
+    try:
+        send(DicomNode("ARCHIVE", "127.0.0.1", port), [sr])
+    finally:
+        server.shutdown()
+    assert got == [sr.SOPInstanceUID]
+    with pytest.raises(PacsError, match="no association"):
+        send(DicomNode("ARCHIVE", "127.0.0.1", free_port()), [sr])

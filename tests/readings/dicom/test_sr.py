@@ -1,0 +1,101 @@
+"""DICOM SR: 50 varied nodules are valid and read back equal; tid1500reader reads them too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from dicom_results import MODEL, assert_valid, lines_close, varied_nodules
+from resmtnet.readings.dicom.identity import Author, ObjectPlace, new_place
+from resmtnet.readings.dicom.nodule import ResultNodule
+from resmtnet.readings.dicom.source_series import SourceSeries
+from resmtnet.readings.dicom.sr_read import nodules_of, read_sr
+from resmtnet.readings.dicom.sr_write import editable_axes, write_sr
+
+
+@pytest.fixture(scope="module")
+def nodules(source: SourceSeries) -> list[ResultNodule]:
+    return varied_nodules(source.geometry, 50, source.series_uid)
+
+
+def test_fifty_nodules_are_read_back_as_they_were_written(
+    source: SourceSeries, nodules: list[ResultNodule], tmp_path: Path
+) -> None:
+    sr = write_sr(nodules, source, MODEL, new_place(1))
+    assert_valid(sr, tmp_path / "sr.dcm")
+    read = {one.name: one for one in nodules_of(read_sr(sr), source)}
+    assert set(read) == {one.name for one in nodules}
+    for told in nodules:
+        got = read[told.name]
+        assert got.tracking_uid == told.tracking_uid or editable_axes(told, source) is None
+        assert got.class_name == told.class_name
+        assert got.probability_malignant == told.probability_malignant
+        assert got.malignancy == told.malignancy
+        assert got.sizes == pytest.approx(dict(told.sizes), rel=1e-5)
+        assert got.characteristics == told.characteristics
+        assert got.category == told.category
+        assert got.warnings == told.warnings
+        assert got.label == told.label
+        if editable_axes(told, source) is not None:
+            assert lines_close(got.long_axis_lps_mm, told.long_axis_lps_mm)
+            assert lines_close(got.short_axis_lps_mm, told.short_axis_lps_mm)
+    assert sum(editable_axes(one, source) is not None for one in nodules) >= 40
+
+
+def test_an_sr_of_a_model_says_that_it_is_research_and_unverified(
+    source: SourceSeries, nodules: list[ResultNodule]
+) -> None:
+    sr = write_sr(nodules[:2], source, MODEL, new_place(7))
+    assert sr.SeriesNumber == 8
+    assert "RESEARCH" in sr.SeriesDescription
+    assert sr.VerificationFlag == "UNVERIFIED"
+    whole = json.dumps(sr.to_json_dict(), default=str)
+    assert "not for diagnostic use" in whole
+    assert f"sha256={'ab' * 32}" in whole
+    assert "111047" not in whole
+    assert read_sr(sr).observer is None
+
+
+def test_an_sr_of_a_reader_names_the_reader_and_its_predecessor(
+    source: SourceSeries, nodules: list[ResultNodule], tmp_path: Path
+) -> None:
+    first = write_sr(nodules[:2], source, MODEL, new_place(7))
+    place = ObjectPlace(8, first.SeriesInstanceUID, 2, first)
+    second = write_sr(nodules[:2], source, Author(reader="Ann Doe"), place)
+    assert_valid(second, tmp_path / "sr.dcm")
+    read = read_sr(second)
+    assert read.observer == "Ann Doe"
+    assert read.predecessors == (first.SOPInstanceUID,)
+
+
+def test_tid1500reader_of_dcmqi_reads_every_group(
+    source: SourceSeries, nodules: list[ResultNodule], tmp_path: Path
+) -> None:
+    program = shutil.which("tid1500reader", path=sysconfig.get_path("scripts"))
+    if program is None:
+        pytest.skip("no tid1500reader: pip install dcmqi")
+    sr = write_sr(nodules[:5], source, MODEL, new_place(1))
+    sr.save_as(tmp_path / "sr.dcm")
+    command = [
+        program,
+        "--inputDICOM",
+        tmp_path / "sr.dcm",
+        "--outputMetadata",
+        tmp_path / "o.json",
+    ]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    groups = json.loads((tmp_path / "o.json").read_text())["Measurements"]
+    names = {group["TrackingIdentifier"] for group in groups}
+    assert {one.name for one in nodules[:5]} <= names
+    values = {
+        item["quantity"]["CodeMeaning"]: float(item["value"])
+        for group in groups
+        if group["TrackingIdentifier"] == nodules[0].name
+        for item in group["measurementItems"]
+    }
+    assert values["Volume"] == pytest.approx(nodules[0].sizes["volume_mm3"], rel=1e-4)
