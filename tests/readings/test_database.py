@@ -234,3 +234,31 @@ def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(tmp_path: Path
     assert network_file_system(local, mounts) is None
     assert network_file_system(tmp_path, mounts) is None
     assert network_file_system(share, tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize("left", ["models/1-aaaaaaaa/manifest.json", "answers/ab/1.npz"])
+@pytest.mark.parametrize("gone", ["deleted", "emptied"])
+def test_lost_database_is_not_begun_anew_where_models_or_answers_were_made_from_it(
+    tmp_path, left, gone
+):
+    path = tmp_path / "readings.sqlite"
+    ReadingStore.open(path).close()
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).touch()
+    path.unlink()
+    if gone == "emptied":
+        path.touch()
+    with pytest.raises(StoreError, match="missing or empty.*copy a backup.*begin anew"):
+        ReadingStore.open(path)
+    assert not path.exists() or not path.stat().st_size
+
+
+def test_database_that_is_deleted_or_replaced_while_it_is_open_takes_no_more_readings(tmp_path):
+    path = tmp_path / "readings.sqlite"
+    store = ReadingStore.open(path)
+    path.rename(tmp_path / "away")
+    with pytest.raises(StoreError, match="has disappeared or was replaced"):
+        store.count()
+    path.write_bytes((tmp_path / "away").read_bytes())
+    with pytest.raises(StoreError, match="has disappeared or was replaced"):
+        store.count()

@@ -251,7 +251,11 @@ def _write(file: Path, arrays: dict[str, Array]) -> None:
 def _replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file that appears only when it is complete; where that fails, only log it."""
     try:
-        with atomic_file(file) as draft, draft.open("wb") as target:
+        site = file.parents[3]  # above the folder of scores, an image and a content
+        with (
+            atomic_file(file, durable=False, within=site) as draft,
+            draft.open("wb") as target,
+        ):
             write(target)
     except OSError as error:
         logger.warning("%s was not written (%s): the study will be scored again", file, error)

@@ -177,7 +177,8 @@ class AnswerLog:
         folder = self._folder_of(image)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **_packed(image, answer))
-        with atomic_file(folder / f"{name}.npz") as draft:
+        path, site = folder / f"{name}.npz", self._folder.parent
+        with atomic_file(path, durable=False, within=site) as draft:
             draft.write_bytes(buffer.getbuffer())
         for path in sorted(folder.glob("*.npz"))[:-MOST_ANSWERS]:
             path.unlink(missing_ok=True)

@@ -194,6 +194,14 @@ class ReadingStore:
         """
         return back_up(self._database, Path(path).absolute())
 
+    def check_in_place(self) -> None:
+        """Refuse to go on where the database has disappeared or was replaced.
+
+        Raises:
+            StoreError: with what to do.
+        """
+        self._database.check_in_place()
+
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""
         self._database.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resmtnet.errors import ModelError
-from resmtnet.files import atomic_file, sync
+from resmtnet.files import atomic_file, move_durably
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.model_folder import MANIFEST, read_info, verify
 from resmtnet.types import Json
@@ -123,7 +122,7 @@ def read_pointer(folder: Path) -> Pointer:
 def write_pointer(folder: Path, pointer: Pointer) -> None:
     """Choose a version, in one step and onto the disk."""
     said = {"schema": SCHEMA, "served": pointer.served, "before": list(pointer.before)}
-    with atomic_file(folder / POINTER, durable=True) as draft:
+    with atomic_file(folder / POINTER) as draft:
         draft.write_text(json.dumps(said | {"last": pointer.last}, indent=1) + "\n")
 
 
@@ -210,10 +209,7 @@ def write_version(
             )
         (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         name = f"{number}-{info.sha256[:8]}"
-        for path in [*model.iterdir(), model]:
-            sync(path)
-        os.replace(model, folder / name)
-        sync(folder)
+        move_durably(model, folder / name)
         return name
     finally:
         shutil.rmtree(draft, ignore_errors=True)
