@@ -248,7 +248,7 @@ def test_lost_database_is_not_begun_anew_where_models_or_answers_were_made_from_
     path.unlink()
     if gone == "emptied":
         path.touch()
-    with pytest.raises(StoreError, match="missing or empty.*copy a backup.*begin anew"):
+    with pytest.raises(StoreError, match=r"missing or empty.*copy a backup.*begin anew"):
         ReadingStore.open(path)
     assert not path.exists() or not path.stat().st_size
 

@@ -16,10 +16,11 @@ from resmtnet.errors import ModelError
 from resmtnet.files import atomic_file, move_durably
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.model_folder import MANIFEST, read_info, verify
+from resmtnet.retraining.signatures import RECORD, SiteKey
 from resmtnet.types import Json
 
 SCHEMA = "resmtnet.versions/1"
-POINTER, RECORD, LOCK = "current.json", "published.json", ".lock"
+POINTER, LOCK = "current.json", ".lock"
 SHIPPED = "shipped"
 """Name of the model that came with the package, which training never replaces."""
 DRAFT = ".draft-"
@@ -53,6 +54,8 @@ class Version:
     served: bool = False
     damage: str | None = None
     """Why it cannot be served."""
+    is_forged: bool = False
+    """Whether its files may fit, but this site's key has not signed it."""
 
     def to_json(self) -> Json:
         """Return what `resmtnet model list --json` prints of it."""
@@ -181,7 +184,12 @@ def number_of(name: str) -> int:
 
 
 def write_version(
-    folder: Path, write: WriteModel, record: Json, number: int, taken: Mapping[str, str]
+    folder: Path,
+    write: WriteModel,
+    record: Json,
+    number: int,
+    taken: Mapping[str, str],
+    key: SiteKey,
 ) -> str:
     """WriteModel a version and return its name; it appears only when it is whole and on the disk.
 
@@ -191,6 +199,7 @@ def write_version(
         record: of how it was made.
         number: of the version.
         taken: names of the other versions by their version strings.
+        key: signs it.
 
     Raises:
         ModelError: what was written is damaged, or its version string is taken.
@@ -209,6 +218,7 @@ def write_version(
             )
         (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         name = f"{number}-{info.sha256[:8]}"
+        key.sign(model, name)
         move_durably(model, folder / name)
         return name
     finally:
