@@ -15,8 +15,9 @@ from monailabel.config import settings as platform
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
+from resmtnet.ct.apart import read_apart
 from resmtnet.ct.content_key import FileKeys
-from resmtnet.ct.image_file import check_whole, image_suffix, is_detached, read_geometry
+from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.errors import StoreError
 from resmtnet.monai_label.careful_datastore import CarefulDatastore
@@ -187,7 +188,8 @@ class StudiesDatastore(CarefulDatastore):
         self._check_free(checked_id(image_id or name))
         with as_refusals():
             check_whole(Path(image_filename))
-            read_geometry(Path(image_filename))
+            with read_apart("resmtnet.ct.image_file:try_header", Path(image_filename)):
+                pass
         stored: str = super().add_image(image_id, image_filename, image_info)
         return stored
 

@@ -20,8 +20,6 @@ from resmtnet.files import sync
 from resmtnet.readings.location import network_file_system
 from resmtnet.readings.migrations import APPLICATION_ID, MIGRATIONS
 
-MADE_FROM_READINGS = ("models", "answers")
-"""Folders beside a database, written only after it was made: a site that has them had readings."""
 BUSY_S = 30.0
 """How long a writer waits for the others before it gives up."""
 POLL_S = 0.002
@@ -174,11 +172,16 @@ def _refuse_network(path: Path) -> None:
 
 
 def _inspect(path: Path) -> None:
-    """Refuse a file that is not ours, damaged or newer, before anything is written to it."""
+    """Refuse a file that is not ours, damaged or newer, before anything is written to it.
+
+    Answers and versions are written only after the database was made: a site that has them, but no
+    database, has lost it.
+    """
     log, masks = Path(f"{path}-wal"), masks_folder(path)
     empty = not path.exists() or not path.stat().st_size
     if empty:
-        beside = [path.with_name(name) for name in MADE_FROM_READINGS]
+        beside = [path.with_name("answers"), *path.parent.glob("models/[!.]*/")]
+        beside.append(path.with_name("models") / "current.json")
         left = [place for place in (log, masks, *beside) if _holds_something(place)]
         if left:
             raise StoreError(
