@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 MOST_CANDIDATES = 10
+SCORES = "scores"
+"""Folder of the scores, beside the readings database."""
 _DIGITS = 20
 _PATIENT = "patient"
 _ANY_CONTENT = "any"
@@ -222,6 +225,10 @@ class StudyScores:
         """Return the content of an image that was scored last."""
         folders = [path for path in self._image(image).glob("*") if path.is_dir()]
         return max(folders, key=lambda path: path.stat().st_mtime_ns).name if folders else None
+
+    def forget(self, image: str) -> None:
+        """Delete what is kept of an image."""
+        shutil.rmtree(self._image(image), ignore_errors=True)
 
     def _image(self, image: str) -> Path:
         return self._folder / hashlib.sha256(image.encode()).hexdigest()[:_DIGITS]

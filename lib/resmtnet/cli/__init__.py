@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resmtnet import __version__
-from resmtnet.cli import active, data, evaluation, models, nodules, readings, serving
+from resmtnet.cli import active, data, evaluation, models, nodules, purge, readings, serving
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -42,6 +42,7 @@ models.register(app)
 evaluation.register(app)
 serving.register(app)
 readings.register(app)
+purge.register(app)
 active.register(app)
 
 

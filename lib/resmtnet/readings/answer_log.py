@@ -106,6 +106,12 @@ class AnswerLog:
             self._memory.setdefault(image, {})[name] = light
             self._latest(image)
 
+    def forget(self, image: str) -> None:
+        """Delete the answers of an image."""
+        with self._lock:
+            self._memory.pop(image, None)
+            shutil.rmtree(self._folder_of(image), ignore_errors=True)
+
     def known(
         self, image: str, client: str | None, content: str | None = None
     ) -> list[AnsweredNodule]:

@@ -100,6 +100,11 @@ class Database:
             yield connection
         self.check_in_place()
 
+    def empty_log(self) -> None:
+        """Write the log back into the file, so that it no longer holds what was deleted."""
+        with store_errors(self.path), self._alone(), closing(_connect(self.path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close every connection of this process."""
         with store_errors(self.path), self._alone():
@@ -249,6 +254,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")  # what a purge deletes is overwritten
     return connection
 
 
