@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ from resmtnet.training.cached_nodule import CachedNodule, observe
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
+
+KEYS = tempfile.TemporaryDirectory(prefix="resmtnet-keys-")
+os.environ["RESMTNET_SIGNING_KEY"] = str(Path(KEYS.name, "signing-key.pem"))
+"""No test signs with, or makes, the key of whoever runs it."""
 
 VIEWERS = {"orthanc", "slicer_python", "pacs_site", "browser"}
 """Fixtures that need a program from outside."""

@@ -42,12 +42,12 @@ def test_file_gets_the_permissions_of_any_new_file(tmp_path):
 def test_durable_file_and_its_folder_are_on_the_disk_before_the_block_ends(tmp_path, monkeypatch):
     waited = []
     monkeypatch.setattr(os, "fsync", lambda handle: waited.append(os.fstat(handle).st_mode))
-    with atomic_file(tmp_path / "quick"):
+    with atomic_file(tmp_path / "quick", durable=False):
         pass
     assert waited == []
-    with atomic_file(tmp_path / "durable", durable=True):
+    with atomic_file(tmp_path / "durable"):
         pass
-    assert list(map(stat.S_ISDIR, waited)) == [False, True]
+    assert list(map(stat.S_ISDIR, waited)) == [False, True, True]
 
 
 def test_two_writers_of_one_file_do_not_share_a_draft(tmp_path):
@@ -80,3 +80,58 @@ def test_folder_that_fails_half_way_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert (place / "manifest.json").read_text() == "old"
     assert os.listdir(tmp_path) == ["model"]
+
+
+class Journal:
+    """What was waited for and renamed, in order."""
+
+    def __init__(self, monkeypatch):
+        self.events = []
+        really_wait, really_rename = os.fsync, os.replace
+
+        def wait(handle):
+            self.events.append(("fsync", os.readlink(f"/proc/self/fd/{handle}")))
+            really_wait(handle)
+
+        def rename(old, new):
+            self.events.append(("rename", str(old), str(new)))
+            really_rename(old, new)
+
+        monkeypatch.setattr(os, "fsync", wait)
+        monkeypatch.setattr(os, "replace", rename)
+
+
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="names of open files: Linux")
+
+
+@linux
+def test_file_is_on_the_disk_before_it_gets_its_name_and_its_folder_after(tmp_path, monkeypatch):
+    journal = Journal(monkeypatch)
+    with atomic_file(tmp_path / "new" / "file") as draft:
+        draft.write_text("whole")
+    rename = ("rename", str(draft), str(tmp_path / "new" / "file"))
+    at = journal.events.index(rename)
+    assert ("fsync", str(tmp_path)) in journal.events[:at]  # the name of the new folder
+    assert ("fsync", str(draft)) in journal.events[:at]
+    assert ("fsync", str(draft.parent)) in journal.events[at:]
+
+
+@linux
+def test_all_of_a_folder_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    journal = Journal(monkeypatch)
+    with atomic_folder(tmp_path / "model", "manifest.json") as draft:
+        (draft / "manifest.json").write_text("{}")
+        (draft / "inner").mkdir()
+        (draft / "inner" / "weights").write_text("w")
+    at = journal.events.index(("rename", str(draft), str(tmp_path / "model")))
+    waited = {path for kind, path, *_ in journal.events[:at] if kind == "fsync"}
+    assert waited >= {str(draft / name) for name in ("manifest.json", "inner", "inner/weights")}
+    assert str(draft) in waited
+    assert ("fsync", str(tmp_path)) in journal.events[at:]
+
+
+def test_what_disappeared_with_a_disk_is_not_made_anew(tmp_path):
+    gone = tmp_path / "mounted"
+    with pytest.raises(FileNotFoundError, match="has disappeared"):
+        atomic_file(gone / "answers" / "file", within=gone).__enter__()
+    assert not gone.exists()

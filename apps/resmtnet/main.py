@@ -45,7 +45,7 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
         """A studies folder, or (through init_remote_datastore) a PACS."""
         if is_remote(self.studies):
             return super().init_datastore()
-        return studies_datastore(self.studies, lambda: self.inbox.store.images())
+        return studies_datastore(self.studies, self.inbox)
 
     def init_remote_datastore(self) -> Datastore:
         """A PACS over DICOMweb, its series kept as DICOM."""

@@ -14,7 +14,7 @@ from resmtnet.errors import InputError
 
 
 @contextmanager
-def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, *, durable: bool = True, within: Path | None = None) -> Iterator[Path]:
     """Give an empty draft that becomes the file when the block ends, and vanishes if it fails.
 
     Nobody ever sees half of the file, and what stood there before stays until the new one is whole.
@@ -22,36 +22,36 @@ def atomic_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Args:
         path: the file; its folder is made where it is missing.
         durable: the file, and its name in the folder, are on the disk when the block has ended. It
-            costs some milliseconds: for what cannot be made again.
+            costs some milliseconds: False for what can be made again, such as a cache.
+        within: a folder that must exist: what disappeared with a disk is not made anew.
 
     Yields:
         The draft, in the same folder, hidden, ending in ".tmp".
 
     Raises:
-        OSError: the folder cannot be made or written, or the disk is full.
+        OSError: the folder cannot be made or written, `within` is missing, or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if within is not None and not within.is_dir():
+        raise FileNotFoundError(f"{within} has disappeared: {path.name} is not written")
+    make_folder(path.parent, durable=durable)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     draft.touch(exist_ok=False)
     try:
         yield draft
-        if durable:
-            sync(draft)
-        os.replace(draft, path)
-        if durable:
-            sync(path.parent)
+        _move(draft, path, durable)
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
+def atomic_folder(folder: Path, marker: str, *, durable: bool = True) -> Iterator[Path]:
     """Give a draft folder that takes its place when the block ends, and vanishes if it fails.
 
     Args:
         folder: the place; what stands there is replaced only if it holds the marker or is empty.
         marker: file by which a folder of the same kind is known.
+        durable: see atomic_file; every file of the folder is on the disk before it appears.
 
     Yields:
         The draft, beside `folder` and empty.
@@ -61,18 +61,68 @@ def atomic_folder(folder: Path, marker: str) -> Iterator[Path]:
     """
     folder = folder.resolve()
     check_place(folder, marker)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent, durable=durable)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         draft.chmod(0o755)
         yield draft
         old = draft.with_name(draft.name + "-old")
+        if durable:
+            sync_tree(draft)
         if folder.exists():
             os.replace(folder, old)
-        os.replace(draft, folder)
+        _move(draft, folder, durable)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def move_durably(draft: Path, place: Path) -> None:
+    """Give a file or folder its name, after its content is on the disk.
+
+    Without the first wait a power cut could leave the name with an empty file; without the last
+    one, the old file.
+
+    Args:
+        draft: in the same folder as `place`.
+        place: a file that it replaces, or a folder that does not exist.
+    """
+    sync_tree(draft)
+    _move(draft, place, durable=True)
+
+
+def _move(draft: Path, place: Path, durable: bool) -> None:
+    if durable:
+        sync(draft)
+        sync(place.parent)
+    os.replace(draft, place)
+    if durable:
+        sync(place.parent)
+
+
+def make_folder(folder: Path, *, durable: bool = True) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Args:
+        folder: to make.
+        durable: the names of new folders are on the disk afterwards.
+    """
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent, durable=durable)
+    folder.mkdir(exist_ok=True)
+    if durable:
+        sync(folder.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Wait until a file, or a folder with all that it holds, is on the disk."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            if not inner.is_symlink():
+                sync_tree(inner)
+    sync(path)
 
 
 def sync(path: Path) -> None:

@@ -18,6 +18,7 @@ from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 
 Made = Callable[..., Reading]
+TABLES = "SELECT sql FROM sqlite_schema WHERE type = 'table' AND name IN ('readings', 'nodules')"
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_database_of_the_first_release_opens_unchanged(path: Path, made: Made)
         connection.executescript(released)
         connection.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
-        before = connection.execute("SELECT sql FROM sqlite_schema").fetchall()
+        before = connection.execute(TABLES).fetchall()
     with ReadingStore.open(path) as store:
         first, second, third = store.readings(every=True)
         assert (first.reader, first.malignancy, first.sizes) == ("ann", 4, {"long_axis_mm": 12.5})
@@ -129,7 +130,7 @@ def test_a_database_of_the_first_release_opens_unchanged(path: Path, made: Made)
         assert store.add(made(centre_lps_mm=(62, 0, 0))).nodule == third.nodule
         assert store.revision() == 4
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT sql FROM sqlite_schema").fetchall() == before
+        assert connection.execute(TABLES).fetchall() == before
 
 
 def test_a_write_that_fails_is_undone_and_its_connection_is_used_again(
@@ -234,3 +235,31 @@ def test_the_file_system_of_a_folder_is_that_of_the_nearest_mount(tmp_path: Path
     assert network_file_system(local, mounts) is None
     assert network_file_system(tmp_path, mounts) is None
     assert network_file_system(share, tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize("left", ["models/1-aaaaaaaa/manifest.json", "answers/ab/1.npz"])
+@pytest.mark.parametrize("gone", ["deleted", "emptied"])
+def test_lost_database_is_not_begun_anew_where_models_or_answers_were_made_from_it(
+    tmp_path, left, gone
+):
+    path = tmp_path / "readings.sqlite"
+    ReadingStore.open(path).close()
+    (tmp_path / left).parent.mkdir(parents=True)
+    (tmp_path / left).touch()
+    path.unlink()
+    if gone == "emptied":
+        path.touch()
+    with pytest.raises(StoreError, match=r"missing or empty.*copy a backup.*begin anew"):
+        ReadingStore.open(path)
+    assert not path.exists() or not path.stat().st_size
+
+
+def test_database_that_is_deleted_or_replaced_while_it_is_open_takes_no_more_readings(tmp_path):
+    path = tmp_path / "readings.sqlite"
+    store = ReadingStore.open(path)
+    path.rename(tmp_path / "away")
+    with pytest.raises(StoreError, match="has disappeared or was replaced"):
+        store.count()
+    path.write_bytes((tmp_path / "away").read_bytes())
+    with pytest.raises(StoreError, match="has disappeared or was replaced"):
+        store.count()

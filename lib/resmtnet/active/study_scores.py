@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 MOST_CANDIDATES = 10
+SCORES = "scores"
+"""Folder of the scores, beside the readings database."""
 _DIGITS = 20
 _PATIENT = "patient"
 _ANY_CONTENT = "any"
@@ -223,6 +226,10 @@ class StudyScores:
         folders = [path for path in self._image(image).glob("*") if path.is_dir()]
         return max(folders, key=lambda path: path.stat().st_mtime_ns).name if folders else None
 
+    def forget(self, image: str) -> None:
+        """Delete what is kept of an image."""
+        shutil.rmtree(self._image(image), ignore_errors=True)
+
     def _image(self, image: str) -> Path:
         return self._folder / hashlib.sha256(image.encode()).hexdigest()[:_DIGITS]
 
@@ -251,7 +258,11 @@ def _write(file: Path, arrays: dict[str, Array]) -> None:
 def _replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file that appears only when it is complete; where that fails, only log it."""
     try:
-        with atomic_file(file) as draft, draft.open("wb") as target:
+        site = file.parents[3]  # above the folder of scores, an image and a content
+        with (
+            atomic_file(file, durable=False, within=site) as draft,
+            draft.open("wb") as target,
+        ):
             write(target)
     except OSError as error:
         logger.warning("%s was not written (%s): the study will be scored again", file, error)

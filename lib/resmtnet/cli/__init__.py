@@ -14,7 +14,17 @@ import typer
 from typer.exceptions import TyperException
 
 from resmtnet import __version__
-from resmtnet.cli import active, data, dicom, evaluation, models, nodules, readings, serving
+from resmtnet.cli import (
+    active,
+    data,
+    dicom,
+    evaluation,
+    models,
+    nodules,
+    purge,
+    readings,
+    serving,
+)
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -45,6 +55,7 @@ evaluation.register(app)
 serving.register(app)
 readings.register(app)
 dicom.register(app, readings.export_app)
+purge.register(app)
 active.register(app)
 
 

@@ -197,7 +197,8 @@ def verify(
 ) -> None:
     """Compare the files of a model with the checksums in its manifest, and load it.
 
-    With --studies or --readings: do so for every version that training has published.
+    With --studies or --readings: do so for every version that training has published. A version
+    must also be signed by the key of this site.
     """
     if studies is not None or database is not None:
         if folder is not None:
@@ -207,14 +208,28 @@ def verify(
         _verify_all(_versions(studies, database, None), as_json)
         return
     from resmtnet.inference.model_folder import default_model_dir, read_model
+    from resmtnet.retraining.registry_files import NAME
+    from resmtnet.retraining.signatures import RECORD
 
     path = folder or default_model_dir()
     info = read_model(path).info
+    if NAME.fullmatch(path.name) or (path / RECORD).exists():
+        _check_signature(path)
     if as_json:
         checked = {"name": info.name, "version": info.version, "sha256": info.sha256}
         print_json({"model": str(path), **checked, "ok": True})
     else:
         typer.echo(f"{path}: {info.name} {info.version} is intact (sha256 {info.sha256})")
+
+
+def _check_signature(folder: Path) -> None:
+    """Refuse a published version that the key of this site has not signed."""
+    from resmtnet.errors import ModelError
+    from resmtnet.retraining.signatures import SiteKey
+
+    why = SiteKey().distrust(folder)
+    if why is not None:
+        raise ModelError(f"{folder}: its files fit its manifest, but {why}")
 
 
 def _verify_all(versions: ModelRegistry, as_json: bool) -> None:
@@ -225,7 +240,7 @@ def _verify_all(versions: ModelRegistry, as_json: bool) -> None:
     for version in versions.list():
         try:
             read_model(version.folder)
-            damage[version.name] = None
+            damage[version.name] = version.damage
         except ModelError as error:
             damage[version.name] = str(error)
     if as_json:
@@ -253,6 +268,25 @@ def list_versions(
     print_warnings([warning] if warning else [])
     for line in _lines(found):
         typer.echo(line)
+
+
+@model_app.command(epilog="Example: resmtnet model trust 3-1a2b3c4d --studies studies/")
+def trust(
+    name: Annotated[str, typer.Argument(help="Name of the version, such as 3-1a2b3c4d.")],
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a version with the key of this site: only for one that you know to be yours.
+
+    Needed once for versions that were published before they were signed, and after the key was
+    lost; until then the shipped model is served in their place.
+    """
+    version = _versions(studies, database, None).trust(name)
+    if as_json:
+        print_json(version.to_json())
+    else:
+        typer.echo(f"{version.name} ({_version_string(version)}) is signed")
 
 
 @model_app.command(epilog="Example: resmtnet model rollback --studies studies/ --to shipped")

@@ -64,7 +64,7 @@ def export_csv(
     if columns:
         _print_columns({column.name: column.meaning for column in COLUMNS}, as_json)
         return
-    with _store(studies, database) as store:
+    with open_readings(studies, database) as store:
         rows = store.kept(every=every)
     if out is not None:
         _write_whole(out, rows)
@@ -90,12 +90,29 @@ def backup(
     as_json: JsonOption = False,
 ) -> None:
     """Copy the readings and their masks while the server runs; to restore, copy them back."""
-    with _store(studies, database) as store:
+    with open_readings(studies, database) as store:
         count = store.backup(out)
     if as_json:
         print_json({"file": str(out), "readings": count})
     else:
         typer.echo(f"{out}: {count} readings")
+
+
+@readings_app.command(epilog="Example: resmtnet readings verify --studies studies/")
+def verify(
+    studies: StudiesOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that no reading is missing: each number of arrival has its reading or its tombstone."""
+    with open_readings(studies, database) as store:
+        problems, count = store.problems(), store.count()
+    if as_json:
+        print_json({"readings": count, "ok": not problems, "problems": problems})
+    else:
+        typer.echo("\n".join(problems) or f"{count} readings, none is missing")
+    if problems:
+        raise typer.Exit(1)
 
 
 def agreement(
@@ -111,7 +128,7 @@ def agreement(
     from resmtnet.evaluation.agreement.document import agreement as summarise
     from resmtnet.evaluation.agreement.page import write_agreement
 
-    with _store(studies, database) as store:
+    with open_readings(studies, database) as store:
         readings = store.readings(every=True)
     document = summarise(readings, period)
     files = write_agreement(out, document, readings)
@@ -124,7 +141,7 @@ def agreement(
     typer.echo("\n".join(str(file) for file in files))
 
 
-def _store(studies: Path | None, database: Path | None) -> ReadingStore:
+def open_readings(studies: Path | None, database: Path | None) -> ReadingStore:
     """Open the readings that are named; none are made."""
     from resmtnet.readings.location import database_in
     from resmtnet.readings.store import ReadingStore

@@ -187,9 +187,9 @@ class VolumeCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._make_room(voxels.nbytes)
         array_path, extra_path = self._paths(key)
-        with atomic_file(extra_path) as draft:
+        with atomic_file(extra_path, durable=False) as draft:
             draft.write_text(json.dumps(extra), "utf-8")
-        with atomic_file(array_path) as draft, draft.open("wb") as file:
+        with atomic_file(array_path, durable=False) as draft, draft.open("wb") as file:
             np.save(file, voxels)
 
     def _make_room(self, n_bytes: int) -> None:

@@ -131,6 +131,19 @@ def read_geometry(path: Path, spacing_ijk_mm: Sequence[float] | None = None) -> 
     return _geometry(path, _header(path, spacing_ijk_mm), spacing_ijk_mm)
 
 
+def try_header(path: Path, folder: Path) -> None:
+    """Read the header of an image: what `ct.apart` does with an upload.
+
+    Args:
+        path: of the file.
+        folder: nothing is written there.
+
+    Raises:
+        VolumeError: it is none of a CT.
+    """
+    read_geometry(path)
+
+
 def _header(path: Path, spacing_ijk_mm: Sequence[float] | None) -> TextHeader | None:
     """The text header of a NRRD or MetaImage file; None for NIfTI, which always has a spacing."""
     suffix = (image_suffix(path) or "").lower()

@@ -224,3 +224,16 @@ def _triple(values: Sequence[float], name: str) -> tuple[float, float, float]:
         raise VolumeError(f"{name} needs 3 numbers, got {len(values)}.")
     x, y, z = (float(value) for value in values)
     return x, y, z
+
+
+def try_open(path: Path, folder: Path) -> None:
+    """Open a CT and forget it: what `ct.apart` does first with a file of a stranger.
+
+    Args:
+        path: of the file; its decoded voxels stay in the cache.
+        folder: nothing is written there.
+
+    Raises:
+        VolumeError: it cannot be read.
+    """
+    CTVolume.open(path)

@@ -99,7 +99,7 @@ def load_block(
     if not _is_kept(folder, head):
         if not os.access(archive.path, os.W_OK):
             return _made(archive, variants, seed, tell, None)
-        with atomic_folder(folder, KEPT) as draft:
+        with atomic_folder(folder, KEPT, durable=False) as draft:
             block = _made(archive, variants, seed, tell, draft)
             torch.save(dict(zip(block._fields[2:], block[2:], strict=True)), draft / "index.pt")
             (draft / KEPT).write_text(json.dumps(head))

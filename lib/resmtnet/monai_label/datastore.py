@@ -15,12 +15,15 @@ from monailabel.config import settings as platform
 from monailabel.datastore.local import DataModel, ImageLabelModel
 from monailabel.interfaces.datastore import Datastore
 
+from resmtnet.ct.apart import read_apart
 from resmtnet.ct.content_key import FileKeys
-from resmtnet.ct.image_file import check_whole, image_suffix, is_detached, read_geometry
+from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.series_index import SeriesIndex, split_series
+from resmtnet.errors import StoreError
+from resmtnet.monai_label.careful_datastore import CarefulDatastore
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.refusals import Refusal, as_refusals
-from resmtnet.monai_label.shared_list import SharedListDatastore
+from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import DATABASE
 
 logger = logging.getLogger(__name__)
@@ -63,7 +66,7 @@ def checked_tag(tag: str) -> str:
     return tag
 
 
-class StudiesDatastore(SharedListDatastore):
+class StudiesDatastore(CarefulDatastore):
     """Lists each volume file of a folder, and each CT series in it or its subfolders.
 
     The id of a series is its SeriesInstanceUID. `volume_path` is what is read for inference;
@@ -76,6 +79,8 @@ class StudiesDatastore(SharedListDatastore):
         auto_reload: bool = True,
         read_only: bool = False,
         read: Callable[[], Set[str]] = frozenset,
+        beside: Path | None = None,
+        reader_of: Callable[[str], str | None] = lambda image: None,
     ) -> None:
         """List a studies folder.
 
@@ -84,6 +89,11 @@ class StudiesDatastore(SharedListDatastore):
             auto_reload: watch for files that are added or removed.
             read_only: do not write the list of images.
             read: returns the images that have a reading, including removed ones.
+            beside: folder for the list and labels of studies that cannot be written.
+            reader_of: returns who has read an image last.
+
+        Raises:
+            ConfigError: the studies cannot be written, and `beside` is not outside of them.
         """
         self._read = read
         self._told: set[tuple[str, ...]] = set()
@@ -94,7 +104,12 @@ class StudiesDatastore(SharedListDatastore):
         self._index.refresh(_FIRST_SCAN_S)
         self._refreshed_s = time.monotonic()
         super().__init__(
-            studies, extensions=VOLUME_PATTERNS, auto_reload=auto_reload, read_only=read_only
+            studies,
+            beside,
+            reader_of,
+            extensions=VOLUME_PATTERNS,
+            auto_reload=auto_reload,
+            read_only=read_only,
         )
 
     # -- images ------------------------------------------------------------------------------
@@ -173,7 +188,8 @@ class StudiesDatastore(SharedListDatastore):
         self._check_free(checked_id(image_id or name))
         with as_refusals():
             check_whole(Path(image_filename))
-            read_geometry(Path(image_filename))
+            with read_apart("resmtnet.ct.image_file:try_header", Path(image_filename)):
+                pass
         stored: str = super().add_image(image_id, image_filename, image_info)
         return stored
 
@@ -313,10 +329,33 @@ class StudiesDatastore(SharedListDatastore):
         return added
 
 
-def studies_datastore(studies: str, read: Callable[[], Set[str]]) -> StudiesDatastore:
-    """Return the datastore of a folder, with MONAI Label's own settings."""
-    reload = platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD
-    return StudiesDatastore(studies, reload, platform.MONAI_LABEL_DATASTORE_READ_ONLY, read)
+def studies_datastore(studies: str, inbox: Inbox) -> StudiesDatastore:
+    """Return the datastore of a folder, with MONAI Label's own settings.
+
+    A database that is damaged or lost is told in the log; the server starts all the same.
+    """
+    datastore = StudiesDatastore(
+        studies,
+        platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+        platform.MONAI_LABEL_DATASTORE_READ_ONLY,
+        lambda: inbox.store.images(),
+        inbox.database.parent,
+        lambda image: _last_reader(inbox, image),
+    )
+    try:
+        inbox.store.check_in_place()
+    except StoreError as error:
+        logger.error("No reading can be stored: %s", error)
+    return datastore
+
+
+def _last_reader(inbox: Inbox, image: str) -> str | None:
+    """Return who has drawn on an image last; None if nobody has, or the database says nothing."""
+    try:
+        readings = inbox.store.readings(image, every=True)
+    except StoreError:
+        return None
+    return next((one.reader for one in reversed(readings) if one.source != "rest"), None)
 
 
 class VolumePaths:

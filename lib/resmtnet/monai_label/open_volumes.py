@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.apart import read_apart
 from resmtnet.ct.cache import file_state, folder_state
 from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.monai_label.request import is_upload
@@ -49,6 +50,8 @@ class OpenVolumes:
                 return ct
         if is_upload(path) and path.is_file():
             check_whole(path)
+        if image_suffix(path) is not None and path.is_file():
+            open_apart(path)
         ct = CTVolume.open(path)
         if is_upload(path) or is_detached(path):
             return ct
@@ -57,6 +60,16 @@ class OpenVolumes:
             while len(self._volumes) > self._most:
                 self._volumes.popitem(last=False)
         return ct
+
+
+def open_apart(path: Path) -> None:
+    """Let a worker open an image file first; its voxels are then in the cache.
+
+    Raises:
+        InputError: it cannot be read, within bounds of memory and time.
+    """
+    with read_apart("resmtnet.ct.volume:try_open", path):
+        pass
 
 
 def _state(path: Path) -> _State:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
+from resmtnet.errors import ModelError
 from resmtnet.inference.characterizer import Characterizer
 from resmtnet.inference.model_folder import default_model_dir
 from resmtnet.inference.protocol import NoduleModel
@@ -95,4 +96,8 @@ def served_model(app_dir: str | Path, studies: str, settings: AppSettings) -> Se
     """Load the model that a server of these studies answers with."""
     shipped = settings.model_dir or default_model_dir()
     versions = ModelRegistry.beside(settings.database(app_dir, studies), shipped)
+    try:
+        versions.key.make()
+    except ModelError as error:
+        logger.warning("Training will not be able to publish: %s", error)
     return ServedModel(versions, lambda folder: Characterizer.load(folder, settings.device))

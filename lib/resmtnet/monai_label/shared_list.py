@@ -1,13 +1,18 @@
-"""Keeps MONAI Label's list of images and labels correct when several processes change it.
+"""Keeps MONAI Label's list of images and labels correct, and mends a damaged one.
 
 The server, a training and a batch inference each hold the whole list in memory. MONAI Label writes
 all of it back, which erases what another process has saved meanwhile; here the changes are merged.
+A list that cannot be read is moved aside, and the one before it is used; what that one lacks is
+found in the folders.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +42,54 @@ class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
         super().__init__(*arguments, **named)
 
     def _init_from_datastore_file(self, throw_exception: bool = False) -> None:
-        """Read what other processes have changed."""
-        try:
-            with FileLock(self._lock_file):
+        """Read what other processes have changed; at the start, mend the list if it is damaged.
+
+        Args:
+            throw_exception: LocalDatastore's word for the start.
+        """
+        with FileLock(self._lock_file):
+            try:
+                if throw_exception and not Path(self._datastore_config_path).exists():
+                    self._take_previous()
                 self._take_changes(mine_first=False)
-        except ValueError as error:
-            logger.error("%s cannot be read: %s", self._datastore_config_path, error)
-            if throw_exception:
-                raise
+            except ValueError as error:
+                logger.error("%s cannot be read: %s", self._datastore_config_path, error)
+                if throw_exception:
+                    self._move_aside()
+                    self._take_previous()
+
+    @property
+    def _previous(self) -> Path:
+        """The list as it was before it was written last."""
+        return Path(self._datastore_config_path).with_suffix(".previous.json")
+
+    def _move_aside(self) -> None:
+        path = Path(self._datastore_config_path)
+        aside = path.with_suffix(f".damaged-{time.strftime('%Y%m%d-%H%M%S')}.json")
+        try:
+            os.replace(path, aside)
+        except OSError as error:
+            logger.error("%s stays in its place: %s", path, error)
+        else:
+            logger.error("It was moved to %s, and the list is built anew", aside)
+
+    def _take_previous(self) -> None:
+        """Use the list before the last one, if there is one that can be read."""
+        try:
+            text = self._previous.read_text()
+            held = _entries(LocalDatastoreModel.model_validate_json(text))
+        except (OSError, ValueError):
+            return
+        logger.warning("The list of images is taken from %s", self._previous)
+        _fill(self._datastore, held)
+
+    def _keep_previous(self) -> None:
+        """Keep the list under a second name before another one takes its place."""
+        draft = self._previous.with_suffix(".tmp")
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+            os.link(self._datastore_config_path, draft)
+            os.replace(draft, self._previous)
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the list in one step: with half a list the server would not start.
@@ -63,6 +108,9 @@ class SharedListDatastore(LocalDatastore):  # type: ignore[misc]
             self._take_changes(mine_first)
         except ValueError as error:
             logger.error("%s was damaged, and is replaced: %s", self._datastore_config_path, error)
+            self._move_aside()
+        else:
+            self._keep_previous()
         self._ignore_event_config = True
         text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
         path = Path(self._datastore_config_path)

@@ -18,7 +18,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from resmtnet.active.background_scoring import BackgroundScoring
 from resmtnet.active.choice import Chosen, diverse, informative
 from resmtnet.active.leases import LEASE_S, Offer, Offers
-from resmtnet.active.study_scores import ScoredStudy, StudyScores
+from resmtnet.active.study_scores import SCORES, ScoredStudy, StudyScores
 from resmtnet.errors import InputError
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.datastore import VolumePaths
@@ -28,7 +28,7 @@ from resmtnet.monai_label.request import client_of
 from resmtnet.readings.inbox import Inbox
 from resmtnet.types import Json
 
-SCORES, OFFERS = "scores", "offers.sqlite"
+OFFERS = "offers.sqlite"
 """Folder and file beside the readings database; both may be deleted at any time."""
 RANDOM = "Picked at random among the studies that nobody has read."
 UNSCORED = "Not scored yet; picked at random so that you need not wait."

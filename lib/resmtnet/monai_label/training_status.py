@@ -153,7 +153,7 @@ class TrainReport:
         self._said["current_time"] = self._took()
         self._told_s = time.monotonic()
         # A full disk must not end the training.
-        with suppress(OSError), atomic_file(self.folder / STATS) as draft:
+        with suppress(OSError), atomic_file(self.folder / STATS, durable=False) as draft:
             draft.write_text(json.dumps(self._said, indent=1, default=str))
 
 

@@ -8,7 +8,7 @@ from threading import Thread
 
 import numpy as np
 
-from resmtnet.ct import CTVolume
+from resmtnet.ct import CTVolume, apart
 from resmtnet.ct.measure import measure
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.readings.formats.class_mask import write_mask
@@ -56,6 +56,7 @@ def _run(model: NoduleModel) -> None:
     start = time.perf_counter()
     try:
         warm_up(model)
+        apart.start()
     except Exception:
         # The first request meets the same failure, and reports it to a user.
         logger.exception("Warm-up failed")

@@ -106,6 +106,12 @@ class AnswerLog:
             self._memory.setdefault(image, {})[name] = light
             self._latest(image)
 
+    def forget(self, image: str) -> None:
+        """Delete the answers of an image."""
+        with self._lock:
+            self._memory.pop(image, None)
+            shutil.rmtree(self._folder_of(image), ignore_errors=True)
+
     def known(
         self, image: str, client: str | None, content: str | None = None
     ) -> list[AnsweredNodule]:
@@ -177,7 +183,8 @@ class AnswerLog:
         folder = self._folder_of(image)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **_packed(image, answer))
-        with atomic_file(folder / f"{name}.npz") as draft:
+        path, site = folder / f"{name}.npz", self._folder.parent
+        with atomic_file(path, durable=False, within=site) as draft:
             draft.write_bytes(buffer.getbuffer())
         for path in sorted(folder.glob("*.npz"))[:-MOST_ANSWERS]:
             path.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ def back_up(database: Database, path: Path) -> int:
     with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_place(path, database.path)
-        with atomic_file(path, durable=True) as draft:
+        with atomic_file(path) as draft:
             count = _copy(database, draft)
             mask_files.copy_all(masks_folder(database.path), masks_folder(path))
         return count

@@ -61,22 +61,49 @@ class Database:
             with self._alone():
                 _inspect(path)
                 _prepare(path)
+            self._inode = _inode(path)
+
+    def check_in_place(self) -> None:
+        """Refuse to go on where the file has disappeared or was replaced.
+
+        An open file can be written to after it was deleted: what is written is lost.
+
+        Raises:
+            StoreError: with what to do.
+        """
+        try:
+            same = _inode(self.path) == self._inode
+        except OSError:
+            same = False
+        if not same:
+            raise StoreError(
+                f"{self.path} has disappeared or was replaced while it was open: nothing is stored "
+                "or read. Bring the disk or the file back, and restart the server"
+            )
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection that sees one state of the database throughout."""
+        self.check_in_place()
         with store_errors(self.path), self._transaction("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Give a connection whose changes are on the disk when the block ends, or not at all."""
+        self.check_in_place()
         with (
             store_errors(self.path),
             self._alone(),
             self._transaction("BEGIN IMMEDIATE") as connection,
         ):
             yield connection
+        self.check_in_place()
+
+    def empty_log(self) -> None:
+        """Write the log back into the file, so that it no longer holds what was deleted."""
+        with store_errors(self.path), self._alone(), closing(_connect(self.path)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Close every connection of this process."""
@@ -150,15 +177,21 @@ def _refuse_network(path: Path) -> None:
 
 
 def _inspect(path: Path) -> None:
-    """Refuse a file that is not ours, damaged or newer, before anything is written to it."""
+    """Refuse a file that is not ours, damaged or newer, before anything is written to it.
+
+    Answers and versions are written only after the database was made: a site that has them, but no
+    database, has lost it.
+    """
     log, masks = Path(f"{path}-wal"), masks_folder(path)
     empty = not path.exists() or not path.stat().st_size
     if empty:
-        left = [place for place in (log, masks) if _holds_something(place)]
+        beside = [path.with_name("answers"), *path.parent.glob("models/[!.]*/")]
+        beside.append(path.with_name("models") / "current.json")
+        left = [place for place in (log, masks, *beside) if _holds_something(place)]
         if left:
             raise StoreError(
-                f"{path} is missing or empty, but {left[0]} is not: {RESTORE}, or move all of it "
-                "away to begin anew"
+                f"{path} is missing or empty, but {left[0]} is not: {RESTORE}; or, to begin anew "
+                f"without the earlier readings, move {left[0]} away too"
             )
         return
     with closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
@@ -180,9 +213,14 @@ def _inspect(path: Path) -> None:
             raise StoreError(f"{path} is damaged ({' '.join(problems.split())}): {RESTORE}")
 
 
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
 def _holds_something(place: Path) -> bool:
     if place.is_dir():
-        return any(place.iterdir())
+        return any(not inner.name.startswith(".") for inner in place.iterdir())
     return place.is_file() and place.stat().st_size > 0
 
 
@@ -216,6 +254,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")  # what a purge deletes is overwritten
     return connection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -11,6 +12,10 @@ from typing import TextIO
 from resmtnet.findings import SIZE_NAMES
 from resmtnet.readings.record import RATINGS
 from resmtnet.readings.store import StoredReading
+
+_FORMULA = ("=", "+", "-", "@")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""All but tabulator and line feed."""
 
 Cell = str | int | float | bool | None
 
@@ -149,6 +154,23 @@ COLUMNS = (
 """In the order of the file."""
 
 
+def harmless(cell: Cell) -> Cell:
+    r"""Return a cell whose text is no formula for a spreadsheet and no command for a terminal.
+
+    Text that begins as a formula gets an apostrophe before it; control characters become spaces.
+
+    >>> harmless("=HYPERLINK(1)"), harmless("a\x1b[2J"), harmless(-3.5)
+    ("'=HYPERLINK(1)", 'a [2J', -3.5)
+
+    References:
+        https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    if not isinstance(cell, str):
+        return cell
+    text = _CONTROL.sub(" ", cell)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
 def write_csv(target: TextIO, rows: Iterable[StoredReading]) -> int:
     """Write readings as CSV (RFC 4180) with a head; an empty cell is what was not said.
 
@@ -162,6 +184,6 @@ def write_csv(target: TextIO, rows: Iterable[StoredReading]) -> int:
     writer, count = csv.writer(target), 0
     writer.writerow([column.name for column in COLUMNS])
     for kept in rows:
-        writer.writerow([column.value(kept) for column in COLUMNS])
+        writer.writerow([harmless(column.value(kept)) for column in COLUMNS])
         count += 1
     return count

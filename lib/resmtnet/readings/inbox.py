@@ -111,7 +111,14 @@ class Inbox:
             return self._store
 
     def remember(self, image: str, answer: GivenAnswer) -> None:
-        """Keep what a client is told of an image, so that a reading can say what it answers."""
+        """Keep what a client is told of an image, so that a reading can say what it answers.
+
+        The database is made first: answers without one are a sign that it was lost.
+
+        Raises:
+            StoreError: the database is lost, or cannot be made.
+        """
+        self.store.check_in_place()
         content = self.images.content_key(image)
         self.answers.remember(image, replace(answer, content=content))
 

@@ -23,7 +23,7 @@ def keep(folder: Path, file: Path) -> MaskReference:
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     kept = folder / (sha256 + "".join(file.suffixes[-2:]).lower())
-    with atomic_file(kept, durable=True) as draft:
+    with atomic_file(kept) as draft:
         draft.write_bytes(content)
     return MaskReference(kept.name, sha256)
 
@@ -49,5 +49,5 @@ def copy_all(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()):
         if not file.name.startswith(".") and not (target / file.name).exists():
-            with atomic_file(target / file.name, durable=True) as draft:
+            with atomic_file(target / file.name) as draft:
                 shutil.copyfile(file, draft)

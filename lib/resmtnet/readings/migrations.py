@@ -52,5 +52,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *_append_only("nodules", "id = NEW.id"),
         *_append_only("readings", "id = NEW.id OR sequence = NEW.sequence"),
     ),
+    (
+        """CREATE TABLE tombstones (
+            sequence INTEGER PRIMARY KEY,
+            document_sha256 TEXT NOT NULL,
+            purged_at TEXT NOT NULL
+        ) STRICT""",
+        *_append_only("tombstones", "sequence = NEW.sequence"),
+        "DROP TRIGGER readings_delete",
+        """CREATE TRIGGER readings_delete BEFORE DELETE ON readings
+            WHEN NOT EXISTS (SELECT 1 FROM tombstones WHERE sequence = OLD.sequence)
+            BEGIN SELECT RAISE(ABORT, 'readings are append-only'); END""",
+        "DROP TRIGGER nodules_delete",
+        """CREATE TRIGGER nodules_delete BEFORE DELETE ON nodules
+            WHEN EXISTS (SELECT 1 FROM readings WHERE image = OLD.image)
+            BEGIN SELECT RAISE(ABORT, 'nodules are append-only'); END""",
+    ),
 )
 """Statements that lead from each version to the next; the first makes the tables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,6 +15,7 @@ from resmtnet.readings.backup import back_up
 from resmtnet.readings.database import Database, masks_folder, store_errors
 from resmtnet.readings.matching import radius_mm
 from resmtnet.readings.nodule_index import NoduleIndex, nearest_first
+from resmtnet.readings.purge import Purged, problems, purge
 from resmtnet.readings.record import MaskReference, Reading
 from resmtnet.readings.serialise import from_text, to_text
 from resmtnet.readings.supersede import by_reader, effective
@@ -169,7 +170,8 @@ class ReadingStore:
     def revision(self) -> int:
         """Return a number that grows with each reading."""
         with self._database.reading() as connection:
-            return connection.execute("SELECT max(sequence) FROM readings").fetchone()[0] or 0
+            query = "SELECT seq FROM sqlite_sequence WHERE name = 'readings'"
+            return int((connection.execute(query).fetchone() or (0,))[0])
 
     def keep_mask(self, file: Path) -> MaskReference:
         """Copy a mask into the store durably, under its SHA-256.
@@ -193,6 +195,27 @@ class ReadingStore:
             StoreError: the place holds something else, is in use, or cannot be written.
         """
         return back_up(self._database, Path(path).absolute())
+
+    def purge(self, names: Set[str], images: Set[str], *, dry_run: bool = False) -> Purged:
+        """Delete the readings of a patient; see purge.purge.
+
+        Raises:
+            StoreError: nothing was deleted.
+        """
+        return purge(self._database, names, images, dry_run)
+
+    def problems(self) -> list[str]:
+        """Return what is missing in the order of arrival; see purge.problems."""
+        with self._database.reading() as connection:
+            return problems(connection)
+
+    def check_in_place(self) -> None:
+        """Refuse to go on where the database has disappeared or was replaced.
+
+        Raises:
+            StoreError: with what to do.
+        """
+        self._database.check_in_place()
 
     def close(self) -> None:
         """Close the database; the store is of no use afterwards."""

@@ -117,7 +117,7 @@ class NoduleCache:
         held = _read_observation(path)
         if held is None:
             held = look(self._looking(), self._ct(consensus.image), consensus.centre_lps_mm)
-            with atomic_file(path) as draft:
+            with atomic_file(path, durable=False) as draft:
                 save_cached(draft, [held])
         crop = self._path(CROPS, consensus, ".npz")
         if self.keep_crops and not crop.is_file():
@@ -150,7 +150,7 @@ class NoduleCache:
 
     def _keep_crop(self, path: Path, consensus: Consensus) -> None:
         crop = upright_crop(self._ct(consensus.image), consensus.centre_lps_mm, CROP_MM)
-        with atomic_file(path) as draft, draft.open("wb") as file:
+        with atomic_file(path, durable=False) as draft, draft.open("wb") as file:
             np.savez_compressed(
                 file, hu=crop.hu, spacing_kji_mm=crop.spacing_kji_mm, centre_kji=crop.centre_kji
             )

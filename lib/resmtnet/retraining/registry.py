@@ -45,6 +45,7 @@ from resmtnet.retraining.registry_files import (
     write_pointer,
     write_version,
 )
+from resmtnet.retraining.signatures import SiteKey
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ Stamp = tuple[int, int, int]
 class ModelRegistry:
     """The versions in a folder; several threads and processes may use it at once."""
 
-    def __init__(self, folder: Path, shipped: Path, keep: int = KEPT) -> None:
+    def __init__(
+        self, folder: Path, shipped: Path, keep: int = KEPT, key: SiteKey | None = None
+    ) -> None:
         """Take a folder; nothing is written or read yet.
 
         Args:
@@ -69,6 +72,7 @@ class ModelRegistry:
             shipped: the model that came with the package.
             keep: number of published versions to keep; the served one, its parent and the one
                 served before it are always kept.
+            key: signs the versions and says which are trusted; default: that of this user.
 
         Raises:
             InputError: `keep` is less than 1.
@@ -78,6 +82,7 @@ class ModelRegistry:
         self.folder = folder
         self.shipped = shipped
         self.keep = keep
+        self.key = key or SiteKey()
 
     @classmethod
     def beside(cls, database: Path, shipped: Path) -> ModelRegistry:
@@ -101,6 +106,10 @@ class ModelRegistry:
         except ModelError as error:
             return stand_in(self.shipped, str(error))
         version = self._version(name)
+        if name != SHIPPED and version.is_forged:
+            return stand_in(
+                self.shipped, f"Version {name} is chosen but not trusted: {version.damage}"
+            )
         if name != SHIPPED and version.info is None:
             return stand_in(self.shipped, f"Version {name} is chosen but damaged: {version.damage}")
         return Served(name, version.folder, outdated(version, self._version(SHIPPED)))
@@ -191,7 +200,7 @@ class ModelRegistry:
                 "details": dict(details or {}),
             }
             taken = {v.info.version: v.name for v in self.list() if v.info}
-            name = write_version(self.folder, write, record, self._next_number(), taken)
+            name = write_version(self.folder, write, record, self._next_number(), taken, self.key)
             there = {SHIPPED, *self._published()}
             before = tuple(n for n in (*pointer.before, pointer.served) if n in there)
             pointer = Pointer(name, before, number_of(name))
@@ -215,7 +224,7 @@ class ModelRegistry:
             name = self._before(pointer) if to is None else self._named(to)
             if name == pointer.served:
                 raise InputError(f"{name} is already served; {self._allowed(name)}")
-            check_model(self._folder_of(name))
+            self._check(name)
             before = (*pointer.before, pointer.served)
             if name in before:
                 before = before[: before.index(name)]
@@ -224,13 +233,49 @@ class ModelRegistry:
         audit("version served again", version=name, instead_of=pointer.served)
         return replace(self._version(name), served=True)
 
+    def trust(self, name: str) -> Version:
+        """Sign a version with the key of this site, on the word of whoever calls this.
+
+        Args:
+            name: such as "3-1a2b3c4d".
+
+        Raises:
+            InputError: there is no such version.
+            ModelError: it is damaged, or cannot be signed.
+        """
+        if name not in self._published():
+            raise InputError(f"there is no version {name!r}; {self._allowed(SHIPPED)}")
+        with self._changing():
+            check_model(self.folder / name)
+            self.key.sign(self.folder / name, name)
+        version = self._version(name)
+        if version.is_forged:
+            raise ModelError(f"Version {name} is not trusted: {version.damage}")
+        return version
+
     # -- inside ----------------------------------------------------------------------------
 
     def _folder_of(self, name: str) -> Path:
         return self.shipped if name == SHIPPED else self.folder / name
 
     def _version(self, name: str) -> Version:
-        return read_version(name, self._folder_of(name))
+        folder = self._folder_of(name)
+        version = read_version(name, folder)
+        if name == SHIPPED or version.info is None:
+            return version
+        why = self.key.distrust(folder)
+        return version if why is None else Version(name, folder, None, damage=why, is_forged=True)
+
+    def _check(self, name: str) -> None:
+        """Refuse a version that is damaged or not trusted.
+
+        Raises:
+            ModelError: with the reason.
+        """
+        check_model(self._folder_of(name))
+        version = self._version(name)
+        if version.is_forged:
+            raise ModelError(f"Version {name} is not trusted: {version.damage}")
 
     def _published(self) -> tuple[str, ...]:
         try:
@@ -264,7 +309,7 @@ class ModelRegistry:
             if name == pointer.served:
                 continue
             try:
-                check_model(self._folder_of(name))
+                self._check(name)
             except ModelError as error:
                 logger.warning("Version %s is skipped: %s", name, error)
             else:

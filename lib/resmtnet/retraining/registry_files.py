@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -14,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from resmtnet.errors import ModelError
-from resmtnet.files import atomic_file, sync
+from resmtnet.files import atomic_file, move_durably
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.model_folder import MANIFEST, read_info, verify
+from resmtnet.retraining.signatures import RECORD, SiteKey
 from resmtnet.types import Json
 
 SCHEMA = "resmtnet.versions/1"
-POINTER, RECORD, LOCK = "current.json", "published.json", ".lock"
+POINTER, LOCK = "current.json", ".lock"
 SHIPPED = "shipped"
 """Name of the model that came with the package, which training never replaces."""
 DRAFT = ".draft-"
@@ -54,6 +54,8 @@ class Version:
     served: bool = False
     damage: str | None = None
     """Why it cannot be served."""
+    is_forged: bool = False
+    """Whether its files may fit, but this site's key has not signed it."""
 
     def to_json(self) -> Json:
         """Return what `resmtnet model list --json` prints of it."""
@@ -123,7 +125,7 @@ def read_pointer(folder: Path) -> Pointer:
 def write_pointer(folder: Path, pointer: Pointer) -> None:
     """Choose a version, in one step and onto the disk."""
     said = {"schema": SCHEMA, "served": pointer.served, "before": list(pointer.before)}
-    with atomic_file(folder / POINTER, durable=True) as draft:
+    with atomic_file(folder / POINTER) as draft:
         draft.write_text(json.dumps(said | {"last": pointer.last}, indent=1) + "\n")
 
 
@@ -182,7 +184,12 @@ def number_of(name: str) -> int:
 
 
 def write_version(
-    folder: Path, write: WriteModel, record: Json, number: int, taken: Mapping[str, str]
+    folder: Path,
+    write: WriteModel,
+    record: Json,
+    number: int,
+    taken: Mapping[str, str],
+    key: SiteKey,
 ) -> str:
     """WriteModel a version and return its name; it appears only when it is whole and on the disk.
 
@@ -192,6 +199,7 @@ def write_version(
         record: of how it was made.
         number: of the version.
         taken: names of the other versions by their version strings.
+        key: signs it.
 
     Raises:
         ModelError: what was written is damaged, or its version string is taken.
@@ -210,10 +218,8 @@ def write_version(
             )
         (model / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         name = f"{number}-{info.sha256[:8]}"
-        for path in [*model.iterdir(), model]:
-            sync(path)
-        os.replace(model, folder / name)
-        sync(folder)
+        key.sign(model, name)
+        move_durably(model, folder / name)
         return name
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -83,7 +83,7 @@ def write_ct(ct: CTVolume, path: Path) -> None:
     Uncompressed, because a viewer waits for it: gzip takes seconds, and saves half the bytes.
     """
     voxels = np.ascontiguousarray(ct.array(), dtype="<i2")
-    with atomic_file(path) as draft, draft.open("wb") as file:
+    with atomic_file(path, durable=False) as draft, draft.open("wb") as file:
         file.write(_nrrd_header(ct.geometry, "int16", "raw"))
         file.write(voxels.data)
 

@@ -1,0 +1,96 @@
+"""A purge deletes what readers said of one patient, and leaves the order of arrival whole."""
+
+import json
+import sqlite3
+
+import pytest
+
+from resmtnet.cli import run
+from resmtnet.readings.answer_log import AnswerLog
+from resmtnet.readings.patients import pseudonym
+from resmtnet.readings.record import Reading
+from resmtnet.readings.store import ReadingStore
+
+SECRET = "remarkable finding of Mr X"
+
+
+@pytest.fixture
+def studies(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESMTNET_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "volumes").mkdir(parents=True)
+    (tmp_path / "cache" / "volumes" / "ct.npy").touch()
+    folder = tmp_path / "studies"
+    mask = tmp_path / "mask.nrrd"
+    with ReadingStore.open(folder / "resmtnet" / "readings.sqlite") as store:
+        for n, patient in enumerate(("P1", "P2", "P1")):
+            mask.write_text(f"mask {n}")
+            store.add(
+                Reading(
+                    image=f"ct{n}",
+                    reader="ann",
+                    centre_lps_mm=(0.0, 0.0, 0.0),
+                    malignancy=3,
+                    comment=SECRET if patient == "P1" else "ordinary",
+                    study_patient=pseudonym(patient),
+                    mask=store.keep_mask(mask),
+                )
+            )
+    labels = folder / "labels" / "final"
+    labels.mkdir(parents=True)
+    for n in range(3):
+        (labels / f"ct{n}.nrrd").touch()
+        answers = AnswerLog(folder / "resmtnet" / "answers")._folder_of(f"ct{n}")
+        answers.mkdir(parents=True)
+        (answers / "1.npz").touch()
+    return folder
+
+
+def purge(studies, *options):
+    assert run(["purge", "--studies", str(studies), "--patient", "P1", *options]) == 0
+
+
+def bytes_of(studies):
+    return b"".join(file.read_bytes() for file in studies.rglob("*") if file.is_file())
+
+
+def test_nothing_of_the_patient_is_left_and_all_of_the_others(studies, tmp_path):
+    assert SECRET.encode() in bytes_of(studies)
+    purge(studies)
+    assert SECRET.encode() not in bytes_of(studies)
+    with ReadingStore.open(studies / "resmtnet" / "readings.sqlite") as store:
+        assert [(r.image, r.comment) for r in store.readings(every=True)] == [("ct1", "ordinary")]
+        assert [mask.read_text() for mask in store.masks.iterdir()] == ["mask 1"]
+        assert store.problems() == []
+        assert store.revision() == 3
+        new = store.add(
+            Reading(image="ct1", reader="ben", centre_lps_mm=(0.0, 0.0, 0.0), malignancy=2)
+        )
+        assert [kept.sequence for kept in store.kept(every=True)] == [2, 4]
+        assert new.nodule == store.readings("ct1")[0].nodule
+    assert [file.name for file in (studies / "labels" / "final").iterdir()] == ["ct1.nrrd"]
+    assert len([*(studies / "resmtnet" / "answers").iterdir()]) == 1
+    assert not (tmp_path / "cache" / "volumes").exists()
+
+
+def test_dry_run_deletes_nothing_and_says_how_much_it_would(studies, capsys):
+    before = bytes_of(studies)
+    purge(studies, "--dry-run", "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert (said["images"], said["readings"], said["masks"]) == (["ct0", "ct2"], 2, 2)
+    assert said["labels"] == 2
+    assert SECRET.encode() in bytes_of(studies)
+    assert len(bytes_of(studies)) >= len(before)
+
+
+def test_reading_that_is_deleted_without_a_tombstone_is_told(studies):
+    purge(studies)
+    path = studies / "resmtnet" / "readings.sqlite"
+    connection = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute("DELETE FROM readings")
+    connection.execute("DROP TRIGGER readings_delete")
+    connection.execute("DELETE FROM readings")
+    connection.commit()
+    connection.close()
+    with ReadingStore.open(path) as store:
+        assert store.problems() == ["reading 2 is missing, and no purge has deleted it"]
