@@ -7,17 +7,19 @@ of what the plugin sets; whatever touches images or markups is Slicer's own code
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import types
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import MagicMock
 
-import slicer
 import slicer.util
+
+import slicer
 
 DIALOGS: list[dict[str, str]] = []
 """What the plugin shows in a window: {"kind", "text", "details"}."""
@@ -128,8 +130,8 @@ class Ui:
 def dialog(kind: str) -> Any:
     """A function that shows a window of this kind."""
 
-    def show(text: str, *_: Any, detailedText: str = "", **__: Any) -> bool:
-        DIALOGS.append({"kind": kind, "text": text, "details": detailedText or ""})
+    def show(text: str, *_: Any, **more: Any) -> bool:
+        DIALOGS.append({"kind": kind, "text": text, "details": more.get("detailedText") or ""})
         return True
 
     return show
@@ -160,7 +162,7 @@ def load_markups(path: str) -> Any:
 class QSettings:
     """What the plugin remembers from one start to the next."""
 
-    kept: dict[str, Any] = {}
+    kept: ClassVar[dict[str, Any]] = {}
 
     def value(self, key: str) -> Any:
         return self.kept.get(key)
@@ -174,14 +176,12 @@ class Samples:
 
     folder = ""
 
-    def downloadFromURL(
-        self, nodeNames: str, fileNames: str, uris: str, checksums: Any = None
-    ) -> list[Any]:
-        path = os.path.join(self.folder, fileNames)
-        with urllib.request.urlopen(uris) as reply:
+    def downloadFromURL(self, **asked: Any) -> list[Any]:
+        path = os.path.join(self.folder, asked["fileNames"])
+        with urllib.request.urlopen(asked["uris"]) as reply:
             Path(path).write_bytes(reply.read())
         node = load_volume(path)
-        node.SetName(nodeNames)
+        node.SetName(asked["nodeNames"])
         return [node]
 
 
@@ -218,7 +218,7 @@ def install(folder: str) -> None:
     module("SimpleITK", ReadImage=lambda path: path)
     module(
         "sitkUtils",
-        PushVolumeToSlicer=lambda path, *_, className: load_volume(path, "", labels=True),
+        PushVolumeToSlicer=lambda path, *_, **__: load_volume(path, "", labels=True),
     )
     module("vtkSegmentationCore", vtkOrientedImageDataResample=MagicMock())
     module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
@@ -274,8 +274,6 @@ def shown() -> list[dict[str, Any]]:
     windows = [dict(one) for one in DIALOGS]
     DIALOGS.clear()
     for one in windows:
-        try:
+        with contextlib.suppress(ValueError):
             one["details"] = json.loads(one["details"])
-        except ValueError:
-            pass
     return windows

@@ -17,9 +17,10 @@ from typing import Any
 import desktop
 import load_results
 import numpy as np
-import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
+
+import slicer
 
 RESULT = "RESULT "
 _TOOLS = ("foreground_scribbles", "background_scribbles")
@@ -54,6 +55,14 @@ class Session:
         self.close()
         self.widget.ui.strategyBox.currentText = strategy
         self.widget.onNextSampleButton()
+
+    def take(self, image: str, name: str) -> None:
+        """*Next sample*, where the server offers this image."""
+        logic = self.widget.logic
+        offered = {"id": image, "name": name}
+        asked, logic.next_sample = logic.next_sample, lambda *_: offered
+        self.next()
+        logic.next_sample = asked
 
     def close(self) -> None:
         """Close the scene, as Slicer does before the next sample."""
@@ -91,9 +100,9 @@ class Session:
         widget.ignorePointListNodeAddEvent = False
         widget.onUpdateDeepgrow()
 
-    def rename(self, segment: str, name: str) -> None:
+    def rename(self, segment: str, to: str) -> None:
         segmentation = self._segmentation()
-        segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(segment)).SetName(name)
+        segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(segment)).SetName(to)
 
     def paint(self, segment: str, ras: list[float], side: int) -> None:
         """Add a cube of so many voxels to a segment, with the brush."""
@@ -150,7 +159,8 @@ class Session:
             "lines": load_results.nodes(scene, "vtkMRMLMarkupsLineNode"),
             "boxes": load_results.nodes(scene, "vtkMRMLMarkupsROINode"),
             "models": {
-                box: getattr(ui, f"{box}ModelSelector").items for box in ("segmentation", "deepgrow")
+                box: getattr(ui, f"{box}ModelSelector").items
+                for box in ("segmentation", "deepgrow")
             },
             "labels": ui.labelComboBox.items,
             "strategies": ui.strategyBox.items,

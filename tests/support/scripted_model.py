@@ -29,13 +29,23 @@ from resmtnet.inference.characterizer import Characterizer
 Characterizer.load = classmethod(lambda cls, path=None, device=None: ScriptedModel())
 exec(compile(open({app!r} + "/main.py").read(), "main.py", "exec"))
 """
+AS_FOR_PACS = """
+from resmtnet.monai_label.infer import make_tasks
+ResMTNetApp.init_infers = lambda self: make_tasks(self.shared, neutral_click=True)
+"""
 
 
-def write_app(folder: Path, checkout: Path) -> Path:
-    """The app of the checkout over the scripted model; returns the app's folder."""
+def write_app(folder: Path, checkout: Path, as_for_pacs: bool = False) -> Path:
+    """The app of the checkout over the scripted model; returns the app's folder.
+
+    Args:
+        folder: to be made.
+        checkout: holds apps/resmtnet.
+        as_for_pacs: with the models that it offers where the studies are in a PACS.
+    """
     folder.mkdir(parents=True)
     paths = {"support": str(Path(__file__).parent), "app": str(checkout / "apps" / "resmtnet")}
-    (folder / "main.py").write_text(APP.format(**paths))
+    (folder / "main.py").write_text(APP.format(**paths) + (AS_FOR_PACS if as_for_pacs else ""))
     return folder
 
 

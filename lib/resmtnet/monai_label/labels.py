@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError, ReadingError
+from resmtnet.findings import Finding
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import InferResult
 from resmtnet.monai_label.request import InferRequest
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 MODEL_TAG = "original"
 """Labels of this tag are the model's own, kept by MONAI Label's batch inference."""
 UNKNOWN_READER = "unknown"
+_ON_SCREEN_S = 3600.0
 
 
 class DatastoreImages:
@@ -97,11 +100,29 @@ class Submissions:
             model.sha256,
             answer.ct.geometry,
             tuple(answer.findings),
+            as_masks=answer.as_masks,
         )
         try:
             self.inbox.remember(image, given)
         except Exception:  # the click is answered, whatever becomes of its memory
             logger.exception("The answer for %s is not remembered", image)
+
+    def on_screen(self, request: InferRequest, sha256: str) -> list[Finding]:
+        """Return what a client was last shown of an image as masks, within the last hour.
+
+        Args:
+            request: of that client.
+            sha256: of the model that answers now; answers of another one are left out.
+        """
+        image = request.image_id
+        if image is None or request.client_id is None:
+            return []
+        given = self.inbox.answers.given(image, self.inbox.images.content_key(image))
+        mine = [one for one in given if one.client == request.client_id and one.as_masks]
+        latest = mine[0] if mine else None
+        if latest is None or latest.model_sha256 != sha256:
+            return []
+        return list(latest.findings) if time.time() - latest.at_s < _ON_SCREEN_S else []
 
     def on_save_label(self, image: str, label_id: str) -> Json:
         """Make readings of a label that was saved; the reply is shown to the reader.
