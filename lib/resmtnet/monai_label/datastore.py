@@ -21,6 +21,7 @@ from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.shared_list import SharedListDatastore
+from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
 from resmtnet.readings.location import DATABASE
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ SERIES_EXTENSION = ".dicom-series"
 
 SITE_FOLDER = DATABASE.parts[0]
 """Folder of the readings and of the published versions, within the studies."""
+
+UPLOAD_NAMES = "upload_names.json"
+"""In that folder."""
 
 _CONVERTED = (SERIES_EXTENSION, ".mhd", ".nhdr")
 """Kinds of images that a viewer cannot download as one file."""
@@ -89,6 +93,7 @@ class StudiesDatastore(SharedListDatastore):
         self._told: set[tuple[str, ...]] = set()
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
         self._file_keys = FileKeys()
+        self._names = UploadNames(Path(studies) / SITE_FOLDER / UPLOAD_NAMES)
         self.last_saved: dict[str, str] = {}
         """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
         self._index.refresh(_FIRST_SCAN_S)
@@ -159,6 +164,9 @@ class StudiesDatastore(SharedListDatastore):
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Store an uploaded volume.
 
+        Of a viewer that names itself (`client_id` in `image_info`), any name is taken: a volume
+        that is there already is not stored again, and one that only has its name gets another id.
+
         Raises:
             Refusal: 400 if the id is a path, or the file is of another kind, refers to another
                 file, or has no header of a CT of bounded size; 409 if the id is taken, since its
@@ -170,12 +178,48 @@ class StudiesDatastore(SharedListDatastore):
             raise Refusal(
                 400, f"{ext or 'A file without extension'} is not stored; allowed are {allowed}."
             )
-        self._check_free(checked_id(image_id or name))
+        client = image_info.get("client_id")
+        if not client:
+            self._check_free(checked_id(image_id or name))
         with as_refusals():
             check_whole(Path(image_filename))
             read_geometry(Path(image_filename))
+        if client:
+            return self._add_of_viewer(image_id or name, image_filename, image_info)
         stored: str = super().add_image(image_id, image_filename, image_info)
         return stored
+
+    def _add_of_viewer(self, name: str, file: str, info: dict[str, Any]) -> str:
+        for image_id in candidates(name, Path(file)):
+            image = self._image(image_id)
+            if image is None:
+                with as_refusals():
+                    taken = image_id in self._read()
+                if taken:
+                    continue
+                image_id = super().add_image(checked_id(image_id), file, info)
+            elif image.image.ext == SERIES_EXTENSION or not self._holds(image_id, file):
+                continue
+            self._names.remember(str(info["client_id"]), name, image_id)
+            return image_id
+        raise Refusal(409, f"{name} exists already, with other voxels; give it another name.")
+
+    def _holds(self, image_id: str, file: str) -> bool:
+        with as_refusals():
+            return is_same_ct(Path(self.volume_path(image_id)), Path(file))
+
+    def image_of(self, name: str, client: str | None) -> str:
+        """Return the id of the image that a client means; see `upload_names`."""
+        return self._names.image(client, name)
+
+    def image_of_label(self, name: str, label_id: str) -> str:
+        """Return the id of the image that a label was saved for; both have the same id here."""
+        return label_id
+
+    def offered(self, image_id: str, client: str | None) -> None:
+        """Note that a client was offered an image of the studies."""
+        if client:
+            self._names.forget(client, image_id)
 
     def _check_free(self, image_id: str) -> None:
         image = self._image(image_id)
@@ -214,6 +258,7 @@ class StudiesDatastore(SharedListDatastore):
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
         """Store a label; 404 for an unknown image, 400 for a tag that is a path."""
+        image_id = self.image_of(image_id, label_info.get("client_id"))
         self._known_image(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         label: str = super().save_label(image_id, label_filename, tag, label_info)

@@ -61,7 +61,7 @@ class SharedCharacterizer:
         """Opens a CT, or returns the one that is open."""
         self.on_answer: Callable[[InferRequest, InferResult], object] = lambda *_: None
         """Called with each request and its answer before it is sent."""
-        self.on_screen: Callable[[InferRequest, str], list[Finding]] = lambda *_: []
+        self.on_screen: Callable[[InferRequest, CTVolume, str], list[Finding]] = lambda *_: []
         """Returns what the client of a request sees of its image, if it was answered by the model
         of this SHA-256."""
         _leave_cores_free()
@@ -153,7 +153,7 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             by = self._shared.now  # one version answers the whole request
             findings = self._ask(by.model, ct, asked)
             times_s.append(time.perf_counter())
-            seen = self._on_screen(asked, by, findings)
+            seen = self._on_screen(asked, ct, by, findings)
             if self._gives_markups:
                 path = write_markups(findings, ct.geometry)
             else:
@@ -184,14 +184,14 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
         )
 
     def _on_screen(
-        self, asked: InferRequest, by: ServedVersion, findings: list[Finding]
+        self, asked: InferRequest, ct: CTVolume, by: ServedVersion, findings: list[Finding]
     ) -> OnScreen:
         """What is drawn, with which values, and what the reader sees then."""
         if self._neutral:
             return OnScreen(findings, findings, dict.fromkeys(LABEL_NAMES, 1))
         if not asked.by_segment or self._gives_markups:
             return OnScreen(findings, findings, LABEL_NAMES)
-        return after_click(findings, self._shared.on_screen(asked, by.model.info.sha256))
+        return after_click(findings, self._shared.on_screen(asked, ct, by.model.info.sha256))
 
     def _tell_values(self, document: Json, seen: OnScreen) -> None:
         """Put the values of the mask into the document; null for what is not drawn in it."""

@@ -11,6 +11,7 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.findings import Finding
 from resmtnet.monai_label.datastore import VolumePaths
@@ -87,12 +88,11 @@ class Submissions:
         """Keep what a client is told, so that a reading can say what it answers.
 
         Args:
-            request: without an image_id the image is none of the studies, and nothing is kept.
+            request: without an image_id the image is none of the studies yet; the answer is kept
+                for its voxels, which a viewer may upload later.
             answer: of the model.
         """
-        image = request.image_id
-        if image is None:
-            return
+        image = request.image_id or voxel_key(answer.ct)
         model = answer.by.model.info
         given = GivenAnswer(
             request.client_id,
@@ -107,16 +107,17 @@ class Submissions:
         except Exception:  # the click is answered, whatever becomes of its memory
             logger.exception("The answer for %s is not remembered", image)
 
-    def on_screen(self, request: InferRequest, sha256: str) -> list[Finding]:
+    def on_screen(self, request: InferRequest, ct: CTVolume, sha256: str) -> list[Finding]:
         """Return what a client was last shown of an image as masks, within the last hour.
 
         Args:
             request: of that client.
+            ct: the image.
             sha256: of the model that answers now; answers of another one are left out.
         """
-        image = request.image_id
-        if image is None or request.client_id is None:
+        if request.client_id is None:
             return []
+        image = request.image_id or voxel_key(ct)
         given = self.inbox.answers.given(image, self.inbox.images.content_key(image))
         mine = [one for one in given if one.client == request.client_id and one.as_masks]
         latest = mine[0] if mine else None
@@ -145,6 +146,8 @@ class Submissions:
 
     def _read_saved(self, image: str, label_id: str) -> Reply:
         datastore = self._datastore()
+        find = getattr(datastore, "image_of_label", lambda name, label: name)
+        image = find(image, label_id)
         tag = getattr(datastore, "last_saved", {}).get(image, "final")
         if tag == MODEL_TAG:
             told = f"labels with the tag {tag!r} are the model's own: no reading is made of them"

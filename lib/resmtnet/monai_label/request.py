@@ -137,8 +137,10 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
         raise Refusal(404, f"There is no model {model!r}. Available: {', '.join(app._infers)}.")
     if not isinstance(image, str) or not image or "\0" in image:
         raise Refusal(400, f"image {image!r}: the id of an image is needed; /datastore lists them.")
+    find = getattr(app.datastore(), "image_of", lambda name, client: name)
+    image = find(image, client_of(request))
     if not os.path.exists(image):
-        return {**request, "image_id": image}
+        return {**request, "image": image, "image_id": image}
     path, sessions = Path(image).resolve(), app.sessions()
     folders = [getattr(app.datastore(), "_datastore_path", app.studies)]
     folders += [sessions.store_path] if sessions else []

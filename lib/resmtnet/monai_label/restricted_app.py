@@ -8,6 +8,7 @@ from monailabel.config import settings as platform
 
 from resmtnet.monai_label.infer import BatchInfer
 from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.request import client_of
 from resmtnet.monai_label.request_keys import JSON_ROUTES
 from resmtnet.monai_label.sessions import CheckedSessions
 from resmtnet.monai_label.settings import AppSettings, is_remote
@@ -37,7 +38,10 @@ class RestrictedApp:
             known = ", ".join(self._strategies)
             raise Refusal(404, f"There is no strategy {request.get('strategy')!r}: {known}.")
         parent: Any = super()
-        return dict(parent.next_sample(request))
+        sample = dict(parent.next_sample(request))
+        offered = getattr(parent.datastore(), "offered", lambda image, client: None)
+        offered(str(sample.get("id")), client_of(request))
+        return sample
 
     def infer_wsi(self, request: dict[str, Any], datastore: object = None) -> Any:
         """Refuse whole-slide images, for which this app has no model."""

@@ -18,6 +18,8 @@ from threading import Lock
 from typing import Any, Protocol
 
 from resmtnet.ct import CTVolume, Geometry
+from resmtnet.ct.voxel_key import voxel_key
+from resmtnet.ct.image_file import image_suffix
 from resmtnet.ct.points import point_inside
 from resmtnet.errors import InputError, PointError, ReadingError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
@@ -120,7 +122,8 @@ class Inbox:
             StoreError: the readings could not be written; none was kept.
         """
         content = self.images.content_key(label.image)
-        known = self.answers.known(label.image, label.client, content)
+        asked = self._asked_as(label.image, content)
+        known = self.answers.known(asked, label.client, content)
         if label.path.suffix.lower() != ".json":
             ct = self._grid(label.image)
             source, parsed = (
@@ -132,11 +135,27 @@ class Inbox:
             if not (isinstance(document, Mapping) and "markups" in document):
                 readings, problems = _read_documents(document, label)
                 return self.add(readings, Reply(not_understood=problems))
-            drawn = self.answers.drawn(label.image, content)
+            drawn = self.answers.drawn(asked, content)
             source, parsed = "markups", from_markups(document, known, drawn)
         reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
         readings = self._readings_of(parsed.drafts, label, source, reply)
         return self.add(readings, reply, find_answers=False)
+
+    def _asked_as(self, image: str, content: str | None) -> str:
+        """Return the name under which answers for an image are kept.
+
+        A viewer may ask about a volume first, and upload it later: then the answers are kept for
+        its voxels.
+        """
+        if self.answers.given(image, content):
+            return image
+        try:
+            volume = self.images.volume(image)
+            if image_suffix(volume) is None:  # a DICOM series, which no viewer uploads
+                return image
+            return voxel_key(self.images.open(volume))
+        except InputError:
+            return image
 
     def _grid(self, image: str) -> Geometry | None:
         """Return the grid of a CT; None if it cannot be read, which is told of each reading."""
@@ -200,8 +219,11 @@ class Inbox:
         The reply tells of those that say nothing new, and of those that are wrong.
         """
         earlier = [r for r in self.store.readings(label.image) if r.reader == label.reader]
-        readings = []
+        readings, untold = [], []
         for draft in drafts:
+            if draft.unchanged and not draft.agreed:
+                untold.append(draft.name)
+                continue
             if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
                 reply.warnings.append(
                     f"{draft.name} is as the model answered it: your earlier reading stands"
@@ -212,6 +234,11 @@ class Inbox:
                 readings.append(draft.reading(label.image, label.reader, source, mask=mask))
             except ReadingError as error:
                 reply.not_understood.append(Problem(draft.name, str(error)))
+        if untold:
+            reply.warnings.append(
+                f"{', '.join(untold)}: as the model answered; nothing is recorded. If you agree, "
+                "add the word 'accept' to the name"
+            )
         return readings
 
     def _keep_mask(self, draft: DraftReading) -> MaskReference | None:
