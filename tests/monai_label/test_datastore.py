@@ -434,8 +434,9 @@ def test_two_patients_with_one_name_are_two_images(
 ) -> None:
     store, info = open_store(), {"client_id": "ann"}
     first = write_image(tmp_path / "a.nrrd")
-    other = tmp_path / "b.nrrd"
-    other.write_bytes(first.read_bytes()[:-1] + b"\x01")
+    other, image = tmp_path / "b.nrrd", itk.imread(str(first))
+    image.SetOrigin([0.0, 0.0, 0.0])
+    itk.imwrite(image, str(other))
     assert store.add_image("ct", str(first), info) == "ct"
     second = store.add_image("ct", str(other), info)
     assert second.startswith("ct-")

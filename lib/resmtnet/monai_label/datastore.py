@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -18,10 +19,12 @@ from monailabel.interfaces.datastore import Datastore
 from resmtnet.ct.content_key import FileKeys
 from resmtnet.ct.image_file import check_whole, image_suffix, is_detached, read_geometry
 from resmtnet.ct.series_index import SeriesIndex, split_series
+from resmtnet.errors import InputError
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
+from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.readings.location import DATABASE
 
 logger = logging.getLogger(__name__)
@@ -65,6 +68,23 @@ def checked_tag(tag: str) -> str:
     if not _TAG.fullmatch(tag) or ".." in tag:
         raise Refusal(400, f"Label tag {tag!r}: letters, digits, '_', '-' and '.' are allowed.")
     return tag
+
+
+def check_replacement(label: Path) -> None:
+    """Refuse to replace a label by a file that cannot be read.
+
+    Raises:
+        Refusal: 400.
+    """
+    try:
+        if label.name.lower().endswith(".json"):
+            json.loads(label.read_bytes())
+        else:
+            read_label_map(label)
+    except (InputError, ValueError, RecursionError) as error:
+        raise Refusal(
+            400, f"The new label cannot be read: {error}. The one saved before is kept."
+        ) from error
 
 
 class StudiesDatastore(SharedListDatastore):
@@ -257,10 +277,17 @@ class StudiesDatastore(SharedListDatastore):
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Store a label; 404 for an unknown image, 400 for a tag that is a path."""
+        """Store a label.
+
+        Raises:
+            Refusal: 404 for an unknown image, 400 for a tag that is a path, and for a file that
+                cannot be read where a label would be replaced.
+        """
         image_id = self.image_of(image_id, label_info.get("client_id"))
         self._known_image(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
+        if self._datastore.label(image_id, tag) is not None:
+            check_replacement(Path(label_filename))
         label: str = super().save_label(image_id, label_filename, tag, label_info)
         self.last_saved[image_id] = tag
         return label

@@ -88,10 +88,12 @@ class Submissions:
         """Keep what a client is told, so that a reading can say what it answers.
 
         Args:
-            request: without an image_id the image is none of the studies yet; the answer is kept
-                for its voxels, which a viewer may upload later.
+            request: without an image_id the image is none of the studies yet; the answer to a
+                client that names itself is kept for its voxels, which it may upload later.
             answer: of the model.
         """
+        if request.image_id is None and request.client_id is None:
+            return
         image = request.image_id or voxel_key(answer.ct)
         model = answer.by.model.info
         given = GivenAnswer(

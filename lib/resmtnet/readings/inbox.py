@@ -18,10 +18,10 @@ from threading import Lock
 from typing import Any, Protocol
 
 from resmtnet.ct import CTVolume, Geometry
-from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.ct.image_file import image_suffix
 from resmtnet.ct.points import point_inside
-from resmtnet.errors import InputError, PointError, ReadingError
+from resmtnet.ct.voxel_key import voxel_key
+from resmtnet.errors import InputError, PointError, ReadingError, ResMTNetError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
 from resmtnet.readings.formats.draft import DraftReading, Problem
 from resmtnet.readings.formats.from_markups import from_markups
@@ -94,6 +94,8 @@ class Inbox:
         self.answers = AnswerLog(database.parent / ANSWERS)
         self.on_kept: Callable[[int], object] = lambda count: None
         """Called after readings were kept, with how many there are in all."""
+        self.will_not_train: Callable[[Reading], str | None] = lambda reading: None
+        """Returns why a reading never trains, which its reader is told."""
         self._store: ReadingStore | None = None
         self._lock = Lock()
 
@@ -207,9 +209,19 @@ class Inbox:
                 reply.not_understood.append(Problem(summary(reading), str(stored)))
             else:
                 reply.readings.append(stored)
+        reply.warnings += dict.fromkeys(
+            why for reading in reply.readings if (why := self._why_not_trained(reading))
+        )
         if reply.readings:
             self.on_kept(self.store.count())
         return reply
+
+    def _why_not_trained(self, reading: Reading) -> str | None:
+        try:
+            return self.will_not_train(reading)
+        except ResMTNetError as error:  # the reading is kept, whatever is known of the model
+            logger.warning("Whether a reading trains is not known: %s", error)
+            return None
 
     def _readings_of(
         self, drafts: Sequence[DraftReading], label: SavedLabel, source: str, reply: Reply

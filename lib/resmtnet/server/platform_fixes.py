@@ -14,7 +14,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring
+from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring, train
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 from starlette.background import BackgroundTask
@@ -23,7 +23,7 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
 from resmtnet.errors import ConfigError
-from resmtnet.server import pacs_proxy, pages
+from resmtnet.server import pacs_proxy, pages, training
 from resmtnet.server.bodies import json_object
 from resmtnet.server.guard import Guard
 from resmtnet.server.rules import Refused, ServerRules
@@ -46,6 +46,7 @@ def mend_platform() -> None:
     _check_first(datastore, "download_image", _checksum)
     datastore.download_dataset = _dataset
     _check_first(datastore, "download_dataset", _something_labelled)
+    train.status = training.status
     logs.get_logs = pages.log_page
     proxy.proxy_dicom = pacs_proxy.forward
 
@@ -65,6 +66,7 @@ def guard_platform(find_rules: Callable[[], ServerRules]) -> None:
     served = getattr(sys.modules.get(PLATFORM), "app", None)
     if served is None or "resmtnet.server.app" in sys.modules:  # which has a guard of its own
         return
+    _check_first(train, "run_model", training.check_start)
     chain: ASGIApp | None = getattr(served, "middleware_stack", None)
     if chain is None:
         raise ConfigError(
