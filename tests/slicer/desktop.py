@@ -230,6 +230,7 @@ def install(folder: str) -> None:
         **bases,
     )
     slicer.app = MagicMock()
+    slicer.qSlicerSegmentEditorAbstractEffect = MagicMock()
     slicer.modules = MagicMock()
     logic = slicer.vtkSlicerSegmentationsModuleLogic()
     logic.SetMRMLScene(slicer.mrmlScene)  # and registers the kinds of segments

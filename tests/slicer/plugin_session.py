@@ -113,7 +113,15 @@ class Session:
         volume.GetRASToIJKMatrix(matrix)
         i, j, k = (round(x) for x in matrix.MultiplyDoublePoint([*ras, 1.0])[:3])
         array[k : k + side, j : j + side, i : i + side] = 1
-        slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, segment_id, volume)
+        volume.GetIJKToRASMatrix(matrix)
+        image = slicer.vtkOrientedImageData()
+        n_k, n_j, n_i = array.shape
+        image.SetExtent(0, n_i - 1, 0, n_j - 1, 0, n_k - 1)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        image.SetGeometryFromImageToWorldMatrix(matrix)
+        vtk_to_numpy(image.GetPointData().GetScalars())[:] = array.ravel()
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetBinaryLabelmapToSegment(image, node, segment_id, logic.MODE_REPLACE)
 
     def relabel(self, box: int, label: str) -> None:
         """Rename the point of a box, the only name that the plugin sends."""
