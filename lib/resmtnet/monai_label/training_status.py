@@ -104,7 +104,8 @@ class TrainReport:
 
     def _read(self) -> Json:
         try:
-            return {**NOTHING, **json.loads((self.folder / STATS).read_text())}
+            said = json.loads((self.folder / STATS).read_text())
+            return {**{k: v for k, v in NOTHING.items() if k != "total_time"}, **said}
         except (OSError, ValueError, TypeError):
             return dict(NOTHING)
 
