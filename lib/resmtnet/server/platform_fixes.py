@@ -26,6 +26,7 @@ from resmtnet.errors import ConfigError
 from resmtnet.server import pacs_proxy, pages, training
 from resmtnet.server.bodies import json_object
 from resmtnet.server.guard import Guard
+from resmtnet.server.infer_output import check_output, name_segments
 from resmtnet.server.rules import Refused, ServerRules
 
 PLATFORM = "monailabel.app"
@@ -38,7 +39,8 @@ Check = Callable[[Mapping[str, Any]], None]
 
 def mend_platform() -> None:
     """Replace the functions, once in a process."""
-    _check_first(infer, "run_inference", _json_fields, _file_names, _inputs)
+    _check_first(infer, "run_inference", _json_fields, _file_names, _inputs, check_output)
+    name_segments()
     _check_first(batch_infer, "run", _known_model)
     _check_first(scoring, "run_method", _known_scoring)
     for name in ("add_image", "save_label", "update_image_info", "update_label_info"):
