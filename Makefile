@@ -5,6 +5,8 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 TOOLS := uv==0.13.9 cyclonedx-bom==7.5.0
 SLICER_CORE := slicer-core==5.13.31053.0
+# What the MONAI Label plugin itself imports; Slicer brings it.
+SLICER_PLUGIN := requests==2.34.2
 PROBE := import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))
 NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imports modules that 3.12 removed). Install one, or name it: make setup PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
@@ -80,7 +82,7 @@ pacs:
 
 # Slicer's own MRML libraries bring a VTK of their own, hence an environment of their own.
 .venv-slicer/.installed: Makefile
-	@{ $(PY) -m venv .venv-slicer && .venv-slicer/bin/python -m pip install -q --disable-pip-version-check $(SLICER_CORE) && touch $@; } || echo "$(SLICER_CORE) cannot be installed here: the Slicer tests are skipped"
+	@{ $(PY) -m venv .venv-slicer && .venv-slicer/bin/python -m pip install -q --disable-pip-version-check $(SLICER_CORE) $(SLICER_PLUGIN) && touch $@; } || echo "$(SLICER_CORE) cannot be installed here: the Slicer tests are skipped"
 
 clean: ## remove what the commands made
 	rm -rf .venv .venv-slicer .venv-tools sbom.cdx.json build dist demo site lib/*.egg-info .mypy_cache .ruff_cache

@@ -38,6 +38,7 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
         self.submissions = Submissions(database, self.datastore, self.shared.open)
         self.inbox = self.submissions.inbox
         self.shared.on_answer = self.submissions.remember
+        self.shared.on_screen = self.submissions.on_screen
         super().__init__(app_dir, studies, conf or {}, **ABOUT)
         self.pacs = results_in_pacs(self.datastore(), self.submissions, settings)
 
@@ -54,7 +55,7 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         """The models, in the order in which viewers list them."""
-        return make_tasks(self.shared)
+        return make_tasks(self.shared, neutral_click=is_remote(self.studies))
 
     def init_trainers(self) -> dict[str, TrainTask]:
         """The trainer, over the readings."""

@@ -131,6 +131,8 @@ SIZES: tuple[Task, ...] = tuple(task for task in TASKS if task.kind == "size")
 
 LABEL_NAMES: dict[str, int] = {"benign": 1, "malignant": 2, "indeterminate": 3}
 """Mask value of each class name."""
+NEUTRAL_NAMES: dict[str, int] = {"nodule": 1}
+"""Mask value where a viewer paints the segment that is selected, whatever the class is."""
 
 
 UNDECIDED_RATING = 3

@@ -51,8 +51,12 @@ def test_skipping_does_not_end_the_list_of_a_reader_with_a_name(
     assert [taken(offers, "ab", "ann"), taken(offers, "ab", "bob")] == ["a", None]
 
 
-def test_readers_without_a_name_may_be_two(offers: Offers) -> None:
-    assert [taken(offers, "a", "") for _ in range(2)] == ["a", None]
+def test_the_list_of_readers_without_a_name_does_not_run_dry(offers: Offers, clock: Clock) -> None:
+    for image in "ab":
+        assert taken(offers, "ab", "") == image
+        clock.now_s += 1
+    assert taken(offers, "ab", "") == "a", "offered longest ago"
+    assert taken(offers, "ab", "ann") is None
 
 
 def test_a_study_is_free_again_when_its_time_is_over(offers: Offers, clock: Clock) -> None:

@@ -109,3 +109,34 @@ def test_agreement_writes_its_document_and_its_page(
     assert json.loads((out / "agreement.json").read_text("utf-8")) == document
     assert (out / "agreement.html").is_file()
     assert "2 readings in force, 0 compared" in printed(capsys, *command)
+
+
+PACS = "http://pacs.example:8042/dicom-web"
+
+
+@pytest.fixture
+def app_of_pacs(studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the app, in which the readings of a PACS lie."""
+    (tmp_path / "main.py").touch()
+    monkeypatch.setenv("RESMTNET_APP_DIR", str(studies))
+    return studies
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("export", "csv"), "malignancy"),
+        (("agreement", "--out", "{out}"), "2 readings in force"),
+        (("readings", "backup", "--out", "{out}.sqlite"), "3 readings"),
+        (("model", "list"), "shipped"),
+    ],
+)
+def test_the_readings_of_a_pacs_are_found_by_its_url(
+    app_of_pacs: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    told: str,
+) -> None:
+    arguments = [part.format(out=app_of_pacs / "out") for part in command]
+    assert told in printed(capsys, *arguments, "--studies", PACS)
+    assert not Path("http:").exists()

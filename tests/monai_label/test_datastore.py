@@ -404,3 +404,42 @@ def test_inference_sees_the_series_itself(
     path = VolumePaths(open_store()).get_image_uri(uid)
     assert Path(path).parent == studies / "a"
     assert not private_cache.exists()
+
+
+def test_a_name_of_slicer_is_taken_and_means_the_upload_of_that_client(
+    studies: Path, open_store: Any, write_image: Any, tmp_path: Path
+) -> None:
+    store, name, info = open_store(), "4: LUNG 1.0", {"client_id": "ann"}
+    image_id = store.add_image(name, str(write_image(tmp_path / "up.nii.gz")), info)
+    assert image_id == "4_ LUNG 1.0"
+    assert store.image_of(name, "ann") == image_id
+    mask = tmp_path / "mask.nrrd"
+    mask.write_bytes(b"NRRD0004\n")
+    assert store.save_label(name, str(mask), "final", info) == image_id
+    assert store.image_of(name, "ben") == name
+
+
+def test_a_volume_that_is_there_already_is_not_stored_again(
+    studies: Path, open_store: Any, write_image: Any, tmp_path: Path
+) -> None:
+    store, info = open_store(), {"client_id": "ann"}
+    first = store.add_image("ct", str(write_image(tmp_path / "a.nii.gz")), info)
+    again = open_store().add_image("ct", str(write_image(tmp_path / "b.nrrd")), info)
+    assert first == again == "ct"
+    assert sorted(file.name for file in studies.glob("ct*")) == ["ct.nii.gz"]
+
+
+def test_two_patients_with_one_name_are_two_images(
+    studies: Path, open_store: Any, write_image: Any, tmp_path: Path
+) -> None:
+    store, info = open_store(), {"client_id": "ann"}
+    first = write_image(tmp_path / "a.nrrd")
+    other, image = tmp_path / "b.nrrd", itk.imread(str(first))
+    image.SetOrigin([0.0, 0.0, 0.0])
+    itk.imwrite(image, str(other))
+    assert store.add_image("ct", str(first), info) == "ct"
+    second = store.add_image("ct", str(other), info)
+    assert second.startswith("ct-")
+    assert store.image_of("ct", "ann") == second
+    store.offered("ct", "ann")
+    assert store.image_of("ct", "ann") == "ct", "now the client means the one it was offered"

@@ -148,7 +148,7 @@ def test_no_file_is_left_when_the_answer_fails(
 def test_models_announce_what_the_viewers_list(tasks: Any) -> None:
     infos = {name: task.info() for name, task in tasks.items()}
     assert tuple(infos) == MODELS
-    assert [info["type"] for info in infos.values()] == ["segmentation", "deepgrow", "detection"]
+    assert [info["type"] for info in infos.values()] == ["segmentation", "deepedit", "detection"]
     for info in infos.values():
         assert info["labels"] == {"benign": 1, "malignant": 2, "indeterminate": 3}
         assert info["config"]["context"][0] == "none"
@@ -156,7 +156,7 @@ def test_models_announce_what_the_viewers_list(tasks: Any) -> None:
 
 
 def test_settings_choose_models_type_and_first_context(served: ServedModel) -> None:
-    settings = AppSettings(models=("resmtnet_click",), click_type="deepedit", context="incidental")
+    settings = AppSettings(models=("resmtnet_click",), context="incidental")
     (name, task), *rest = make_tasks(SharedCharacterizer(served, settings)).items()
     assert (name, rest) == ("resmtnet_click", [])
     assert task.info()["type"] == "deepedit"

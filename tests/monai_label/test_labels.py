@@ -86,7 +86,11 @@ def edited(file: Path, **renamed: str) -> Path:
 def test_a_renamed_segment_is_a_reading_that_answers_what_the_reader_saw(site: Site) -> None:
     info = [LABEL_INFO[0], {"name": "benign", "idx": 2}, LABEL_INFO[2]]
     reply = site.send(site.ask(), label_info=info, client_id="ann")
-    assert sorted(reply["understood"]) == ["N1: benign", "N2: benign"]
+    assert reply["understood"] == ["N1: benign"]
+    assert reply["warnings"] == [
+        "N2: as the model answered; nothing is recorded. If you agree, add the word 'accept' to "
+        "the name"
+    ]
     readings = site.inbox.store.readings("ct")
     (first,) = [r for r in readings if r.answered and r.answered.finding["id"] == "N1"]
     assert first.reader == "ann"
@@ -142,8 +146,17 @@ def test_markups_and_documents_give_the_same_record(site: Site, write: Any) -> N
 
 def test_the_line_and_box_that_slicer_sends_back_are_no_sizes(site: Site) -> None:
     reply = site.send(site.ask("resmtnet_findings"), client_id="ann")
-    assert reply["understood"] == ["N1: malignant", "N2: benign"]
+    assert reply["understood"] == []
     assert reply["not_understood"] == []
+    assert reply["warnings"][0].startswith("N1, N2: as the model answered")
+
+
+def test_agreement_is_recorded_where_the_reader_says_so(site: Site) -> None:
+    file = edited(site.ask("resmtnet_findings"), N1="N1 malignant 83% accept")
+    reply = site.send(file, client_id="ann")
+    assert reply["understood"] == ["N1: malignant"]
+    (reading,) = site.inbox.store.readings("ct")
+    assert (reading.acceptance, reading.comment, dict(reading.sizes)) == ("single", "", {})
 
 
 def test_a_restart_remembers_what_the_reader_saw(site: Site, served: ServedModel) -> None:
@@ -156,7 +169,7 @@ def test_what_was_left_as_it_is_does_not_undo_an_earlier_correction(site: Site) 
     site.send(edited(site.ask("resmtnet_findings"), N1="N1 benign"), client_id="ann")
     reply = site.send(site.ask(), label_info=LABEL_INFO, client_id="ann")
     assert reply["readings"] == []
-    assert any("earlier reading stands" in text for text in reply["warnings"])
+    assert any("nothing is recorded" in text for text in reply["warnings"])
     standing = {r.class_name for r in site.inbox.store.readings("ct") if r.reader == "ann"}
     assert standing == {"benign"}
 
@@ -251,7 +264,7 @@ def test_a_nodule_that_is_no_reading_keeps_no_other_of_the_file_out(
     site: Site, name: str, field: str
 ) -> None:
     reply = site.send(edited(site.ask("resmtnet_findings"), N1=name), client_id="ann")
-    assert reply["understood"] == ["N2: benign"]
+    assert reply["understood"] == []
     (problem,) = reply["not_understood"]
     assert problem["what"] == "N1"
     assert field in problem["why"]
@@ -298,8 +311,9 @@ def test_labels_of_the_model_are_no_readings(site: Site) -> None:
 
 def test_a_mask_without_label_info_is_read_as_the_app_writes_it(site: Site) -> None:
     reply = site.send(site.ask(), client_id="ann")
-    assert sorted(reply["understood"]) == ["N1: malignant", "N2: benign"]
+    assert reply["understood"] == []
     assert "label_info" in reply["warnings"][0]
+    assert reply["warnings"][1].startswith("N2, N1: as the model answered")
 
 
 def test_a_database_that_cannot_be_opened_keeps_no_label_from_being_saved(

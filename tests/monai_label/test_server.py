@@ -31,7 +31,7 @@ pytestmark = [
 LABELS = {"benign": 1, "malignant": 2, "indeterminate": 3}
 MODELS = {
     "resmtnet": "segmentation",
-    "resmtnet_click": "deepgrow",
+    "resmtnet_click": "deepedit",
     "resmtnet_findings": "detection",
 }
 SLICER_CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from monailabel.endpoints import train
 
-from resmtnet.monai_label.refusals import as_refusals
+from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.trainer_form import TrainOptions
 from resmtnet.server import training
 from resmtnet.server.app import make_app
@@ -24,6 +24,15 @@ class OneTrainer:
     def check(self, request: Mapping[str, Any]) -> object:
         with as_refusals():
             return TrainOptions.parse(request)
+
+    missing = ""
+
+    def check_ready(self, request: Mapping[str, Any]) -> None:
+        if self.missing:
+            raise Refusal(400, f"No training: {self.missing}.")
+
+    def outcome(self) -> str:
+        return "Not published: too few."
 
 
 @pytest.fixture
@@ -119,3 +128,24 @@ def test_while_a_training_runs_another_one_only_queues(
     assert "is running" in reply["detail"]
     assert post("/train/resmtnet?enqueue=true", {})[0] == 200
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("path", ["/train/resmtnet", "/train/"])
+def test_a_training_with_too_few_patients_is_refused_before_it_starts(
+    trainer: OneTrainer, started: list[Any], path: str
+) -> None:
+    trainer.missing = "3 patients, 10 are needed"
+    status, reply = post(path, {})
+    assert (status, reply["detail"]) == (400, "No training: 3 patients, 10 are needed.")
+    assert started == []
+
+
+def test_the_status_of_a_training_that_ended_says_what_became_of_it(
+    trainer: OneTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter(["RUNNING", "DONE"])
+    monkeypatch.setattr(training, "_status_of_platform", lambda *_: {"status": next(states)})
+    assert [training.status()["status"] for _ in range(2)] == [
+        "RUNNING",
+        "DONE. Not published: too few.",
+    ]

@@ -10,6 +10,9 @@ import pytest
 
 from resmtnet.ct import Geometry
 
+collect_ignore = ["desktop.py", "plugin_session.py"]
+"""Run by the interpreter that has Slicer's own code."""
+
 
 @pytest.fixture(scope="session")
 def slicer_python(checkout: Path) -> Path:

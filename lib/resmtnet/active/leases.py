@@ -63,8 +63,9 @@ class Offers:
         """Reserve the first study that may be offered for a reader, in one transaction.
 
         Studies that were never offered come first, in the order wanted; then those whose lease has
-        expired, the oldest first; last, if the client has a name, those on lease to itself, so
-        that skipping does not end its list.
+        expired, the oldest first; last those on lease to the client itself, so that skipping
+        does not end its list. Clients without a name (OHIF) count as one: two of them may get the
+        same study, when all others are on lease or read.
 
         Args:
             wanted: studies that nobody has read, the most wanted first.
@@ -86,7 +87,7 @@ class Offers:
                 holder, at = known[image]
                 if at <= now - self._lease_s:
                     return 1, at
-                return (2, at) if client and holder == client else None
+                return (2, at) if holder == client else None
 
             ranked = [(order(image), n, image) for n, image in enumerate(wanted)]
             allowed = [(rank, n, image) for rank, n, image in ranked if rank is not None]

@@ -18,7 +18,7 @@ from resmtnet.cli.output import (
     print_warnings,
     progress,
 )
-from resmtnet.cli.readings import DatabaseOption, StudiesOption
+from resmtnet.cli.site import DatabaseOption, StudiesOption, database_of
 from resmtnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -313,18 +313,11 @@ def rollback(
         typer.echo(f"{version.name} ({_version_string(version)}) is served")
 
 
-def _versions(studies: Path | None, database: Path | None, model: Path | None) -> ModelRegistry:
+def _versions(studies: str | None, database: Path | None, model: Path | None) -> ModelRegistry:
     from resmtnet.inference.model_folder import default_model_dir
-    from resmtnet.readings.location import database_in
     from resmtnet.retraining.registry import ModelRegistry
 
-    if (studies is None) == (database is None):
-        raise InputError("give either --studies (the folder) or --readings (the database file)")
-    if studies is not None and not studies.is_dir():
-        raise InputError(f"--studies {studies}: no such folder")
-    return ModelRegistry.beside(
-        database or database_in(studies or Path()), model or default_model_dir()
-    )
+    return ModelRegistry.beside(database_of(studies, database), model or default_model_dir())
 
 
 def _lines(versions: Sequence[Version]) -> list[str]:

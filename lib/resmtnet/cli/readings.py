@@ -9,22 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resmtnet.cli.output import JsonOption, print_json, print_warnings
+from resmtnet.cli.site import DatabaseOption, StudiesOption, database_of
 from resmtnet.errors import InputError
 
 if TYPE_CHECKING:
     from resmtnet.readings.store import ReadingStore, StoredReading
-
-StudiesOption = Annotated[
-    Path | None, typer.Option(help="Folder of the studies, in which the readings lie.")
-]
-DatabaseOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--readings",
-        metavar="FILE",
-        help="The database itself, for studies by DICOMweb or for a backup.",
-    ),
-]
 
 export_app = typer.Typer(help="Export the readings.")
 readings_app = typer.Typer(help="Manage the readings.")
@@ -141,14 +130,11 @@ def agreement(
     typer.echo("\n".join(str(file) for file in files))
 
 
-def open_readings(studies: Path | None, database: Path | None) -> ReadingStore:
+def open_readings(studies: str | None, database: Path | None) -> ReadingStore:
     """Open the readings that are named; none are made."""
-    from resmtnet.readings.location import database_in
     from resmtnet.readings.store import ReadingStore
 
-    if (studies is None) == (database is None):
-        raise InputError("give either --studies, the folder, or --readings, the database itself")
-    path = database or database_in(studies or Path())
+    path = database_of(studies, database)
     if not path.is_file():
         raise InputError(f"there are no readings at {path}: none has been saved yet")
     return ReadingStore.open(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -19,10 +20,12 @@ from resmtnet.ct.apart import read_apart
 from resmtnet.ct.content_key import FileKeys
 from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.series_index import SeriesIndex, split_series
-from resmtnet.errors import StoreError
+from resmtnet.errors import InputError, StoreError
 from resmtnet.monai_label.careful_datastore import CarefulDatastore
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.refusals import Refusal, as_refusals
+from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
+from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import DATABASE
 
@@ -34,6 +37,9 @@ SERIES_EXTENSION = ".dicom-series"
 
 SITE_FOLDER = DATABASE.parts[0]
 """Folder of the readings and of the published versions, within the studies."""
+
+UPLOAD_NAMES = "upload_names.json"
+"""In that folder."""
 
 _CONVERTED = (SERIES_EXTENSION, ".mhd", ".nhdr")
 """Kinds of images that a viewer cannot download as one file."""
@@ -64,6 +70,23 @@ def checked_tag(tag: str) -> str:
     if not _TAG.fullmatch(tag) or ".." in tag:
         raise Refusal(400, f"Label tag {tag!r}: letters, digits, '_', '-' and '.' are allowed.")
     return tag
+
+
+def check_replacement(label: Path) -> None:
+    """Refuse to replace a label by a file that cannot be read.
+
+    Raises:
+        Refusal: 400.
+    """
+    try:
+        if label.name.lower().endswith(".json"):
+            json.loads(label.read_bytes())
+        else:
+            read_label_map(label)
+    except (InputError, ValueError, RecursionError) as error:
+        raise Refusal(
+            400, f"The new label cannot be read: {error}. The one saved before is kept."
+        ) from error
 
 
 class StudiesDatastore(CarefulDatastore):
@@ -99,6 +122,7 @@ class StudiesDatastore(CarefulDatastore):
         self._told: set[tuple[str, ...]] = set()
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
         self._file_keys = FileKeys()
+        self._names = UploadNames(Path(studies) / SITE_FOLDER / UPLOAD_NAMES)
         self.last_saved: dict[str, str] = {}
         """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
         self._index.refresh(_FIRST_SCAN_S)
@@ -174,6 +198,9 @@ class StudiesDatastore(CarefulDatastore):
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Store an uploaded volume.
 
+        Of a viewer that names itself (`client_id` in `image_info`), any name is taken: a volume
+        that is there already is not stored again, and one that only has its name gets another id.
+
         Raises:
             Refusal: 400 if the id is a path, or the file is of another kind, refers to another
                 file, or has no header of a CT of bounded size; 409 if the id is taken, since its
@@ -185,13 +212,49 @@ class StudiesDatastore(CarefulDatastore):
             raise Refusal(
                 400, f"{ext or 'A file without extension'} is not stored; allowed are {allowed}."
             )
-        self._check_free(checked_id(image_id or name))
+        client = image_info.get("client_id")
+        if not client:
+            self._check_free(checked_id(image_id or name))
         with as_refusals():
             check_whole(Path(image_filename))
             with read_apart("resmtnet.ct.image_file:try_header", Path(image_filename)):
                 pass
+        if client:
+            return self._add_of_viewer(image_id or name, image_filename, image_info)
         stored: str = super().add_image(image_id, image_filename, image_info)
         return stored
+
+    def _add_of_viewer(self, name: str, file: str, info: dict[str, Any]) -> str:
+        for image_id in candidates(name, Path(file)):
+            image = self._image(image_id)
+            if image is None:
+                with as_refusals():
+                    taken = image_id in self._read()
+                if taken:
+                    continue
+                image_id = super().add_image(checked_id(image_id), file, info)
+            elif image.image.ext == SERIES_EXTENSION or not self._holds(image_id, file):
+                continue
+            self._names.remember(str(info["client_id"]), name, image_id)
+            return image_id
+        raise Refusal(409, f"{name} exists already, with other voxels; give it another name.")
+
+    def _holds(self, image_id: str, file: str) -> bool:
+        with as_refusals():
+            return is_same_ct(Path(self.volume_path(image_id)), Path(file))
+
+    def image_of(self, name: str, client: str | None) -> str:
+        """Return the id of the image that a client means; see `upload_names`."""
+        return self._names.image(client, name)
+
+    def image_of_label(self, name: str, label_id: str) -> str:
+        """Return the id of the image that a label was saved for; both have the same id here."""
+        return label_id
+
+    def offered(self, image_id: str, client: str | None) -> None:
+        """Note that a client was offered an image of the studies."""
+        if client:
+            self._names.forget(client, image_id)
 
     def _check_free(self, image_id: str) -> None:
         image = self._image(image_id)
@@ -229,9 +292,17 @@ class StudiesDatastore(CarefulDatastore):
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]
     ) -> str:
-        """Store a label; 404 for an unknown image, 400 for a tag that is a path."""
+        """Store a label.
+
+        Raises:
+            Refusal: 404 for an unknown image, 400 for a tag that is a path, and for a file that
+                cannot be read where a label would be replaced.
+        """
+        image_id = self.image_of(image_id, label_info.get("client_id"))
         self._known_image(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
+        if self._datastore.label(image_id, tag) is not None:
+            check_replacement(Path(label_filename))
         label: str = super().save_label(image_id, label_filename, tag, label_info)
         self.last_saved[image_id] = tag
         return label

@@ -26,7 +26,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.content_key import downloaded_series_key
 from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError, PacsError
-from resmtnet.monai_label.datastore import checked_tag
+from resmtnet.monai_label.datastore import check_replacement, checked_tag
 from resmtnet.monai_label.downloads import Locks
 from resmtnet.monai_label.pacs import Pacs, referenced_series
 from resmtnet.monai_label.refusals import Refusal
@@ -194,6 +194,8 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         _checked_uid(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         self._list(image_id)
+        if self._datastore.label(image_id, tag) is not None:
+            check_replacement(Path(label_filename))
         is_json = label_filename.lower().endswith(".json")
         if tag != DefaultLabelTag.FINAL or is_json:
             saved: str = LocalDatastore.save_label(self, image_id, label_filename, tag, label_info)

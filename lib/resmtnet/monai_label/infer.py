@@ -15,11 +15,12 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from resmtnet.characteristics import LABEL_NAMES
+from resmtnet.characteristics import LABEL_NAMES, NEUTRAL_NAMES
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding
 from resmtnet.guidelines import CONTEXTS
 from resmtnet.inference.protocol import NoduleModel
+from resmtnet.monai_label.on_screen import OnScreen, after_click
 from resmtnet.monai_label.open_volumes import OpenVolumes
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import InferRequest, centres_lps
@@ -39,6 +40,9 @@ class InferResult:
     by: ServedVersion
     ct: CTVolume
     findings: list[Finding]
+    """All that the reader sees then; those that were asked for come first."""
+    as_masks: bool = True
+    """Whether they are drawn as masks, and not as markups."""
 
 
 class SharedCharacterizer:
@@ -60,6 +64,9 @@ class SharedCharacterizer:
         """How many are open."""
         self.on_answer: Callable[[InferRequest, InferResult], object] = lambda *_: None
         """Called with each request and its answer before it is sent."""
+        self.on_screen: Callable[[InferRequest, CTVolume, str], list[Finding]] = lambda *_: []
+        """Returns what the client of a request sees of its image, if it was answered by the model
+        of this SHA-256."""
         _leave_cores_free()
 
     @property
@@ -88,6 +95,7 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
         description: str,
         needs_points: bool = False,
         gives_markups: bool = False,
+        neutral: bool = False,
     ) -> None:
         """Make one model of the app.
 
@@ -97,18 +105,21 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             description: shown by a viewer.
             needs_points: refuse a request without a click instead of searching the whole CT.
             gives_markups: the file holds Slicer Markups instead of a class-coded mask.
+            neutral: the mask says nothing of the class: the viewer paints the segment that the
+                reader has selected.
         """
         default = shared.settings.context or "none"
         others = [name for name in ("none", *CONTEXTS) if name != default]
         super().__init__(
             type=kind,
-            labels=dict(LABEL_NAMES),
+            labels=dict(NEUTRAL_NAMES if neutral else LABEL_NAMES),
             dimension=3,
             description=description,
             config={"context": [default, *others]},
         )
         self._shared = shared
         self._needs_points, self._gives_markups = needs_points, gives_markups
+        self._neutral = neutral
 
     def info(self) -> Json:
         """What /info says of the model, with the served version and warnings about it."""
@@ -143,37 +154,67 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             ct = self._shared.open(asked.image)
             times_s.append(time.perf_counter())
             by = self._shared.now  # one version answers the whole request
-            if asked.points_ijk:
-                centres_mm = centres_lps(asked.points_ijk, ct.geometry)
-                findings = by.model(ct, centres_mm, context=asked.context)
-            else:
-                findings = by.model.find(
-                    ct,
-                    context=asked.context,
-                    max_candidates=asked.max_candidates,
-                    points=asked.candidates_lps_mm,
-                    candidate_threshold=self._shared.settings.candidate_threshold,
-                )
+            findings = self._ask(by.model, ct, asked)
             times_s.append(time.perf_counter())
+            seen = self._on_screen(asked, ct, by, findings)
             if self._gives_markups:
                 path = write_markups(findings, ct.geometry)
             else:
-                path = write_mask(findings, ct.geometry, asked.mask_extension)
+                path = write_mask(seen.drawn, ct.geometry, asked.mask_extension, seen.values)
             times_s.append(time.perf_counter())
             try:
-                document = by.model.document(ct, findings, _timing_ms(times_s))
+                document = by.model.document(ct, seen.nodules, _timing_ms(times_s))
+                self._tell_values(document, seen)
                 document["warnings"] += by.warnings
-                self._shared.on_answer(asked, InferResult(by, ct, findings))
+                self._shared.on_answer(
+                    asked, InferResult(by, ct, seen.nodules, not self._gives_markups)
+                )
             except BaseException:
                 path.unlink()
                 raise
             return str(path), document
 
+    def _ask(self, model: NoduleModel, ct: CTVolume, asked: InferRequest) -> list[Finding]:
+        if asked.points_ijk:
+            centres_mm = centres_lps(asked.points_ijk, ct.geometry)
+            return model(ct, centres_mm, context=asked.context)
+        return model.find(
+            ct,
+            context=asked.context,
+            max_candidates=asked.max_candidates,
+            points=asked.candidates_lps_mm,
+            candidate_threshold=self._shared.settings.candidate_threshold,
+        )
 
-def make_tasks(shared: SharedCharacterizer) -> dict[str, InferTask]:
+    def _on_screen(
+        self, asked: InferRequest, ct: CTVolume, by: ServedVersion, findings: list[Finding]
+    ) -> OnScreen:
+        """What is drawn, with which values, and what the reader sees then."""
+        if self._neutral:
+            return OnScreen(findings, findings, dict.fromkeys(LABEL_NAMES, 1))
+        if not asked.by_segment or self._gives_markups:
+            return OnScreen(findings, findings, LABEL_NAMES)
+        return after_click(findings, self._shared.on_screen(asked, ct, by.model.info.sha256))
+
+    def _tell_values(self, document: Json, seen: OnScreen) -> None:
+        """Put the values of the mask into the document; null for what is not drawn in it."""
+        document["label_names"] = dict(NEUTRAL_NAMES if self._neutral else seen.values)
+        drawn = {finding.id for finding in seen.drawn}
+        for entry in document["nodules"]:
+            value = seen.values.get(entry["class"]["name"])
+            entry["mask_value"] = value if entry["id"] in drawn else None
+
+
+def make_tasks(shared: SharedCharacterizer, neutral_click: bool = False) -> dict[str, InferTask]:
     """Return the models that the settings name, in the order in which viewers list them.
 
-    Slicer's Auto-run takes the first that shares a label: the whole-CT mask.
+    Slicer's Auto-run takes the first that shares a label: the whole-CT mask. The click model is of
+    type deepedit: of a deepgrow model both viewers paint the selected segment, whatever the class.
+
+    Args:
+        shared: the served version, open CTs and settings.
+        neutral_click: the click model offers one segment, "nodule". For a PACS: OHIF draws nothing
+            of a class that is not selected, and shows classes from DICOM SEG and SR.
     """
     tasks = {
         "resmtnet": ResMTNetTask(
@@ -184,9 +225,10 @@ def make_tasks(shared: SharedCharacterizer) -> dict[str, InferTask]:
         ),
         "resmtnet_click": ResMTNetTask(
             shared,
-            InferType(shared.settings.click_type),
+            InferType.DEEPEDIT,
             "The nodules that are clicked: class, malignancy score, size and mask",
             needs_points=True,
+            neutral=neutral_click,
         ),
         "resmtnet_findings": ResMTNetTask(
             shared,

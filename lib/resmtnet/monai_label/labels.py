@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct import CTVolume
+from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.errors import InputError, ReadingError
+from resmtnet.findings import Finding
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import InferResult
 from resmtnet.monai_label.request import InferRequest
@@ -25,6 +28,7 @@ logger = logging.getLogger(__name__)
 MODEL_TAG = "original"
 """Labels of this tag are the model's own, kept by MONAI Label's batch inference."""
 UNKNOWN_READER = "unknown"
+_ON_SCREEN_S = 3600.0
 
 
 class DatastoreImages:
@@ -86,12 +90,13 @@ class Submissions:
         """Keep what a client is told, so that a reading can say what it answers.
 
         Args:
-            request: without an image_id the image is none of the studies, and nothing is kept.
+            request: without an image_id the image is none of the studies yet; the answer to a
+                client that names itself is kept for its voxels, which it may upload later.
             answer: of the model.
         """
-        image = request.image_id
-        if image is None:
+        if request.image_id is None and request.client_id is None:
             return
+        image = request.image_id or voxel_key(answer.ct)
         model = answer.by.model.info
         given = GivenAnswer(
             request.client_id,
@@ -99,12 +104,31 @@ class Submissions:
             model.sha256,
             answer.ct.geometry,
             tuple(answer.findings),
+            as_masks=answer.as_masks,
         )
         try:
             self.inbox.remember(image, given)
         except Exception:  # the click is answered, whatever becomes of its memory
             logger.exception("The answer for %s is not remembered", image)
         self.on_answer(request, answer)
+
+    def on_screen(self, request: InferRequest, ct: CTVolume, sha256: str) -> list[Finding]:
+        """Return what a client was last shown of an image as masks, within the last hour.
+
+        Args:
+            request: of that client.
+            ct: the image.
+            sha256: of the model that answers now; answers of another one are left out.
+        """
+        if request.client_id is None:
+            return []
+        image = request.image_id or voxel_key(ct)
+        given = self.inbox.answers.given(image, self.inbox.images.content_key(image))
+        mine = [one for one in given if one.client == request.client_id and one.as_masks]
+        latest = mine[0] if mine else None
+        if latest is None or latest.model_sha256 != sha256:
+            return []
+        return list(latest.findings) if time.time() - latest.at_s < _ON_SCREEN_S else []
 
     def on_save_label(self, image: str, label_id: str) -> Json:
         """Make readings of a label that was saved; the reply is shown to the reader.
@@ -127,6 +151,8 @@ class Submissions:
 
     def _read_saved(self, image: str, label_id: str) -> Reply:
         datastore = self._datastore()
+        find = getattr(datastore, "image_of_label", lambda name, label: name)
+        image = find(image, label_id)
         tag = getattr(datastore, "last_saved", {}).get(image, "final")
         if tag == MODEL_TAG:
             told = f"labels with the tag {tag!r} are the model's own: no reading is made of them"

@@ -13,7 +13,7 @@ from typing import Any
 
 from monailabel.interfaces.app import MONAILabelApp
 
-from resmtnet.characteristics import LABEL_NAMES
+from resmtnet.characteristics import LABEL_NAMES, NEUTRAL_NAMES
 from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
@@ -54,6 +54,9 @@ class InferRequest:
     """Of the image in the studies; None for an upload or a session."""
     client_id: str | None = None
     """Who asks; None if the client does not say."""
+    by_segment: bool = False
+    """The clicks came by segment, as 3D Slicer sends them: it fills the segments that the answer
+    names, in the order of their values."""
 
     @classmethod
     def parse(
@@ -99,6 +102,7 @@ class InferRequest:
             mask_extension=mask_extension(request.get("result_extension") if gives_mask else None),
             image_id=_text_or_none(request.get("image_id")),
             client_id=client_of(request),
+            by_segment=not request.get("foreground") and bool(points_ijk),
         )
 
 
@@ -133,6 +137,8 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
         raise Refusal(404, f"There is no model {model!r}. Available: {', '.join(app._infers)}.")
     if not isinstance(image, str) or not image or "\0" in image:
         raise Refusal(400, f"image {image!r}: the id of an image is needed; /datastore lists them.")
+    find = getattr(app.datastore(), "image_of", lambda name, client: name)
+    image = find(image, client_of(request))
     if not os.path.exists(image):
         find = getattr(app.datastore(), "ct_of", lambda image_id: image_id)
         image = find(image)
@@ -176,7 +182,7 @@ def _image(value: object) -> Path:
 
 
 def _points(request: Mapping[str, Any]) -> tuple[Point, ...]:
-    fields = [name for name in ("foreground", *LABEL_NAMES) if request.get(name)]
+    fields = [name for name in ("foreground", *LABEL_NAMES, *NEUTRAL_NAMES) if request.get(name)]
     points = [point for name in fields for point in _point_list(request[name], name)]
     if len(points) > MOST_POINTS:
         raise InputError(

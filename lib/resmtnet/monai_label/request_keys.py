@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from resmtnet.characteristics import LABEL_NAMES
+from resmtnet.characteristics import LABEL_NAMES, NEUTRAL_NAMES
 from resmtnet.errors import InputError
 from resmtnet.monai_label.trainer_form import TrainOptions
 
@@ -20,6 +20,7 @@ INFER = frozenset(
     {
         *_OF_CLIENTS,
         *LABEL_NAMES,
+        *NEUTRAL_NAMES,
         *("image", "image_id", "foreground", "background", "context", "max_candidates"),
         *("candidates", "save_label", "label_tag", "device", "logging"),
         # Sent by 3D Slicer and OHIF to every model; this app does not use them.

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from monailabel.config import settings as platform
 
+from resmtnet.errors import ResMTNetError
 from resmtnet.monai_label.infer import BatchInfer
 from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.request import client_of
 from resmtnet.monai_label.request_keys import JSON_ROUTES
 from resmtnet.monai_label.sessions import CheckedSessions
 from resmtnet.monai_label.settings import AppSettings, is_remote
 from resmtnet.monai_label.trainer import NAME as TRAINER
+from resmtnet.readings.inbox import Inbox
 
 
 class RestrictedApp:
     """A mixin beside MONAILabelApp: no code of a client, known strategies, confined sessions."""
 
     app_dir: str
+    inbox: Inbox
     _strategies: dict[str, Any]
 
     def init_batch_infer(self) -> BatchInfer:
@@ -37,7 +42,20 @@ class RestrictedApp:
             known = ", ".join(self._strategies)
             raise Refusal(404, f"There is no strategy {request.get('strategy')!r}: {known}.")
         parent: Any = super()
-        return dict(parent.next_sample(request))
+        sample = dict(parent.next_sample(request))
+        offered = getattr(parent.datastore(), "offered", lambda image, client: None)
+        offered(str(sample.get("id")), client_of(request))
+        return sample
+
+    def info(self) -> dict[str, Any]:
+        """Return what MONAI Label tells of the app; studies with a reading count as completed."""
+        parent: Any = super()
+        told: dict[str, Any] = parent.info()
+        datastore = parent.datastore()
+        with suppress(ResMTNetError):  # the readings database cannot be opened: labels count
+            done = self.inbox.store.images() | set(datastore.get_labeled_images())
+            told["datastore"]["completed"] = len(done & set(datastore.list_images()))
+        return told
 
     def infer_wsi(self, request: dict[str, Any], datastore: object = None) -> Any:
         """Refuse whole-slide images, for which this app has no model."""

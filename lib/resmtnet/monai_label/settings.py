@@ -27,14 +27,13 @@ ABOUT = {
 MODELS = ("resmtnet", "resmtnet_click", "resmtnet_findings")
 """In the order in which they are registered: Slicer's Auto-run takes the first."""
 
-CLICK_TYPES = ("deepgrow", "deepedit")
-
 LOGINS = ("auto", "always")
 
 LOG_FORMATS = ("text", "json")
 
 OTHER_APPS_KEYS = (
     "auto_update_scoring",
+    "click_type",
     "epistemic_enabled",
     "epistemic_samples",
     "heuristic_planner",
@@ -46,7 +45,8 @@ OTHER_APPS_KEYS = (
     "skip_trainers",
     "use_pretrained_model",
 )
-"""Keys of MONAI Label and its sample apps: a command line written for those still starts."""
+"""Keys of MONAI Label, its sample apps and older versions of this one: a command line written for
+those still starts."""
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\]")
 _ORIGIN = re.compile(rf"https?://({_HOST.pattern})(:[0-9]{{1,5}})?")
@@ -250,10 +250,6 @@ class AppSettings:
 
     ct_cache: int = field(default=3, metadata={"parse": _whole_number(0, 64)})
     """CTs kept open, 0 to 64; each holds up to 200 MB of decoded slices."""
-
-    click_type: str = field(default=CLICK_TYPES[0], metadata={"parse": _one_of(*CLICK_TYPES)})
-    """Type that resmtnet_click announces, deepgrow or deepedit. For 3D Slicer, deepedit puts each
-    mask into the segment of its class; deepgrow shows in the selected segment what is benign."""
 
     readings: Path | None = field(default=None, metadata={"parse": _database})
     """Database of the readers' corrections; default: resmtnet/readings.sqlite in the studies

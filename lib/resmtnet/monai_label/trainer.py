@@ -16,13 +16,16 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError
 from resmtnet.inference.device import choose_device
+from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.trainer_form import TrainOptions
-from resmtnet.monai_label.training_status import KEPT, PUBLISHED, TrainReport, due
+from resmtnet.monai_label.training_status import KEPT, NOTHING, PUBLISHED, TrainReport, due, outcome
 from resmtnet.readings.inbox import Inbox
+from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
+from resmtnet.retraining.readiness import missing, reference_names
 from resmtnet.retraining.retrain import Retrained, Stage, reference_auc, retrain
 from resmtnet.types import Json
 
@@ -56,11 +59,13 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
 
         Keys: epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served
         version on its reference set), verdict (running, published, kept, failed, stopped), reason,
-        version (served now), readings.
+        version (served now), readings, outcome (one sentence; empty before the first training).
         """
         now = self._shared.now
         told = self._report.read()
-        told["best_metric"] = _auc(now.folder, now.model.info.sha256)
+        if told["verdict"] != NOTHING["verdict"]:
+            told["best_metric"] = _auc(now.folder, now.model.info.sha256)
+        told["outcome"] = outcome(told)
         return told | {"version": now.model.info.version, "warnings": list(now.warnings)}
 
     @property
@@ -84,6 +89,37 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
                 )
             self._report.check_writable()
             return options
+
+    def check_ready(self, request: Mapping[str, Any]) -> None:
+        """Refuse a training for which something is missing, before it starts.
+
+        Raises:
+            Refusal: 400 with what is missing.
+        """
+        with as_refusals():
+            config, now = TrainOptions.parse(request).config(), self._shared.now
+            if not self._database.exists():
+                raise InputError("No training: nothing has been read yet.")
+            parent = _model(now.folder, now.model.info.sha256)
+            with ReadingStore.open(self._database) as store:
+                why = missing(store, parent, config)
+            if why:
+                raise InputError(f"No training: {why}.")
+
+    def outcome(self) -> str:
+        """Return what became of the last training, in one sentence; "" before the first one."""
+        return outcome(self.stats())
+
+    def will_not_train(self, reading: Reading) -> str | None:
+        """Return why a reading never trains, for the reader; None where it may."""
+        now = self._shared.now
+        parent = _model(now.folder, now.model.info.sha256)
+        if reading.study_patient in reference_names(parent):
+            return (
+                "this patient belongs to the reference set of the model: what is read of it is "
+                "kept, but neither trains nor judges a version"
+            )
+        return None
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> Json:
         """Train once; see retraining.retrain.
@@ -140,6 +176,7 @@ def make_trainers(shared: SharedCharacterizer, inbox: Inbox) -> dict[str, TrainT
         inbox: the readings.
     """
     trainer = ResMTNetTrainer(shared, inbox.database)
+    inbox.will_not_train = trainer.will_not_train
     inbox.on_kept = partial(train_when_due, trainer, shared.settings.train_after)
     return {NAME: trainer}
 
@@ -174,6 +211,12 @@ def train_when_due(trainer: ResMTNetTrainer, after: int, count: int) -> bool:
         logger.exception("The training due after %d readings did not start", after)
         return False
     return task is not None
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path, sha256: str) -> Model:
+    """Return a version with the sets that it carries, read once for each checksum."""
+    return read_model(folder)
 
 
 @lru_cache(maxsize=4)

@@ -30,10 +30,12 @@ NOTHING: Json = {
     "epoch": 0,
     "total_epochs": 1,
     "best_metric": 0.0,
+    "total_time": "0:00:00",
     "verdict": "none",
     "reason": "no training yet",
 }
-"""Before the first training. Slicer divides by total_epochs, and shows best_metric x 100."""
+"""Before the first training. Slicer divides by total_epochs, and shows best_metric x 100; with
+total_time OHIF shows that nothing is running, else "Training 100%"."""
 _LEAST_S = 0.3
 """Between two writes of the progress; the viewers ask about once a second."""
 _WAIT_S = 5.0
@@ -105,7 +107,8 @@ class TrainReport:
 
     def _read(self) -> Json:
         try:
-            return {**NOTHING, **json.loads((self.folder / STATS).read_text())}
+            said = json.loads((self.folder / STATS).read_text())
+            return {**{k: v for k, v in NOTHING.items() if k != "total_time"}, **said}
         except (OSError, ValueError, TypeError):
             return dict(NOTHING)
 
@@ -182,6 +185,27 @@ def _is_locked(handle: int) -> bool:
 
 def _read_only(folder: Path, why: object) -> str:
     return f"No training: {folder} cannot be written ({why}). Give the server write access to it."
+
+
+def outcome(stats: Mapping[str, Any]) -> str:
+    """Return what became of a training in one sentence, for where a viewer has room for one.
+
+    Args:
+        stats: of the training.
+
+    >>> outcome({"verdict": "kept", "reason": "Not published: too few. The old one stays."})
+    'Not published: too few.'
+    >>> outcome({"verdict": "published", "published": "3.1", "reason": "Not worse."})
+    'Version 3.1 is published and answers now.'
+    """
+    verdict, reason = stats.get("verdict"), str(stats.get("reason") or "")
+    if verdict == PUBLISHED:
+        version = stats.get("published") or stats.get("version")
+        return f"Version {version} is published and answers now."
+    if verdict in (KEPT, FAILED, STOPPED):
+        first, _, _ = reason.partition(". ")
+        return f"{first.rstrip('.')}."
+    return ""
 
 
 def due(stats: Mapping[str, Any], count: int, after: int) -> bool:

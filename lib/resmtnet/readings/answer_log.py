@@ -65,6 +65,10 @@ class GivenAnswer:
     findings: tuple[Finding, ...]
     content: str | None = None
     """Key of what the image held, see ct/content_key.py; None where it is not known."""
+    as_masks: bool = True
+    """Whether it was drawn as masks, and not as markups."""
+    at_s: float = 0.0
+    """When it was given, seconds since 1970."""
 
 
 class AnswerLog:
@@ -95,7 +99,11 @@ class AnswerLog:
             image: id of the image.
             answer: the latest.
         """
-        light = replace(answer, findings=tuple(replace(f, embedding=None) for f in answer.findings))
+        light = replace(
+            answer,
+            findings=tuple(replace(f, embedding=None) for f in answer.findings),
+            at_s=time.time(),
+        )
         name = f"{time.time_ns():020}-{secrets.token_hex(4)}"
         with self._lock:
             try:
@@ -153,6 +161,10 @@ class AnswerLog:
             for finding in answer.findings
             for markup in line_and_box(finding, answer.geometry)
         ]
+
+    def given(self, image: str, content: str | None = None) -> list[GivenAnswer]:
+        """The whole answers of an image, the latest first; see `known`."""
+        return self._given(image, content)
 
     def _given(self, image: str, content: str | None) -> list[GivenAnswer]:
         """The answers for what an image holds now, the latest first."""
@@ -263,6 +275,8 @@ def _packed(image: str, answer: GivenAnswer) -> dict[str, NDArray[Any]]:
         "image": image,
         "content": answer.content,
         "client": answer.client,
+        "as_masks": answer.as_masks,
+        "at_s": answer.at_s,
         "model": [answer.model_version, answer.model_sha256],
         "geometry": [grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm],
         "direction": grid.direction.tolist(),
@@ -307,5 +321,12 @@ def _unpacked(arrays: Any) -> GivenAnswer | None:
         findings.append(finding)
     version, sha256 = document["model"]
     return GivenAnswer(
-        document["client"], version, sha256, grid, tuple(findings), document["content"]
+        document["client"],
+        version,
+        sha256,
+        grid,
+        tuple(findings),
+        document["content"],
+        document.get("as_masks", True),
+        document.get("at_s", 0.0),
     )

@@ -19,8 +19,10 @@ from typing import Any, Protocol
 
 from resmtnet.audit import audit
 from resmtnet.ct import CTVolume, Geometry
+from resmtnet.ct.image_file import image_suffix
 from resmtnet.ct.points import point_inside
-from resmtnet.errors import InputError, PointError, ReadingError
+from resmtnet.ct.voxel_key import voxel_key
+from resmtnet.errors import InputError, PointError, ReadingError, ResMTNetError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
 from resmtnet.readings.formats.draft import DraftReading, ParsedLabel, Problem
 from resmtnet.readings.formats.from_markups import from_markups
@@ -95,6 +97,8 @@ class Inbox:
         """Called after readings were kept, with how many there are in all."""
         self.on_readings: Callable[[list[Reading]], object] = lambda readings: None
         """Called after readings were kept, with them."""
+        self.will_not_train: Callable[[Reading], str | None] = lambda reading: None
+        """Returns why a reading never trains, which its reader is told."""
         self._store: ReadingStore | None = None
         self._lock = Lock()
 
@@ -130,7 +134,8 @@ class Inbox:
             StoreError: the readings could not be written; none was kept.
         """
         content = self.images.content_key(label.image)
-        known = self.answers.known(label.image, label.client, content)
+        asked = self._asked_as(label.image, content)
+        known = self.answers.known(asked, label.client, content)
         if label.path.suffix.lower() != ".json":
             ct = self._grid(label.image)
             source, parsed = (
@@ -142,7 +147,7 @@ class Inbox:
             if not (isinstance(document, Mapping) and "markups" in document):
                 readings, problems = _read_documents(document, label)
                 return self.add(readings, Reply(not_understood=problems))
-            drawn = self.answers.drawn(label.image, content)
+            drawn = self.answers.drawn(asked, content)
             source, parsed = "markups", from_markups(document, known, drawn)
         return self.add_parsed(label.image, label.reader, source, parsed)
 
@@ -161,6 +166,22 @@ class Inbox:
         reply = Reply(not_understood=[*parsed.not_understood], warnings=[*parsed.warnings])
         readings = self._readings_of(parsed.drafts, (image, reader), source, reply)
         return self.add(readings, reply, find_answers=False)
+
+    def _asked_as(self, image: str, content: str | None) -> str:
+        """Return the name under which answers for an image are kept.
+
+        A viewer may ask about a volume first, and upload it later: then the answers are kept for
+        its voxels.
+        """
+        if self.answers.given(image, content):
+            return image
+        try:
+            volume = self.images.volume(image)
+            if image_suffix(volume) is None:  # a DICOM series, which no viewer uploads
+                return image
+            return voxel_key(self.images.open(volume))
+        except InputError:
+            return image
 
     def _grid(self, image: str) -> Geometry | None:
         """Return the grid of a CT; None if it cannot be read, which is told of each reading."""
@@ -215,10 +236,20 @@ class Inbox:
             else:
                 reply.readings.append(stored)
                 audit("reading kept", reading=stored.id, source=stored.source)
+        reply.warnings += dict.fromkeys(
+            why for reading in reply.readings if (why := self._why_not_trained(reading))
+        )
         if reply.readings:
             self.on_kept(self.store.count())
             self.on_readings(reply.readings)
         return reply
+
+    def _why_not_trained(self, reading: Reading) -> str | None:
+        try:
+            return self.will_not_train(reading)
+        except ResMTNetError as error:  # the reading is kept, whatever is known of the model
+            logger.warning("Whether a reading trains is not known: %s", error)
+            return None
 
     def _readings_of(
         self, drafts: Sequence[DraftReading], of: tuple[str, str], source: str, reply: Reply
@@ -230,8 +261,11 @@ class Inbox:
         """
         image, reader = of
         earlier = [r for r in self.store.readings(image) if r.reader == reader]
-        readings = []
+        readings, untold = [], []
         for draft in drafts:
+            if draft.unchanged and not draft.agreed:
+                untold.append(draft.name)
+                continue
             if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
                 reply.warnings.append(
                     f"{draft.name} is as the model answered it: your earlier reading stands"
@@ -242,6 +276,11 @@ class Inbox:
                 readings.append(draft.reading(image, reader, source, mask=mask))
             except ReadingError as error:
                 reply.not_understood.append(Problem(draft.name, str(error)))
+        if untold:
+            reply.warnings.append(
+                f"{', '.join(untold)}: as the model answered; nothing is recorded. If you agree, "
+                "add the word 'accept' to the name"
+            )
         return readings
 
     def _keep_mask(self, draft: DraftReading) -> MaskReference | None:

@@ -35,6 +35,7 @@ from starlette.middleware import Middleware
 from resmtnet.server import training
 from resmtnet.server.guard import Guard
 from resmtnet.server.lifespan import lifespan
+from resmtnet.server.openapi import describe
 from resmtnet.server.platform_fixes import mend_platform
 from resmtnet.server.routes import add_refusals, router
 from resmtnet.server.rules import ServerRules
@@ -71,6 +72,7 @@ def make_app() -> FastAPI:
         app.include_router(
             off_the_loop(module.router.routes, reads, writes), prefix=settings.MONAI_LABEL_API_STR
         )
+    describe(app)
     app.mount("/", platform)  # the rest: OHIF, the DICOM proxy, logs
     return app
 

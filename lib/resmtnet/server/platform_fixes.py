@@ -14,7 +14,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring
+from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring, train
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 from starlette.background import BackgroundTask
@@ -23,9 +23,10 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
 from resmtnet.errors import ConfigError
-from resmtnet.server import pacs_proxy, pages
+from resmtnet.server import pacs_proxy, pages, training
 from resmtnet.server.bodies import json_object
 from resmtnet.server.guard import Guard
+from resmtnet.server.infer_output import check_output, name_segments
 from resmtnet.server.rules import Refused, ServerRules
 
 PLATFORM = "monailabel.app"
@@ -38,7 +39,8 @@ Check = Callable[[Mapping[str, Any]], None]
 
 def mend_platform() -> None:
     """Replace the functions, once in a process."""
-    _check_first(infer, "run_inference", _json_fields, _file_names, _inputs)
+    _check_first(infer, "run_inference", _json_fields, _file_names, _inputs, check_output)
+    name_segments()
     _check_first(batch_infer, "run", _known_model)
     _check_first(scoring, "run_method", _known_scoring)
     for name in ("add_image", "save_label", "update_image_info", "update_label_info"):
@@ -46,6 +48,7 @@ def mend_platform() -> None:
     _check_first(datastore, "download_image", _checksum)
     datastore.download_dataset = _dataset
     _check_first(datastore, "download_dataset", _something_labelled)
+    train.status = training.status
     logs.get_logs = pages.log_page
     proxy.proxy_dicom = pacs_proxy.forward
 
@@ -65,6 +68,7 @@ def guard_platform(find_rules: Callable[[], ServerRules]) -> None:
     served = getattr(sys.modules.get(PLATFORM), "app", None)
     if served is None or "resmtnet.server.app" in sys.modules:  # which has a guard of its own
         return
+    _check_first(train, "run_model", training.check_start)
     chain: ASGIApp | None = getattr(served, "middleware_stack", None)
     if chain is None:
         raise ConfigError(

@@ -16,6 +16,11 @@ from monailabel.interfaces.utils.app import app_instance
 
 from resmtnet.types import Json
 
+UNDER_WAY = ("SUBMITTED", "RUNNING")
+"""States of a training that has not ended, as MONAI Label names them."""
+
+_status_of_platform = train.status
+
 router = APIRouter(
     prefix="/train",
     tags=["Train"],
@@ -33,6 +38,12 @@ class SiteTrainer(Protocol):
     def check(self, request: Mapping[str, Any]) -> object:
         """Refuse wrong options, and a training that cannot run here."""
 
+    def check_ready(self, request: Mapping[str, Any]) -> None:
+        """Refuse a training for which readings or patients are missing."""
+
+    def outcome(self) -> str:
+        """What became of the last training, in one sentence; "" before the first one."""
+
 
 def trainers() -> Mapping[str, SiteTrainer]:
     """The trainers of the app in this process."""
@@ -49,6 +60,8 @@ def start_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> A
         if own is not None and not isinstance(own, dict):
             raise HTTPException(400, f"{name} is {own!r}; a JSON object of options is needed.")
         trainer.check({**(own or {}), **given})
+        if not trainer.runs:
+            trainer.check_ready({**(own or {}), **given})
     return train.run(params, run_sync)
 
 
@@ -72,4 +85,35 @@ def start(
             "Another training of these studies is running: wait until it ends, stop it, or send "
             "enqueue=true to start this one afterwards.",
         )
+    if not known[model].runs:
+        known[model].check_ready(asked)
     return train.run_model(model, params, run_sync, enqueue)
+
+
+def status(all: bool = False, check_if_running: bool = False) -> Any:  # noqa: A002
+    """Return MONAI Label's status of the last training, with what became of it.
+
+    3D Slicer shows the text `status` when a training ends, and nothing else of its result.
+
+    Args:
+        all: of every training of this process, as MONAI Label has it.
+        check_if_running: of the one that is running.
+    """
+    found = _status_of_platform(all, check_if_running)
+    if all or check_if_running or found.get("status") in UNDER_WAY:
+        return found
+    told = " ".join(trainer.outcome() for trainer in trainers().values()).strip()
+    return {**found, "status": f"{found.get('status')}. {told}"} if told else found
+
+
+def check_start(arguments: Mapping[str, Any]) -> None:
+    """Refuse a training that cannot start, where MONAI Label's own route starts it.
+
+    Args:
+        arguments: of MONAI Label's function: `model` and `params`.
+    """
+    trainer = trainers().get(arguments["model"])
+    if trainer is not None:
+        asked = arguments.get("params") or {}
+        trainer.check(asked)
+        trainer.check_ready(asked)

@@ -73,11 +73,11 @@ def as_answered() -> dict[str, Any]:
     return points(*(point(CENTRES[n], LABELS[n], TOLD) for n in CENTRES))
 
 
-def test_points_sent_as_they_were_confirm_the_classes_in_bulk(known: list[AnsweredNodule]) -> None:
+def test_points_sent_as_they_were_are_unchanged(known: list[AnsweredNodule]) -> None:
     said = from_markups(sent(as_answered()), known)
-    assert [(d.name, d.class_name, d.acceptance) for d in said.drafts] == [
-        ("N1", "malignant", "bulk"),
-        ("N2", "benign", "bulk"),
+    assert [(d.name, d.class_name, d.unchanged) for d in said.drafts] == [
+        ("N1", "malignant", True),
+        ("N2", "benign", True),
     ]
     assert not any(draft.sizes or draft.malignancy for draft in said.drafts)
     assert said.not_understood == ()
@@ -272,3 +272,54 @@ def test_a_box_whose_axes_are_no_orthogonal_unit_vectors_is_told(orientation: li
     parsed = from_markups({"markups": [{**box, "orientation": orientation}]})
     assert parsed.drafts == ()
     assert "orthogonal unit vectors" in parsed.not_understood[0].why
+
+
+def plugin_box(name: str, label: str, number: int = 0) -> dict[str, Any]:
+    """A box as the plugin sends it: a name of its own, the label of the control point kept."""
+    made = box(CENTRES[name], (6.0, 6.0, 6.0), f"Detection ROI - {number}")
+    return {**made, "controlPoints": [point(CENTRES[name], label, TOLD)]}
+
+
+def test_boxes_of_the_plugin_are_known_by_the_label_of_their_point(
+    known: list[AnsweredNodule],
+) -> None:
+    boxes = plugin_box("N1", LABELS["N1"]), plugin_box("N2", "N2 malignant", 1)
+    said = from_markups(sent(*boxes), known, drawn(*boxes))
+    first, second = said.drafts
+    assert (first.name, first.class_name, first.unchanged) == ("N1", "malignant", True)
+    assert (second.name, second.class_name, second.unchanged) == ("N2", "malignant", False)
+    assert said.not_understood == ()
+
+
+@pytest.mark.parametrize("renamed", ["point", "box"])
+def test_the_label_that_was_renamed_is_the_readers(
+    known: list[AnsweredNodule], renamed: str
+) -> None:
+    labels = {"point": LABELS["N1"], "box": LABELS["N1"], renamed: "N1 benign"}
+    made = plugin_box("N1", labels["box"])
+    document = sent(points(point(CENTRES["N1"], labels["point"], TOLD)), made)
+    (draft,) = from_markups(document, known[:1], drawn(made)).drafts
+    assert (draft.class_name, draft.unchanged) == ("benign", False)
+
+
+def test_a_box_that_was_never_placed_is_no_mistake(known: list[AnsweredNodule]) -> None:
+    empty = {**box((0, 0, 0), (0.0, 0.0, 0.0), "SAM2 ROI"), "controlPoints": []}
+    said = from_markups(sent(empty, plugin_box("N1", "N1 benign")), known[:1])
+    assert [draft.class_name for draft in said.drafts] == ["benign"]
+    assert said.not_understood == ()
+
+
+def test_what_the_model_has_told_in_brackets_is_no_comment(known: list[AnsweredNodule]) -> None:
+    told = f"{TOLD} [Res-MTNet: score 90% 3.3 to 4.8; Lung-RADS 4A; not malignant, or benign]"
+    document = sent(points(point(CENTRES["N1"], "N1 benign", f"{told}; scar")))
+    (draft,) = from_markups(document, known[:1]).drafts
+    assert (draft.class_name, draft.comment) == ("benign", "scar")
+
+
+def test_a_nodule_is_accepted_by_a_word_in_its_label(known: list[AnsweredNodule]) -> None:
+    document = sent(points(*(point(CENTRES[n], f"{LABELS[n]} accept", TOLD) for n in CENTRES)))
+    said = from_markups(document, known)
+    assert [(d.class_name, d.agreed, d.acceptance) for d in said.drafts] == [
+        ("malignant", True, "single"),
+        ("benign", True, "single"),
+    ]

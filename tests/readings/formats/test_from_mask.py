@@ -80,7 +80,7 @@ def by_name(drafts: tuple[DraftReading, ...]) -> dict[str, DraftReading]:
     return {draft.name: draft for draft in drafts}
 
 
-def test_a_mask_sent_as_it_was_confirms_the_classes_and_gives_no_size(
+def test_a_mask_sent_as_it_was_is_unchanged_and_gives_no_size(
     grid: Geometry, first: np.ndarray, second: np.ndarray, known: list[AnsweredNodule]
 ) -> None:
     said = from_mask(2 * first + second, grid, LABEL_INFO, known)
@@ -92,17 +92,38 @@ def test_a_mask_sent_as_it_was_confirms_the_classes_and_gives_no_size(
     for draft in drafts.values():
         assert not draft.sizes
         assert draft.mask is None
-        assert draft.acceptance == "bulk"
+        assert (draft.unchanged, draft.agreed) == (True, False)
     assert said.not_understood == ()
     assert said.warnings == ()
 
 
-def test_one_nodule_sent_as_it_was_is_confirmed_singly(
-    grid: Geometry, first: np.ndarray, known: list[AnsweredNodule]
+@pytest.mark.parametrize("name", ["accept", "malignant accept", "N1 Malignant 83% accepted"])
+def test_agreement_is_a_word_in_the_name(
+    grid: Geometry, first: np.ndarray, known: list[AnsweredNodule], name: str
 ) -> None:
-    (draft,) = from_mask(2 * first, grid, LABEL_INFO, known[:1]).drafts
-    assert draft.acceptance == "single"
-    assert draft.known is known[0]
+    info = [{"name": name, "idx": 1}]
+    (draft,) = from_mask(first, grid, info, known[:1]).drafts
+    assert (draft.class_name, draft.agreed, draft.unchanged) == ("malignant", True, True)
+    assert (draft.acceptance, draft.comment, draft.sizes) == ("single", "", {})
+
+
+def test_one_word_for_several_nodules_is_acceptance_in_bulk(
+    grid: Geometry, first: np.ndarray, second: np.ndarray, known: list[AnsweredNodule]
+) -> None:
+    info = [{"name": "accept", "idx": 1}]
+    drafts = by_name(from_mask(first | second, grid, info, known).drafts)
+    assert {n: (d.class_name, d.acceptance) for n, d in drafts.items()} == {
+        "N1": ("malignant", "bulk"),
+        "N2": ("benign", "bulk"),
+    }
+
+
+def test_there_is_nothing_to_accept_where_the_model_has_no_nodule(
+    grid: Geometry, first: np.ndarray
+) -> None:
+    said = from_mask(first, grid, [{"name": "accept", "idx": 1}], [])
+    assert said.drafts == ()
+    assert "nothing to accept" in said.not_understood[0].why
 
 
 def test_a_renamed_segment_carries_the_corrected_class(

@@ -14,7 +14,11 @@ def test_a_nodule_is_a_point_a_line_and_a_box(grid: Geometry, make_finding: Any)
     points, line, box = document["markups"]
     assert [node["type"] for node in (points, line, box)] == ["Fiducial", "Line", "ROI"]
     assert points["controlPoints"][0]["label"] == "N1 malignant 83%"
-    assert points["controlPoints"][0]["description"] == "score=4.1; diameter_mm=8.2"
+    told = "score=4.1; diameter_mm=8.2 [Res-MTNet: score 90% 3.3 to 4.8]"
+    assert points["controlPoints"][0]["description"] == told
+    for node in (line, box):
+        assert node["controlPoints"][0]["label"] == "N1 malignant 83%"
+        assert node["controlPoints"][0]["description"] == told
     assert all(node["coordinateSystem"] == "LPS" for node in document["markups"])
     assert document["@schema"].endswith("markups-schema-v1.0.3.json#")
 

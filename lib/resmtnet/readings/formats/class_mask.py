@@ -9,7 +9,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -46,19 +46,25 @@ def mask_extension(asked: object) -> str:
     return text
 
 
-def write_mask(findings: Sequence[Finding], geometry: Geometry, extension: str) -> Path:
+def write_mask(
+    findings: Sequence[Finding],
+    geometry: Geometry,
+    extension: str,
+    values: Mapping[str, int] = LABEL_NAMES,
+) -> Path:
     """Writes the class-coded mask of a CT to a temporary file.
 
     Args:
-        findings: their masks, uint8 [k, j, i] on the CT's voxels, get the value of their class
-            (LABEL_NAMES); where two overlap, the one more probably malignant stays.
+        findings: their masks, uint8 [k, j, i] on the CT's voxels, get the value of their class;
+            where two overlap, the one more probably malignant stays.
         geometry: the grid of the CT.
         extension: one of MASK_EXTENSIONS.
+        values: mask value of each class.
 
     Returns:
         The file, uint8; whoever asked for it deletes it.
     """
-    painted = _paint(findings, geometry)
+    painted = _paint(findings, geometry, values)
     path = _temporary(extension)
     try:
         with path.open("wb") as file:
@@ -94,7 +100,9 @@ def _temporary(suffix: str) -> Path:
     return Path(name)
 
 
-def _paint(findings: Sequence[Finding], geometry: Geometry) -> dict[int, NDArray[np.uint8]]:
+def _paint(
+    findings: Sequence[Finding], geometry: Geometry, values: Mapping[str, int]
+) -> dict[int, NDArray[np.uint8]]:
     """The slices that are not empty, by k: uint8 [j, i]."""
     n_k, n_j, n_i = geometry.shape_kji
     slices: dict[int, NDArray[np.uint8]] = {}
@@ -102,7 +110,7 @@ def _paint(findings: Sequence[Finding], geometry: Geometry) -> dict[int, NDArray
         if finding.mask is None or finding.start_ijk is None:
             continue
         i, j, k = finding.start_ijk
-        value = LABEL_NAMES[finding.class_name]
+        value = values[finding.class_name]
         inside_j, from_j = _overlap(j, finding.mask.shape[1], n_j)
         inside_i, from_i = _overlap(i, finding.mask.shape[2], n_i)
         for n, plane in enumerate(finding.mask):

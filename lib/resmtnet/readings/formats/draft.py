@@ -89,6 +89,8 @@ class DraftReading:
     """Of the mask's voxels."""
     unchanged: bool = False
     """The reader left everything as the model had answered it."""
+    agreed: bool = False
+    """The reader said so in words; without them what is left as it was says nothing."""
 
     @property
     def says_something(self) -> bool:
@@ -141,15 +143,17 @@ class ParsedLabel:
     warnings: tuple[str, ...] = ()
 
 
-def accepted(drafts: Sequence[DraftReading]) -> tuple[DraftReading, ...]:
-    """Mark what was left as it was as accepted in bulk, where that is more than one nodule.
+def accepted_at_once(drafts: Sequence[DraftReading]) -> tuple[DraftReading, ...]:
+    """Mark what was accepted with one word as accepted in bulk, where that is several nodules.
 
-    A reader who corrects one of ten nodules has not looked at each of the other nine; one who
-    submits a single nodule as it is has confirmed it.
+    Args:
+        drafts: of one segment; a reader who accepts it has not looked at each of its nodules.
     """
-    unchanged = sum(draft.unchanged for draft in drafts)
+    together = sum(draft.agreed and draft.unchanged for draft in drafts)
     return tuple(
-        replace(draft, acceptance="bulk") if draft.unchanged and unchanged > 1 else draft
+        replace(draft, acceptance="bulk")
+        if draft.agreed and draft.unchanged and together > 1
+        else draft
         for draft in drafts
     )
 

@@ -15,7 +15,6 @@ from resmtnet.readings.formats.draft import (
     DraftReading,
     ParsedLabel,
     Problem,
-    accepted,
     removed,
 )
 from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
@@ -92,16 +91,22 @@ class _MarkupsReader:
                 self._point(point.lps_mm, point.label, point.description)
             return
         half_mm = markup.length_mm / 2 if markup.kind == LINE else markup.in_plane_mm[0] / 2
-        nodule = self._nodule(markup.middle_lps_mm, parse(markup.name).nodule, half_mm)
+        texts = [parse(text) for text in (markup.name, *(p.label for p in markup.points))]
+        name = next((words.nodule for words in texts if words.nodule), None)
+        nodule = self._nodule(markup.middle_lps_mm, name, half_mm)
         if not any(
             other.kind == markup.kind and _same_place(markup, other) for other in self._drawn
         ):
             self._draws(nodule, markup)
-        # Other names of lines and boxes are not the reader's words: "N1 extent", "Line_2".
-        for text in (markup.name, *(point.label for point in markup.points)):
-            words = parse(text)
-            if words.class_name or words.problems:
-                nodule.text = _joined(nodule.text, words)
+        told = nodule.known and nodule.known.class_name
+        for words in texts:
+            # Other names of lines and boxes are not the reader's words: "N1 extent", "Line_2".
+            if not (words.class_name or words.problems or words.agrees):
+                continue
+            # The label that differs from what the app has written is the reader's.
+            as_told = words.class_name == told and nodule.text.class_name is not None
+            first, second = (nodule.text, words) if as_told else (words, nodule.text)
+            nodule.text = _joined(first, second)
 
     def _point(self, place: Point, label: str, description: str) -> None:
         text, more = parse(label), parse(description)
@@ -185,7 +190,7 @@ class _MarkupsReader:
                 for known in self._known
                 if known.expected and not any(_one_place(known, other) for other in found)
             ]
-        return ParsedLabel(accepted(drafts), tuple(self._problems), tuple(self._warnings))
+        return ParsedLabel(tuple(drafts), tuple(self._problems), tuple(self._warnings))
 
     def _draft(self, nodule: _Nodule) -> DraftReading:
         text, known = nodule.text, nodule.known
@@ -196,11 +201,15 @@ class _MarkupsReader:
             sizes = {}
         else:
             sizes = _drawn_sizes(nodule, self._warnings) | sizes
-        only_class = known is not None and text == LabelText(text.nodule, known.class_name)
+        class_name = text.class_name
+        if text.agrees and known is not None:
+            class_name = class_name or known.class_name
+        words = replace(text, class_name=class_name, agrees=False)
+        only_class = known is not None and words == LabelText(text.nodule, known.class_name)
         return DraftReading(
             name=nodule.name,
             centre_lps_mm=nodule.centre_lps_mm,
-            class_name=text.class_name,
+            class_name=class_name,
             malignancy=text.malignancy,
             sizes=sizes,
             characteristics=text.characteristics,
@@ -208,6 +217,7 @@ class _MarkupsReader:
             comment=text.comment,
             known=known,
             unchanged=only_class and not nodule.changed,
+            agreed=text.agrees,
         )
 
 
@@ -246,6 +256,7 @@ def _joined(one: LabelText, other: LabelText) -> LabelText:
         one.evidence or other.evidence,
         "; ".join(dict.fromkeys(text for text in (one.comment, other.comment) if text)),
         one.problems + other.problems,
+        one.agrees or other.agrees,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from resmtnet.readings.formats.draft import (
     DraftReading,
     ParsedLabel,
     Problem,
-    accepted,
+    accepted_at_once,
     removed,
 )
 from resmtnet.readings.formats.label_text import DIAMETER, LabelText, parse
@@ -82,7 +83,7 @@ def from_mask(
             problems.append(removed(nodule))
         else:
             drafts.append(denied)
-    return ParsedLabel(accepted(drafts), tuple(problems), tuple(warnings))
+    return ParsedLabel(tuple(drafts), tuple(problems), tuple(warnings))
 
 
 def possible_names(
@@ -158,6 +159,7 @@ def _read_segment(
     text = parse(name)
     label = f"segment {name!r}" if name else f"the voxels of value {value}"
     problems += [Problem(label, problem) for problem in text.problems]
+    said: list[DraftReading] = []
     for one in matched:
         where = ", ".join(f"{mm:.1f}" for mm in one.region.inner_point())
         place = f"{label} at LPS ({where}) mm"
@@ -167,14 +169,18 @@ def _read_segment(
             continue
         if _names_no_class(text):
             continue  # its name is among the problems already
+        if text.agrees and one.known is None and text.class_name is None:
+            problems.append(Problem(place, "is no nodule of the model: there is nothing to accept"))
+            continue
         draft = _draft(one, text)
         warnings += _notes(one, text, draft)
         if draft.says_something:
-            drafts.append(draft)
+            said.append(draft)
         else:
             problems.append(
                 Problem(place, "says nothing new: it has no class, and the outline of the model")
             )
+    drafts += accepted_at_once(said)
 
 
 def _names_no_class(text: LabelText) -> bool:
@@ -201,11 +207,15 @@ def _draft(one: MatchedRegion, text: LabelText) -> DraftReading:
     measured = measure(region.mask, region.grid) if drawn else None
     sizes = {} if measured is None else {n: getattr(measured, n) for n in MEASURED}
     given = {"mean_diameter_mm" if n == DIAMETER else n: mm for n, mm in text.sizes.items()}
-    only_class = known is not None and text == LabelText(text.nodule, known.class_name)
+    class_name = text.class_name
+    if text.agrees and known is not None:
+        class_name = class_name or known.class_name
+    words = replace(text, class_name=class_name, agrees=False)
+    only_class = known is not None and words == LabelText(text.nodule, known.class_name)
     return DraftReading(
         name=known.id if known else text.nodule or "a new nodule",
         centre_lps_mm=region.inner_point(),
-        class_name=text.class_name,
+        class_name=class_name,
         malignancy=text.malignancy,
         sizes=sizes | given,
         characteristics=text.characteristics,
@@ -215,6 +225,7 @@ def _draft(one: MatchedRegion, text: LabelText) -> DraftReading:
         mask=region.mask if drawn else None,
         grid=region.grid if drawn else None,
         unchanged=one.unchanged and only_class,
+        agreed=text.agrees,
     )
 
 

@@ -19,6 +19,12 @@ _CLASS = re.compile(
 )
 _NUMBER_AFTER = re.compile(r"[\s_-]*\(?\d+(?:\.\d+)?\s*%?(?:\s+malignant)?\)?(?=\s|$)", re.I)
 """What follows a class in "malignant 83%", "benign_2", "indeterminate (48% malignant)"."""
+_ACCEPT = re.compile(
+    rf"(?P<class>(?:{_CLASS.pattern})(?:{_NUMBER_AFTER.pattern})?)?[\s_-]*accept(?:ed)?", re.I
+)
+"""The word "accept", alone or after a class."""
+_TOLD = re.compile(r"\s*\[Res-MTNet:[^\]]*\]")
+"""What the model has written for the reader; no word of the reading."""
 _NODULE = re.compile(r"\s*(N\d+)(?![A-Za-z0-9])[\s:,_-]*", re.IGNORECASE)
 _BREAK = re.compile(r"[;|,\n]|\s+(?=[A-Za-z_]\w*\s*=)")
 _ASSIGNED = re.compile(r"\s*([A-Za-z_]\w*)\s*=\s*(.*)", re.DOTALL)
@@ -44,6 +50,8 @@ class LabelText:
     evidence: str | None = None
     comment: str = ""
     problems: tuple[str, ...] = ()
+    agrees: bool = False
+    """The word "accept": the reader agrees with what the model answered."""
 
     @property
     def says_nothing(self) -> bool:
@@ -59,8 +67,10 @@ def parse(text: str) -> LabelText:
     ('N1', 'malignant', 4, {'texture': 3}, 'grows')
     >>> parse("not_a_nodule-2").class_name, parse("Segment_1").says_nothing
     ('not_a_nodule', True)
+    >>> parse("N2 benign 90% accept").agrees, parse("acceptable image quality").agrees
+    (True, False)
     """
-    reader = _Reader()
+    reader, text = _Reader(), _TOLD.sub("", text)
     named = _NODULE.match(text)
     if named:
         reader.nodule, text = named[1].upper(), text[named.end() :]
@@ -82,6 +92,7 @@ class _Reader:
         self.characteristics: dict[str, int] = {}
         self.comment: list[str] = []
         self.problems: list[str] = []
+        self.agrees = False
 
     def text(self) -> LabelText:
         return LabelText(
@@ -93,9 +104,13 @@ class _Reader:
             self.evidence,
             "; ".join(self.comment),
             tuple(self.problems),
+            self.agrees,
         )
 
     def read(self, part: str) -> None:
+        found = _ACCEPT.fullmatch(part)
+        if found:
+            self.agrees, part = True, found["class"] or ""
         assigned = _ASSIGNED.fullmatch(part)
         rest = self._assign(part, assigned[1].lower(), assigned[2]) if assigned else None
         if not assigned:

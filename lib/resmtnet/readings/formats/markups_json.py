@@ -168,11 +168,21 @@ def parse_markups(document: Mapping[str, Any]) -> tuple[list[Markup], list[Probl
     for n, entry in enumerate(listed, start=1):
         name = entry.get("name") if isinstance(entry, Mapping) else None
         what = f"markup {n}" + (f" ({name})" if name else "")
+        if _is_empty_box(entry):
+            continue
         try:
             markups.append(_markup(entry))
         except ReadingError as error:
             problems.append(Problem(what, str(error)))
     return markups, problems
+
+
+def _is_empty_box(entry: object) -> bool:
+    """Whether an entry is a box that was never placed, such as the plugin's "SAM2 ROI"."""
+    if not isinstance(entry, Mapping) or entry.get("type") != BOX or entry.get("controlPoints"):
+        return False
+    size = entry.get("size")
+    return isinstance(size, list) and not any(size)
 
 
 def _n_points(entry: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +83,29 @@ def point_label(finding: Finding) -> str:
 
 
 def description(finding: Finding) -> str:
-    """What is kept when the reader renames the point: "score=4.1; diameter_mm=12.4"."""
+    """What is kept when the reader renames the point.
+
+    Such as "score=4.1; diameter_mm=12.4 [Res-MTNet: score 90% 3.3 to 4.8; Lung-RADS 4A]".
+    """
     size = finding.size
     diameter = size.mean_diameter_mm or size.equivalent_diameter_mm
     known = [] if diameter is None else [f"diameter_mm={diameter:.1f}"]
-    return "; ".join([f"score={finding.malignancy.score:.1f}", *known])
+    numbers = "; ".join([f"score={finding.malignancy.score:.1f}", *known])
+    low, high = finding.malignancy.interval_90
+    told = [f"score 90% {low:.1f} to {high:.1f}", *_categories(finding), *finding.warnings]
+    return f"{numbers} [Res-MTNet: {'; '.join(told).replace('[', '(').replace(']', ')')}]"
+
+
+def _categories(finding: Finding) -> list[str]:
+    """The guideline categories that are known, with their range where it is wider."""
+    told = []
+    for key, name in (("lung_rads", "Lung-RADS"), ("fleischner", "Fleischner")):
+        found = finding.guidelines.get(key)
+        if isinstance(found, Mapping) and found.get("category"):
+            ends = [str(end) for end in found.get("range") or ()]
+            wider = f" ({' to '.join(ends)})" if len(set(ends)) > 1 else ""
+            told.append(f"{name} {found['category']}{wider}")
+    return told
 
 
 def line_and_box(finding: Finding, geometry: Geometry) -> list[Markup]:
@@ -98,7 +116,7 @@ def line_and_box(finding: Finding, geometry: Geometry) -> list[Markup]:
         return [_box(finding, centre - radius, centre + radius)]
     grid = geometry.sub(finding.start_ijk, finding.mask.shape[::-1])
     ends = finding.long_axis_lps_mm or ()
-    points = tuple(ControlPoint(_point(end)) for end in ends)
+    points = _labelled([_point(end) for end in ends], finding)
     line = [Markup(LINE, f"{finding.id} long axis", points)] if points else []
     corners = _mask_corners(finding.mask, grid)
     return [*line, _box(finding, corners.min(axis=0), corners.max(axis=0))]
@@ -112,10 +130,22 @@ def _mask_corners(mask: NDArray[np.uint8], grid: Geometry) -> NDArray[np.float64
     return grid.ijk_to_lps(ends[choice, [0, 1, 2]])
 
 
+def _labelled(places_lps_mm: Sequence[Point], finding: Finding) -> tuple[ControlPoint, ...]:
+    """Control points of which the first says what the nodule is.
+
+    3D Slicer's plugin gives lines and boxes names of its own, and keeps these words.
+    """
+    words = point_label(finding), description(finding)
+    return tuple(
+        ControlPoint(place, *(words if n == 0 else ("", "")))
+        for n, place in enumerate(places_lps_mm)
+    )
+
+
 def _box(finding: Finding, low: NDArray[np.float64], high: NDArray[np.float64]) -> Markup:
     centre = _point((low + high) / 2)
     size = tuple(float(mm) for mm in high - low)
-    points = (ControlPoint(centre),)
+    points = _labelled([centre], finding)
     return Markup(BOX, f"{finding.id} extent", points, centre, box_size_mm=size)
 
 
