@@ -44,10 +44,10 @@ from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import MEASURES
 from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
-from site_readers import HABITS, samples
+from site_readers import HABITS, SUB_SOLID, enriched, samples
 
 COUNTS = (25, 50, 100, 200)
-SUB_SOLID, SUB_SOLID_SHARE, FEWER_PATIENTS = "sub-solid", 0.4, 110
+FEWER_PATIENTS = 110
 LARGEST = max(COUNTS)
 TEST_PATIENTS = 25
 """Of the site, at least; all who are not needed for training are tested on."""
@@ -84,19 +84,6 @@ def draw(pool: Pool, habit: str, seed: int) -> Draw:
     trained = {s.patient_id for s in train}
     test = [s for s in read if s.patient_id not in trained]
     return Draw(train, test, pool.of(patients[:apart]))
-
-
-def enriched(read: Sequence[Sample]) -> list[Sample]:
-    """Drop solid nodules, evenly, until so large a share is sub-solid."""
-    solid = [s.held.case.texture_class == "solid" for s in read]
-    keep = (len(read) - sum(solid)) * (1 - SUB_SOLID_SHARE) / SUB_SOLID_SHARE / max(1, sum(solid))
-    kept, due = [], 0.0
-    for one, is_solid in zip(read, solid, strict=True):
-        due += keep if is_solid else 0.0
-        if not is_solid or due >= 1:
-            kept.append(one)
-            due -= 1.0 if is_solid else 0.0
-    return kept
 
 
 def figures(nodules: ComparedNodules, said: Predictions) -> dict[str, float]:

@@ -14,7 +14,7 @@ from resmtnet.guidelines import assess
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.mask_growth import VoxelMask
-from resmtnet.inference.mask_threshold import settle, usual_level
+from resmtnet.inference.mask_threshold import moved_by, settle, usual_level
 from resmtnet.inference.point import RawPrediction
 from resmtnet.network.uncertainty import entropy, mutual_information, softmax
 from resmtnet.types import Array, Point
@@ -42,6 +42,7 @@ def to_finding(
     candidate_score: float | None = None,
     context: str | None = None,
     mask: VoxelMask | None = None,
+    usual: RawPrediction | None = None,
 ) -> Finding:
     """Return what is told of a point.
 
@@ -54,8 +55,12 @@ def to_finding(
         candidate_score: None for a point that somebody asked for.
         context: of the guideline category, one of guidelines.CONTEXTS; None for no category.
         mask: the measured one.
+        usual: the same with the mask of the calibration without the site's habit, on which the
+            guideline category rests; None where no habit moves the mask.
     """
     measured = seen.measured
+    usual_calibration = calibration.without_habit()
+    usual_size = size_of(seen if usual is None else usual, usual_calibration)[0]
     found_size, size_warnings = size_of(seen, calibration)
     doubts = uncertainty(seen, calibration)
     ratings = characteristics(seen.observation, calibration)
@@ -86,7 +91,7 @@ def to_finding(
         guidelines=guideline_category(
             context,
             ratings[TEXTURE.name],
-            found_size,
+            usual_size,
             confirmed=confirmed,
             reliable=not (unsure or seen.cut),
         ),
@@ -233,7 +238,10 @@ def size(
     All sizes are those of the mask as it is: a mask that comes back unchanged reads the same.
     Without a mask the regressed diameters stand in, and a warning says so.
     """
-    regressed = {task.name: float(np.exp(observation.outputs[task.name][0])) for task in SIZES}
+    factor = calibration.habit.size_factor
+    regressed = {
+        task.name: factor * float(np.exp(observation.outputs[task.name][0])) for task in SIZES
+    }
     if measured is None:
         values, intervals = regressed, calibration.regressed_intervals
         warnings: tuple[str, ...] = (
@@ -280,11 +288,15 @@ def mask_level(
     diameter_mm: Callable[[float], float | None],
     calibration: Calibration,
 ) -> float:
-    """Return the probability at which the mask of a nodule is cut; see mask_threshold.settle."""
+    """Return the probability at which the mask of a nodule is cut; see mask_threshold.settle.
+
+    A habit of size moves it, so that mask and numbers stay the same thing.
+    """
     regressed_mm = regressed_diameter_of(observation)
     solid_level = calibration.mask_thresholds.at(regressed_mm)
     usual = usual_level(solid_level, subsolid_of(observation, calibration))
-    return settle(diameter_mm, usual, regressed_mm, sigma_of(observation))
+    level = settle(diameter_mm, usual, regressed_mm, sigma_of(observation))
+    return moved_by(calibration.habit.size_factor, level, diameter_mm)
 
 
 def _interval(value: float, half_width_log: float) -> Interval:

@@ -27,11 +27,16 @@ class Limits:
     """How much wider than on the reference set the ratios may scatter."""
     reader_size_ratio: float = 1.10
     """Ratio of one reader's sizes and those of the others on the same nodules."""
-    reader_rating: float = 1.0
-    """Difference of one reader's malignancy and that of the others, levels."""
-    reader_agreement: float = 0.4
-    """Least rank correlation of one reader's malignancy with the others' and the model's. LIDC's
-    readers have about 0.7."""
+    reader_rating: float = 2.0
+    """Difference of one reader's malignancy and that of the others, levels: beyond that of a severe
+    reader among lenient ones."""
+    unrelated: float = 7.0
+    """How much worse than by chance the model may predict one reader's malignancy, natural log of
+    the likelihood, with a tilt of that reader's own."""
+    backwards: float = 0.25
+    """Share of the nodules read backwards that must be excluded ..."""
+    backwards_evidence: float = -2.0
+    """... by a log likelihood at least so far below that of none."""
     least_nodules: int = 10
     """With fewer nodules no check decides."""
 

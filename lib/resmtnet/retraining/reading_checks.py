@@ -16,6 +16,7 @@ import numpy as np
 
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
+from resmtnet.retraining.habit_checks import check_backwards, check_related
 from resmtnet.retraining.noninferiority import AUC
 from resmtnet.retraining.reader_checks import check_reader
 from resmtnet.retraining.reading_check import (
@@ -33,6 +34,7 @@ def check(
     samples: Sequence[Sample],
     shipped: tuple[ComparedNodules, Predictions],
     reference: tuple[ComparedNodules, Predictions],
+    ratings: Array,
     limits: Limits,
     config: BootstrapConfig,
     which: str = "",
@@ -43,13 +45,16 @@ def check(
         samples: of the site, also those that trained: the shipped model saw none of them.
         shipped: what their readers say, and the predictions of the shipped model.
         reference: the same of the reference set.
+        ratings: [N, levels] logits of the shipped model's calibrated ratings of these nodules.
         limits: see Limits.
         config: of the bootstrap by patient.
         which: put before the name of each check where only some readings are checked.
     """
     found = [*_against_model(shipped, reference, limits, config)]
+    found.append(check_backwards(samples, ratings, limits))
     for name in sorted({r.reader for s in samples for r in s.consensus.readings}):
-        found += check_reader(name, samples, shipped[1], limits, config)
+        found += check_reader(name, samples, limits, config)
+        found.append(check_related(name, samples, ratings, limits))
     return [replace(one, what=f"{which}{one.what}") for one in found]
 
 
