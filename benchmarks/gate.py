@@ -1,4 +1,4 @@
-"""Whether the gate publishes a site's habits and keeps its mistakes out: seeded runs on real nodules.
+"""Whether the gate publishes a site's habits and keeps its mistakes out: seeded, real nodules.
 
     python benchmarks/gate.py [--model DIR] [--runs 100] [--first-seed N] [--scenario NAME ...]
         [--patients N ...] [--development] [--chains N] [--json FILE]
@@ -58,7 +58,7 @@ from resmtnet.training.carried_sets import (
     read_replay,
     replay_files,
 )
-from site_readers import RIGHT, SCENARIOS, SUB_SOLID, Rule, enriched, samples
+from site_readers import RIGHT, SCENARIOS, SUB_SOLID, enriched, samples
 
 PATIENTS = (15, 25, 50, 100)
 UNTOUCHED_PATIENTS = 30
@@ -128,7 +128,7 @@ class Half:
         return enriched(said) if name == SUB_SOLID else said
 
     def site(self, read: Sequence[Sample], parent: Model | None = None) -> Site:
-        """The site as the served version (the shipped one by default) and the shipped one see it."""
+        """The site as the served version (by default the shipped one) and the shipped see it."""
         index = np.array([self.places[s.consensus.nodule] for s in read])
         votes = [s.consensus.votes for s in read]
         held = [s.held for s in read]

@@ -165,7 +165,9 @@ def test_the_demo_asks_the_server_and_goes_round_the_loop(
 
     monkeypatch.setattr(command, "write_study_folder", small)
     monkeypatch.setattr(command, "write_patients", lambda folder: write_patients(folder, FEW))
-    monkeypatch.setattr(loop, "OPTIONS", {"min_readings": 5, "min_held_out_patients": 1})
+    monkeypatch.setattr(
+        loop, "OPTIONS", {"min_readings": 5, "min_patients": 3, "min_patients_of_weights": 3}
+    )
     console = Console(width=100, record=True, file=io.StringIO())
     command.run(None, None, tmp_path / "demo", console)
     said = console.export_text()

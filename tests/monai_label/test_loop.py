@@ -35,7 +35,8 @@ UNREAD = 2
 """Of the patients; nobody corrects anything in their studies."""
 READER = "dr-surer"
 OPTIONS = {
-    "min_held_out_patients": 1,
+    "min_patients": 3,
+    "min_patients_of_weights": 3,
     "replay_share": 0.05,
     "score_margin": 0.1,
     "size_margin": 0.1,

@@ -14,8 +14,9 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.task import AsyncTask
 
 from resmtnet.ct import CTVolume
-from resmtnet.errors import InputError
+from resmtnet.errors import InputError, ResMTNetError
 from resmtnet.inference.device import choose_device
+from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import Refusal, as_refusals
@@ -23,7 +24,8 @@ from resmtnet.monai_label.trainer_form import TrainOptions
 from resmtnet.monai_label.training_status import KEPT, PUBLISHED, TrainReport, due
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.store import ReadingStore
-from resmtnet.retraining.retrain import Retrained, Stage, reference_auc, retrain
+from resmtnet.retraining.evidence import Evidence
+from resmtnet.retraining.retrain import Retrained, Stage, readiness, reference_auc, retrain
 from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
         self._shared = shared
         self._database = database
         self._report = TrainReport(shared.versions.folder)
+        self._ready: tuple[tuple[int, str], Json] | None = None
 
     def config(self) -> Json:
         """Return the form that the viewers show; see TrainOptions."""
@@ -56,12 +59,34 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
 
         Keys: epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served
         version on its reference set), verdict (running, published, kept, failed, stopped), reason,
-        version (served now), readings.
+        version (served now), readings, readiness (what a training would do now, and what is
+        missing; see retraining.evidence).
         """
         now = self._shared.now
         told = self._report.read()
         told["best_metric"] = _auc(now.folder, now.model.info.sha256)
+        told["readiness"] = self._readiness()
         return told | {"version": now.model.info.version, "warnings": list(now.warnings)}
+
+    def _readiness(self) -> Json | None:
+        """Return what a training with the form's defaults would do; None where nothing tells.
+
+        The viewers ask about once a second, so that it is counted again only when a reading has
+        arrived or another version is served.
+        """
+        now, config = self._shared.now, TrainOptions().config()
+        if not self._database.exists():
+            return Evidence.of([], 0, config.least_readings, config.margins).to_json()
+        try:
+            with ReadingStore.open(self._database) as store:
+                stand = (store.count(), now.model.info.sha256)
+                if self._ready is None or self._ready[0] != stand:
+                    found = readiness(store, _model(now.folder, stand[1]), config)
+                    self._ready = stand, found.to_json()
+        except ResMTNetError as error:
+            logger.warning("What a training would do is not known: %s", error)
+            return None
+        return self._ready[1]
 
     @property
     def runs(self) -> bool:
@@ -174,6 +199,12 @@ def train_when_due(trainer: ResMTNetTrainer, after: int, count: int) -> bool:
         logger.exception("The training due after %d readings did not start", after)
         return False
     return task is not None
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path, sha256: str) -> Model:
+    """Return a version with the sets that it carries, read once for each checksum."""
+    return read_model(folder)
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Makes the best version for which there is evidence: new weights, else the readers' habit alone."""
+"""Makes the version for which there is evidence: new weights, else the readers' habit alone."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ def best_version(
     """
     verdicts = []
     if stage == WEIGHTS:
-        train = partial(
-            _trained, parent, config=config, anchor=shipped, images=images, tell=tell
-        )
+        train = partial(_trained, parent, config=config, anchor=shipped, images=images, tell=tell)
         candidate, crossed = _with_weights(train, site, config)
         verdicts.append(judge(candidate, crossed, site, reference, margins))
         if verdicts[-1].published:
@@ -77,9 +75,7 @@ def _trained(
     images: Images | None = None,
     tell: Progress = lambda done, of: None,
 ) -> FineTuned:
-    return recalibrate(
-        fine_tune(parent, samples, config, anchor=anchor, images=images, tell=tell)
-    )
+    return recalibrate(fine_tune(parent, samples, config, anchor=anchor, images=images, tell=tell))
 
 
 def _with_weights(

@@ -1,4 +1,4 @@
-"""What a site's readings are enough for, and what is still missing: said before a training starts."""
+"""What a site's readings are enough for, and what is missing: said before a training starts."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ anything is learnt from them (reading_checks.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,12 +197,15 @@ def check_readings(
 def _check(
     site: Site, reference: Reference, margins: Margins, index: NDArray[np.intp], which: str = ""
 ) -> list[Check]:
+    limits = margins.limits
+    if len({site.samples[n].patient_id for n in index}) < margins.least_patients_of_weights:
+        limits = replace(limits, backwards_evidence=limits.backwards_evidence_of_few)
     return check(
         [site.samples[n] for n in index],
         (site.nodules.rows(index), site.shipped.rows(index)),
         (reference.nodules, reference.shipped),
         site.ratings[index],
-        margins.limits,
+        limits,
         margins.strict,
         which,
     )
@@ -257,7 +260,7 @@ def compare_knowledge(
     config, nodules, found = margins.bootstrap, reference.nodules, []
     others = [reference.parent, reference.shipped]
     for other, predictions in zip(OTHERS, others, strict=True):
-        if other == "parent" and reference.parent is reference.shipped:
+        if other == "shipped" and reference.parent is reference.shipped:
             continue
         whole = losses(nodules, said, predictions, KNOWLEDGE, config=config)
         found.append(Comparison(JudgedOn.REFERENCE, None, other, Rule.NON_INFERIOR, whole))

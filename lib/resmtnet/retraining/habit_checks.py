@@ -24,6 +24,8 @@ from resmtnet.types import Array
 LEVELS = np.arange(1, len(MALIGNANCY.levels) + 1)
 MEANT = {"benign": (1, 2), "indeterminate": (3,), "malignant": (4, 5)}
 """Ratings that a class without a rating may stand for."""
+CLEARLY = 1.0
+"""Log likelihood from which the readings are told to be swapped."""
 SWAPPED = (
     "some of the nodules were read the other way round than they look (are benign and malignant "
     "swapped now and then?)"
@@ -35,6 +37,9 @@ TOO_FEW = (
 STEPS, MOST_TILT = 30, 4.0
 TILT_VARIANCE = 4.0
 """Of the normal prior of a tilt around none."""
+SOFTENED = 1.6
+"""Divides the model's logits where a nodule may be read backwards: a reader who only differs much
+from the model on one nodule has not read it backwards."""
 RARE = 0.5
 """Added to the count of each answer, so that none counts as impossible."""
 ALIKE = 0.5
@@ -52,7 +57,7 @@ def check_backwards(samples: Sequence[Sample], ratings: Array, limits: Limits) -
     meant, rows = _meant(samples)
     gain = math.nan
     if len(rows):
-        logits, weight = ratings[rows], meant.sum(2).clip(0, 1).sum(1) ** (ALIKE - 1)
+        logits, weight = ratings[rows] / SOFTENED, meant.sum(2).clip(0, 1).sum(1) ** (ALIKE - 1)
         gain = _likelihood(logits, meant, weight, limits.backwards) - _likelihood(
             logits, meant, weight, 0.0
         )
@@ -65,13 +70,11 @@ def check_backwards(samples: Sequence[Sample], ratings: Array, limits: Limits) -
         None,
         (-math.inf, limits.backwards_evidence),
         len(rows),
-        (SWAPPED if gain > 0 else TOO_FEW) if refused else "",
+        (SWAPPED if gain > CLEARLY else TOO_FEW) if refused else "",
     )
 
 
-def check_related(
-    name: str, samples: Sequence[Sample], ratings: Array, limits: Limits
-) -> Check:
+def check_related(name: str, samples: Sequence[Sample], ratings: Array, limits: Limits) -> Check:
     """Check whether the model predicts a reader's ratings better than their frequencies do.
 
     Args:
@@ -115,7 +118,7 @@ def check_related(
 def _levels_meant(reading: Reading) -> NDArray[np.bool_]:
     """Return which ratings a reading may stand for, [levels]; none where it says nothing."""
     if reading.malignancy:
-        return np.asarray(LEVELS == reading.malignancy)
+        return np.asarray(reading.malignancy == LEVELS)
     return np.isin(LEVELS, MEANT.get(str(reading.class_name), ()))
 
 

@@ -125,8 +125,7 @@ def offsets_of(samples: Sequence[Sample], heads: LinearHeads) -> dict[str, Array
         MALIGNANCY.name: tilt * (np.arange(1, levels + 1) - (levels + 1) / 2),
         CLASS.name: np.array([-margin / 2, margin / 2]),
         **{
-            task.name: np.array([regressed_shift(held, task.name, patients), 0.0])
-            for task in SIZES
+            task.name: np.array([regressed_shift(held, task.name, patients), 0.0]) for task in SIZES
         },
     }
 
