@@ -1,7 +1,7 @@
 """Whether the gate publishes a site's habits and keeps its mistakes out: seeded, real nodules.
 
     python benchmarks/gate.py [--model DIR] [--runs 100] [--first-seed N] [--scenario NAME ...]
-        [--patients N ...] [--development] [--chains N] [--json FILE]
+        [--patients N ...] [--development] [--checks-only] [--chains N] [--json FILE]
 
 The nodules are those that came with the model and that it never trained on: its reference and its
 calibration set. Their patients are divided once into two halves. The site is drawn from one, the
@@ -12,6 +12,9 @@ Each run draws the site's patients (15, 25, 50 and 100 by default), whose readin
 rule (site_readers.py) from what LIDC's readers said, and does what a training does: check the
 readings, train, judge. Told are the outcomes and, for what was published, the figures on the
 nodules of the half's other patients, read by the same rule.
+
+With --checks-only nothing is trained: readings that pass the checks are "accepted". What is wrong
+is refused there, and of what is accepted hardly anything is kept later.
 
 The calibration set being drawn from, training does without it (warm start).
 
@@ -154,12 +157,14 @@ def draw(
     return site, others, [one for one in half.held if one.case.patient_id not in chosen]
 
 
-def run(half: Half, name: str, seed: int, count: int, margins: Margins) -> dict[str, Any]:
+def run(
+    half: Half, name: str, seed: int, count: int, margins: Margins, *, checks_only: bool = False
+) -> dict[str, Any]:
     """One training of one site."""
     started = time.process_time()
     read, others, _ = draw(half, name, seed, count)
     row: dict[str, Any] = {"seed": seed, "patients": count, "nodules": len(read)}
-    outcome, candidate, why = train(half, half.pool.model, read, margins)
+    outcome, candidate, why = train(half, half.pool.model, read, margins, checks_only=checks_only)
     row |= {"outcome": outcome, "why": why}
     if candidate is not None:
         row["habit"] = candidate.calibration.habit.to_json()
@@ -168,7 +173,12 @@ def run(half: Half, name: str, seed: int, count: int, margins: Margins) -> dict[
 
 
 def train(
-    half: Half, parent: Model, read: Sequence[Sample], margins: Margins
+    half: Half,
+    parent: Model,
+    read: Sequence[Sample],
+    margins: Margins,
+    *,
+    checks_only: bool = False,
 ) -> tuple[str, FineTuned | None, list[str]]:
     """What retraining.retrain does, on stored nodules."""
     shipped = half.pool.model
@@ -185,6 +195,8 @@ def train(
     wrong = complaints(check_readings(site, reference, parent_readings(parent), margins))
     if wrong:
         return "refused", None, wrong
+    if checks_only:
+        return "accepted", None, []
     config = FineTuneConfig()
     candidate, verdicts = best_version(
         parent, shipped, site, reference, evidence.stage, config, margins
@@ -223,16 +235,24 @@ def figures(site: Site, said: Predictions) -> dict[str, float]:
 
 
 def scenario(
-    half: Half, name: str, count: int, seeds: Sequence[int], margins: Margins
+    half: Half,
+    name: str,
+    count: int,
+    seeds: Sequence[int],
+    margins: Margins,
+    *,
+    checks_only: bool = False,
 ) -> list[dict[str, Any]]:
     rows, outcomes, whys = [], Counter[str](), Counter[str]()
     for seed in seeds:
-        row = run(half, name, seed, count, margins)
+        row = run(half, name, seed, count, margins, checks_only=checks_only)
         rows.append(row)
         outcomes[row["outcome"]] += 1
         whys.update(row["why"])
     cpu_s = statistics.fmean(row["cpu_s"] for row in rows)
-    print(f"{name}, {count}: {dict(outcomes)}; {cpu_s:.1f} s; {whys.most_common(4)}", flush=True)
+    print(f"{name}, {count}: {dict(outcomes)}; {cpu_s:.2f} s", flush=True)
+    for why, number in whys.most_common(4):
+        print(f"    {number:4d}  {why}", flush=True)
     changed = [row["others"] for row in rows if row.get("others")]
     if changed:
         for figure in changed[0]["before"]:
@@ -293,6 +313,7 @@ def main() -> None:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS))
     parser.add_argument("--patients", type=int, action="append")
     parser.add_argument("--development", action="store_true")
+    parser.add_argument("--checks-only", action="store_true")
     parser.add_argument("--chains", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -309,7 +330,9 @@ def main() -> None:
         found: dict[str, Any] = {"model": vars(pool.model.info)}
         for count in arguments.patients or PATIENTS if arguments.runs else ():
             for name in arguments.scenario or SCENARIOS:
-                found[f"{name}, {count}"] = scenario(half, name, count, seeds, margins)
+                found[f"{name}, {count}"] = scenario(
+                    half, name, count, seeds, margins, checks_only=arguments.checks_only
+                )
                 keep(arguments.json, found)
         for seed in range(arguments.chains):
             for name in arguments.scenario or (RIGHT,):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -188,6 +189,7 @@ def train_members(
     return states
 
 
+@lru_cache(maxsize=2)  # a cross-fit trains several times
 def replayed(model: Model) -> tuple[Tensor, Targets]:
     """Return embeddings [N, members, D] and targets of the nodules that a model replays."""
     replay = model.carried(read_replay)

@@ -23,6 +23,7 @@ from resmtnet.retraining.reading_check import (
     Check,
     Limits,
     estimate_by_patient,
+    half_spread,
     make_check,
     median,
 )
@@ -105,7 +106,8 @@ def _sizes(
     """Check the log of read / predicted, [N], of one kind of size; `usual_ratio`: reference set."""
     rows = np.isfinite(ratio)
     edge = float(np.log(limits.size_ratio))
-    most = limits.size_spread * _spread(usual_ratio[np.isfinite(usual_ratio)])
+    usual = usual_ratio[np.isfinite(usual_ratio)]
+    most = limits.size_spread * half_spread(usual, usual)
     return [
         make_check(
             f"{name}: median log of read / predicted",
@@ -117,7 +119,7 @@ def _sizes(
         ),
         make_check(
             f"{name}: spread of the log of read / predicted",
-            estimate_by_patient(_spread_of, rows, patients, config, ratio, ratio),
+            estimate_by_patient(half_spread, rows, patients, config, ratio, ratio),
             (0.0, most),
             int(rows.sum()),
             limits,
@@ -129,13 +131,3 @@ def _sizes(
 def complaints(found: Sequence[Check]) -> list[str]:
     """Return why the readings are refused, each reason once."""
     return list(dict.fromkeys(f.complaint for f in found if f.complaint))
-
-
-def _spread(values: Array) -> float:
-    """Return the half distance of the quartiles."""
-    low, high = np.quantile(values, [0.25, 0.75])
-    return float(high - low) / 2
-
-
-def _spread_of(values: Array, _: Array) -> float:
-    return _spread(values)

@@ -23,6 +23,7 @@ from resmtnet.inference.site_habit import SiteHabit
 from resmtnet.network.uncertainty import logit, sigmoid, softmax
 from resmtnet.readings.record import Reading
 from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.reading_check import median
 from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule, raw_prediction
 from resmtnet.types import Array
@@ -250,9 +251,8 @@ def _median(values: Sequence[float] | Array, patients: Sequence[str], doubt: flo
     if count < LEAST_PATIENTS:
         return 0.0
     numbers = np.asarray(values, float)
-    replicates = Resamples(patients, BootstrapConfig(resamples=DRAWS)).replicate(
-        lambda truth, _: float(np.median(truth)), numbers, numbers
-    )
+    resamples = Resamples(patients, BootstrapConfig(resamples=DRAWS))
+    replicates = resamples.replicate(median, numbers, numbers)
     error = float(np.std(replicates.draws)) * small_sample_factor(count)
     return shrunk(replicates.value, error, doubt)
 
