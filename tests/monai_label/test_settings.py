@@ -23,6 +23,7 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         "click_type": "deepedit",
         "readings": str(tmp_path / "site" / "r.sqlite"),
         "train_after": "20",
+        "repeat_share": "0.1",
         "archive": str(tmp_path),
     }
     assert AppSettings.from_conf(conf) == AppSettings(
@@ -36,6 +37,7 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         click_type="deepedit",
         readings=tmp_path / "site" / "r.sqlite",
         train_after=20,
+        repeat_share=0.1,
         archive=tmp_path,
     )
 

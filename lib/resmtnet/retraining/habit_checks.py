@@ -37,7 +37,7 @@ TOO_FEW = (
 STEPS, MOST_TILT = 30, 4.0
 TILT_VARIANCE = 4.0
 """Of the normal prior of a tilt around none."""
-SOFTENED = 1.6
+SOFTENED = 1.3
 """Divides the model's logits where a nodule may be read backwards: a reader who only differs much
 from the model on one nodule has not read it backwards."""
 RARE = 0.5
