@@ -88,12 +88,16 @@ def to_finding(
         size=found_size,
         characteristics=ratings,
         uncertainty=doubts,
-        guidelines=guideline_category(
-            context,
-            ratings[TEXTURE.name],
+        guidelines=_with_note(
+            guideline_category(
+                context,
+                ratings[TEXTURE.name],
+                usual_size,
+                confirmed=confirmed,
+                reliable=not (unsure or seen.cut),
+            ),
             usual_size,
-            confirmed=confirmed,
-            reliable=not (unsure or seen.cut),
+            found_size,
         ),
         candidate_score=candidate_score,
         nodule_probability=nodule,
@@ -148,6 +152,15 @@ def guideline_category(
         size.interval_90.get("mean_diameter_mm"),
         size.solid_component_mm,
     ).to_json()
+
+
+def _with_note(category: dict[str, Any], usual: Size, told: Size) -> dict[str, Any]:
+    """Say where a category rests on another size than the one that is told."""
+    mm = usual.mean_diameter_mm
+    if not category["assumptions"] or mm is None or mm == told.mean_diameter_mm:
+        return category
+    note = f"mean diameter without the habit of this site's readers: {mm:.1f} mm"
+    return {**category, "assumptions": [*category["assumptions"], note]}
 
 
 def class_name(probability_malignant: float, calibration: Calibration, *, doubtful: bool) -> str:

@@ -21,7 +21,7 @@ from resmtnet.retraining.reading_check import Check, Limits
 from resmtnet.retraining.samples import Sample
 from resmtnet.types import Array
 
-LEVELS = np.arange(1, len(MALIGNANCY.levels) + 1)
+LEVELS: Array = np.arange(1.0, len(MALIGNANCY.levels) + 1)
 MEANT = {"benign": (1, 2), "indeterminate": (3,), "malignant": (4, 5)}
 """Ratings that a class without a rating may stand for."""
 CLEARLY = 1.0
