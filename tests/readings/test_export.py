@@ -60,7 +60,6 @@ def test_a_row_says_what_was_read_and_what_was_answered(
         "source": "rest",
         "evidence": "impression",
         "acceptance": "single",
-        "purpose": "",
         "excluded": "False",
         "superseded": "False",
         "class": "malignant",
