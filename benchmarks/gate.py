@@ -1,51 +1,59 @@
-"""Whether the gate keeps wrong corrections out and lets right ones in: seeded runs on real nodules.
+"""Whether the gate publishes a site's habits and keeps its mistakes out: seeded, real nodules.
 
     python benchmarks/gate.py [--model DIR] [--runs 100] [--first-seed N] [--scenario NAME ...]
-        [--patients N] [--chains N] [--refit] [--json FILE]
+        [--patients N ...] [--development] [--checks-only] [--chains N] [--json FILE]
 
 The nodules are those that came with the model and that it never trained on: its reference and its
-calibration set (262 patients). Each run draws the patients anew: 150 are the reference set, all
-others the site (or --patients of them), whose readings are made by a rule (site_readers.py) from
-what LIDC's readers said. A fifth of the site's patients is held out; the heads train on the others;
-the gate judges.
+calibration set. Their patients are divided once into two halves. The site is drawn from one, the
+other is the reference set. With --development both change places: on those draws limits and margins
+were chosen, so that no patient of a reported site took part in choosing them.
 
-The calibration set being drawn from, training does without it (warm start). --refit leaves it to
-training, as a server does, and draws 112 patients of the reference set as such and 75 as the site.
+Each run draws the site's patients (15, 25, 50 and 100 by default), whose readings are made by a
+rule (site_readers.py) from what LIDC's readers said, and does what a training does: check the
+readings, train, judge. Told are the outcomes and, for what was published, the figures on the
+nodules of the half's other patients, read by the same rule.
 
-With --chains N, right corrections arrive in 21 parts, the first with half of the site's patients:
-after each part the served version is trained further on all readings so far, and published if the
-gate lets it. Told are the losses of the last version against the shipped one, on the reference set
-and on patients of neither the site nor the reference set; once with the weights held close to the
-shipped version, as training does, and once to the parent.
+With --checks-only nothing is trained: readings that pass the checks are "accepted". What is wrong
+is refused there, and of what is accepted hardly anything is kept later.
+
+The calibration set being drawn from, training does without it (warm start).
+
+With --chains N, readings arrive in 21 parts: after each part the served version is trained further
+on all readings so far, and published if the gate lets it. Told are the losses of the last version
+against the shipped one, on the reference set and on patients who took part in no gate.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from resmtnet.characteristics import MALIGNANCY
 from resmtnet.data.consensus import malignant_share
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.network.resmtnet import ResMTNet
-from resmtnet.retraining.candidate import FineTuned, recalibrate
+from resmtnet.retraining.candidate import FineTuned
+from resmtnet.retraining.choice_of_version import best_version
 from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
-from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
-from resmtnet.retraining.gate import Table, decide
+from resmtnet.retraining.evidence import NOTHING, Evidence
+from resmtnet.retraining.finetune import FineTuneConfig
+from resmtnet.retraining.gate import Reference, Site, check_readings, knowledge, parent_readings
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
-from resmtnet.retraining.noninferiority import losses
-from resmtnet.retraining.samples import Sample, split_by_patient
-from resmtnet.retraining.verdict import Verdict
+from resmtnet.retraining.noninferiority import KNOWLEDGE, losses
+from resmtnet.retraining.reading_checks import complaints
+from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import (
     read_calibration_set,
@@ -53,12 +61,12 @@ from resmtnet.training.carried_sets import (
     read_replay,
     replay_files,
 )
-from site_readers import RIGHT, SCENARIOS, WRONG, Rule, samples
+from site_readers import RIGHT, SCENARIOS, SUB_SOLID, enriched, samples
 
-REFERENCE_PATIENTS = 150
-FEWER_PATIENTS = 112
+PATIENTS = (15, 25, 50, 100)
 UNTOUCHED_PATIENTS = 30
 PARTS = 21
+LEAST_READINGS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,35 +75,22 @@ class Pool:
 
     held: list[CachedNodule]
     model: Model
-    reference_patients: int = REFERENCE_PATIENTS
 
     @classmethod
-    def of_model(cls, model: Model, folder: Path, *, refit: bool = False) -> Pool:
-        """All that a model never trained on; see the top for refit."""
-        reference = read_reference(model.folder)
-        if refit:
-            return cls(LinearHeads.of(model.networks).answer_all(reference), model, FEWER_PATIENTS)
-        held = [*reference, *read_calibration_set(model.folder)]
+    def of_model(cls, model: Model, folder: Path) -> Pool:
+        """All that a model never trained on."""
+        held = [*read_reference(model.folder), *read_calibration_set(model.folder)]
         bare = without_calibration_set(model, folder)
         return cls(LinearHeads.of(model.networks).answer_all(held), bare)
-
-    def shipped(self, nodules: ComparedNodules) -> Predictions:
-        """What the shipped version says of some nodules of the pool; asked once."""
-        assert not nodules.by_mean.any()
-        index = [self.places[case.id.rpartition("/")[2]] for case in nodules.cases]
-        return self.answers.rows(np.array(index))
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        return {one.case.id: n for n, one in enumerate(self.held)}
-
-    @cached_property
-    def answers(self) -> Predictions:
-        return Predictions.of(ComparedNodules.of(self.held), self.held, self.model.calibration)
 
     @property
     def patients(self) -> list[str]:
         return sorted({one.case.patient_id for one in self.held})
+
+    def halves(self) -> tuple[list[str], list[str]]:
+        """Two halves of the patients, by the hash of their names."""
+        order = sorted(self.patients, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        return sorted(order[::2]), sorted(order[1::2])
 
     def of(self, patients: Sequence[str]) -> list[CachedNodule]:
         chosen = set(patients)
@@ -109,106 +104,187 @@ def without_calibration_set(model: Model, folder: Path) -> Model:
     return replace(model, folder=folder)
 
 
-def table(
-    pool: Pool, nodules: ComparedNodules, held: Sequence[CachedNodule], versions: Sequence[Any]
-) -> Table:
-    """Ask candidate, parent and shipped version."""
-    asked: dict[int, Predictions] = {id(pool.model): pool.shipped(nodules)}
-    for version in versions:
-        if id(version) not in asked:
-            answering = (
-                version if isinstance(version, FineTuned) else LinearHeads.of(version.networks)
-            )
-            said = answering.answer_all(held)
-            asked[id(version)] = Predictions.of(nodules, said, version.calibration)
-    return Table(nodules, *(asked[id(version)] for version in versions))
+class Half:
+    """The reference set and the patients of sites; what the shipped version says is asked once."""
+
+    def __init__(self, pool: Pool, *, development: bool) -> None:
+        first, second = pool.halves()
+        self.pool = pool
+        self.patients = first if development else second
+        held = pool.of(second if development else first)
+        self.reference = Reference.of(pool.model, pool.model, held)
+        self.held = pool.of(self.patients)
+        nodules = ComparedNodules.of(self.held)
+        assert not nodules.by_mean.any()
+        self.places = {one.case.id: n for n, one in enumerate(self.held)}
+        self.says = Predictions.of(nodules, self.held, pool.model.calibration)
+        logits = [one.observation.outputs[MALIGNANCY.name] for one in self.held]
+        self.ratings = np.array(logits) / pool.model.calibration.malignancy_temperature
+
+    def read(self, patients: Sequence[str], name: str, rng: np.random.Generator) -> list[Sample]:
+        """What the readers of a scenario say of the nodules of patients, in their order."""
+        chosen = set(patients)
+        held = [one for one in self.held if one.case.patient_id in chosen]
+        said = samples(held, SCENARIOS[name], rng)
+        order = {patient: n for n, patient in enumerate(patients)}
+        said.sort(key=lambda s: order[s.patient_id])
+        return enriched(said) if name == SUB_SOLID else said
+
+    def site(self, read: Sequence[Sample], parent: Model | None = None) -> Site:
+        """The site as the served version (by default the shipped one) and the shipped see it."""
+        index = np.array([self.places[s.consensus.nodule] for s in read])
+        votes = [s.consensus.votes for s in read]
+        held = [s.held for s in read]
+        nodules = ComparedNodules.of(held, [malignant_share(v) if v else None for v in votes])
+        shipped = self.says.rows(index)
+        said = shipped
+        if parent is not None:
+            answered = LinearHeads.of(parent.networks).answer_all(held)
+            said = Predictions.of(nodules, answered, parent.calibration)
+        return Site(tuple(read), nodules, said, shipped, self.ratings[index])
+
+
+def draw(
+    half: Half, name: str, seed: int, count: int
+) -> tuple[list[Sample], list[Sample], list[CachedNodule]]:
+    """The readings of a site of so many patients, those of all others, and the others' nodules."""
+    rng = np.random.default_rng(seed)
+    order = [str(p) for p in rng.permutation(half.patients)]
+    said = half.read(order, name, rng)
+    chosen = set(list(dict.fromkeys(s.patient_id for s in said))[:count])
+    site = [s for s in said if s.patient_id in chosen]
+    others = [s for s in said if s.patient_id not in chosen]
+    return site, others, [one for one in half.held if one.case.patient_id not in chosen]
 
 
 def run(
-    pool: Pool,
-    rule: Rule,
-    seed: int,
-    config: FineTuneConfig,
-    margins: Margins,
-    site_patients: int | None = None,
-) -> tuple[Verdict, dict[str, Any]]:
-    rng = np.random.default_rng(seed)
-    patients = [str(p) for p in rng.permutation(pool.patients)]
-    reference = pool.of(patients[: pool.reference_patients])
-    site = samples(pool.of(patients[pool.reference_patients :][:site_patients]), rule, rng)
-    train, out = split_by_patient(site, seed=seed)
+    half: Half, name: str, seed: int, count: int, margins: Margins, *, checks_only: bool = False
+) -> dict[str, Any]:
+    """One training of one site."""
     started = time.process_time()
-    candidate = recalibrate(fine_tune(pool.model, train, config))
-    trained = time.process_time()
-    verdict = judged(pool, candidate, pool.model, pool.model, reference, train, out, margins)
-    counts = {
-        "trained": len(train),
-        "held_out": len(out),
-        "held_out_patients": len({s.patient_id for s in out}),
-        "training_cpu_s": trained - started,
-        "judging_cpu_s": time.process_time() - trained,
-    }
-    return verdict, counts
+    read, others, _ = draw(half, name, seed, count)
+    row: dict[str, Any] = {"seed": seed, "patients": count, "nodules": len(read)}
+    outcome, candidate, why = train(half, half.pool.model, read, margins, checks_only=checks_only)
+    row |= {"outcome": outcome, "why": why}
+    if candidate is not None:
+        row["habit"] = candidate.calibration.habit.to_json()
+        row["others"] = gain(half, candidate, others)
+    return row | {"cpu_s": time.process_time() - started}
 
 
-def judged(
-    pool: Pool,
-    candidate: FineTuned,
-    parent: Any,
-    shipped: Model,
-    reference: Sequence[CachedNodule],
-    train: Sequence[Sample],
-    out: Sequence[Sample],
+def train(
+    half: Half,
+    parent: Model,
+    read: Sequence[Sample],
     margins: Margins,
-) -> Verdict:
-    site = [*train, *out]
-    shares = [malignant_share(s.consensus.votes) if s.consensus.votes else None for s in site]
-    held = [s.held for s in site]
-    versions = (candidate, parent, shipped)
-    return decide(
-        table(pool, ComparedNodules.of(reference), reference, versions),
-        table(pool, ComparedNodules.of(held, shares), held, versions),
-        site,
-        len(train),
-        margins,
+    *,
+    checks_only: bool = False,
+) -> tuple[str, FineTuned | None, list[str]]:
+    """What retraining.retrain does, on stored nodules."""
+    shipped = half.pool.model
+    readings = sum(len(s.consensus.reading_ids) for s in read)
+    said = [s.consensus for s in read]
+    evidence = Evidence.of(said, readings, LEAST_READINGS, margins)
+    if evidence.stage == NOTHING:
+        return "too few", None, [evidence.missing]
+    site = half.site(read, None if parent is shipped else parent)
+    reference = half.reference
+    if parent is not shipped:
+        answers = knowledge(parent, reference.held, reference.nodules)
+        reference = replace(reference, parent=answers)
+    wrong = complaints(check_readings(site, reference, parent_readings(parent), margins))
+    if wrong:
+        return "refused", None, wrong
+    if checks_only:
+        return "accepted", None, []
+    config = FineTuneConfig()
+    candidate, verdicts = best_version(
+        parent, shipped, site, reference, evidence.stage, config, margins
     )
+    why = [
+        f"{loss.measure.name}, {comparison.name}"
+        for verdict in verdicts
+        for comparison in verdict.comparisons
+        for loss in comparison.losses
+        if comparison.refuses(loss, margins)
+    ]
+    if candidate is None:
+        return ("no habit" if verdicts[-1].insufficient else "worse"), None, why
+    return ("habit alone" if candidate.same_weights else "weights"), candidate, why
 
 
-def chains(pool: Pool, count: int, first_seed: int) -> list[dict[str, Any]]:
-    """Publish 20 times in a row, `count` times, with each anchor."""
-    found = []
-    for seed in range(first_seed, first_seed + count):
-        for anchor in ("shipped", "parent"):
-            found.append(chain(pool, seed, anchor))
-            print(found[-1], flush=True)
-    return found
+def gain(half: Half, candidate: FineTuned, others: Sequence[Sample]) -> dict[str, Any]:
+    """Figures before and after on the nodules of patients who took no part."""
+    if not others:
+        return {}
+    site = half.site(others)
+    held = candidate.answer_all([s.held for s in others])
+    after = Predictions.of(site.nodules, held, candidate.calibration)
+    return {"before": figures(site, site.shipped), "after": figures(site, after)}
 
 
-def chain(pool: Pool, seed: int, anchor: str) -> dict[str, Any]:
+def figures(site: Site, said: Predictions) -> dict[str, float]:
+    truth = site.nodules
+    score, size = said.score - truth.score, said.log_diameter - truth.log_diameter
+    return {
+        "score_mae": float(np.nanmean(np.abs(score))),
+        "score_bias": float(np.nanmean(score)),
+        "size_error": float(np.nanmean(np.abs(size))),
+        "size_bias": float(np.nanmean(size)),
+    }
+
+
+def scenario(
+    half: Half,
+    name: str,
+    count: int,
+    seeds: Sequence[int],
+    margins: Margins,
+    *,
+    checks_only: bool = False,
+) -> list[dict[str, Any]]:
+    rows, outcomes, whys = [], Counter[str](), Counter[str]()
+    for seed in seeds:
+        row = run(half, name, seed, count, margins, checks_only=checks_only)
+        rows.append(row)
+        outcomes[row["outcome"]] += 1
+        whys.update(row["why"])
+    cpu_s = statistics.fmean(row["cpu_s"] for row in rows)
+    print(f"{name}, {count}: {dict(outcomes)}; {cpu_s:.2f} s", flush=True)
+    for why, number in whys.most_common(4):
+        print(f"    {number:4d}  {why}", flush=True)
+    changed = [row["others"] for row in rows if row.get("others")]
+    if changed:
+        for figure in changed[0]["before"]:
+            before, after = (
+                statistics.fmean(one[when][figure] for one in changed)
+                for when in ("before", "after")
+            )
+            print(f"    {figure} {before:.3f} -> {after:.3f}", flush=True)
+    return rows
+
+
+def chain(half: Half, name: str, seed: int, margins: Margins) -> dict[str, Any]:
+    """Readings of one site that arrive in 21 parts, the first with half of its patients."""
     rng = np.random.default_rng(seed)
-    patients = [str(p) for p in rng.permutation(pool.patients)]
-    reference = pool.of(patients[: pool.reference_patients])
-    neither = pool.of(patients[pool.reference_patients :][:UNTOUCHED_PATIENTS])
-    site = patients[pool.reference_patients + UNTOUCHED_PATIENTS :]
-    read = samples(pool.of(site), SCENARIOS[RIGHT], rng)
-    shipped, published = pool.model, 0
-    parent: Model = shipped
-    ends = np.linspace(len(site) / 2, len(site), PARTS).round().astype(int)
-    for end in ends:
+    order = [str(p) for p in rng.permutation(half.patients)]
+    untouched, site = order[:UNTOUCHED_PATIENTS], order[UNTOUCHED_PATIENTS:]
+    read = half.read(site, name, rng)
+    parent, published = half.pool.model, Counter[str]()
+    for end in np.linspace(len(site) / 2, len(site), PARTS).round().astype(int):
         so_far = set(site[:end])
-        train, out = split_by_patient([s for s in read if s.patient_id in so_far], 0.25, seed)
-        held_to = shipped if anchor == "shipped" else None
-        candidate = recalibrate(fine_tune(parent, train, FineTuneConfig(), anchor=held_to))
-        verdict = judged(pool, candidate, parent, shipped, reference, train, out, Margins())
-        if verdict.published:
-            published += 1
+        arrived = [s for s in read if s.patient_id in so_far]
+        outcome, candidate, _ = train(half, parent, arrived, margins)
+        published[outcome] += 1
+        if candidate is not None:
             parent = as_model(candidate)
-    last: dict[str, Any] = {"seed": seed, "anchor": anchor, "published": published}
-    for name, held in {"reference": reference, "neither": neither}.items():
-        nodules = ComparedNodules.of(held)
-        at = table(pool, nodules, held, (parent, parent, shipped))
-        lost = losses(nodules, at.candidate, at.shipped, config=Margins().bootstrap)
-        last[name] = {loss.measure.name: round(loss.value, 4) for loss in lost}
+    last: dict[str, Any] = {"scenario": name, "seed": seed, "outcomes": dict(published)}
+    held = {"reference": half.reference.held, "untouched": half.pool.of(untouched)}
+    for where, nodules_held in held.items():
+        nodules = ComparedNodules.of(nodules_held)
+        now, then = (knowledge(m, nodules_held, nodules) for m in (parent, half.pool.model))
+        lost = losses(nodules, now, then, KNOWLEDGE, config=margins.bootstrap)
+        last[where] = {loss.measure.name: round(loss.value, 4) for loss in lost}
     return last
 
 
@@ -219,48 +295,14 @@ def as_model(candidate: FineTuned) -> Model:
         network = ResMTNet(candidate.config.network)
         network.load_state_dict(state)
         networks.append(network.eval().requires_grad_(False))
-    return replace(candidate.parent, networks=tuple(networks), calibration=candidate.calibration)
-
-
-def in_short(verdict: Verdict) -> str:
-    return "insufficient" if verdict.insufficient else verdict.outcome
-
-
-def scenario(
-    pool: Pool,
-    name: str,
-    seeds: Sequence[int],
-    config: FineTuneConfig,
-    margins: Margins,
-    site_patients: int | None = None,
-) -> dict[str, Any]:
-    outcomes: Counter[str] = Counter()
-    whys: Counter[str] = Counter()
-    rows = []
-    for seed in seeds:
-        verdict, counts = run(pool, SCENARIOS[name], seed, config, margins, site_patients)
-        outcomes[in_short(verdict)] += 1
-        whys.update(reasons(verdict))
-        rows.append(
-            {"seed": seed, "outcome": in_short(verdict), "reason": verdict.reason, **counts}
-        )
-        done = sum(outcomes.values())
-        if done == len(seeds) or done % 20 == 0:
-            print(f"{name}: {done} of {len(seeds)} {dict(outcomes)}", flush=True)
-    for why, count in whys.most_common(8):
-        print(f"    {count:4d}  {why}")
-    return {"outcomes": dict(outcomes), "whys": dict(whys), "runs": rows}
-
-
-def reasons(verdict: Verdict) -> set[str]:
-    """Return what a verdict rests on, without its numbers."""
-    found = {check.complaint for check in verdict.readings if check.complaint}
-    if found or verdict.published:
-        return found
-    margins = Margins()
-    pairs = ((c, loss) for c in verdict.comparisons for loss in c.losses)
-    refused = {f"{loss.measure.name}, {c.name}" for c, loss in pairs if c.refuses(loss, margins)}
-    return refused or {verdict.reason}
+    info = replace(candidate.parent.info, version=candidate.parent.info.version + "+site")
+    return replace(
+        candidate.parent,
+        info=info,
+        networks=tuple(networks),
+        calibration=candidate.calibration,
+        provenance=candidate.provenance,
+    )
 
 
 def main() -> None:
@@ -269,28 +311,34 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS))
-    parser.add_argument("--patients", type=int, help="of the site; all that are left by default")
+    parser.add_argument("--patients", type=int, action="append")
+    parser.add_argument("--development", action="store_true")
+    parser.add_argument("--checks-only", action="store_true")
     parser.add_argument("--chains", type=int, default=0)
-    parser.add_argument("--refit", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    margins = Margins()
     with tempfile.TemporaryDirectory() as folder:
-        pool = Pool.of_model(read_model(arguments.model), Path(folder), refit=arguments.refit)
+        pool = Pool.of_model(read_model(arguments.model), Path(folder))
+        half = Half(pool, development=arguments.development)
         print(
             f"model {pool.model.info.version}; {len(pool.held)} nodules of {len(pool.patients)} "
-            f"patients, {pool.reference_patients} of them the reference set",
+            f"patients, {len(pool.patients) - len(half.patients)} of them the reference set",
             flush=True,
         )
         seeds = range(arguments.first_seed, arguments.first_seed + arguments.runs)
         found: dict[str, Any] = {"model": vars(pool.model.info)}
-        for name in arguments.scenario or [*WRONG, RIGHT]:
-            found[name] = scenario(
-                pool, name, seeds, FineTuneConfig(), Margins(), arguments.patients
-            )
-            keep(arguments.json, found)
-        if arguments.chains:
-            found["publishes in a row"] = chains(pool, arguments.chains, arguments.first_seed)
-            keep(arguments.json, found)
+        for count in arguments.patients or PATIENTS if arguments.runs else ():
+            for name in arguments.scenario or SCENARIOS:
+                found[f"{name}, {count}"] = scenario(
+                    half, name, count, seeds, margins, checks_only=arguments.checks_only
+                )
+                keep(arguments.json, found)
+        for seed in range(arguments.chains):
+            for name in arguments.scenario or (RIGHT,):
+                found.setdefault("chains", []).append(chain(half, name, seed, margins))
+                print(found["chains"][-1], flush=True)
+                keep(arguments.json, found)
 
 
 def keep(path: Path | None, found: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ the same rule, are the held-out nodules.
 Beside it: no retraining, and the same output layers trained without replay and without a pull
 towards the parent. Full retraining from scratch is compared by full_retraining.py.
 
-The gate's verdict is told, not enforced: a site may have habits of its own.
+No gate decides here; what it publishes of such readers is in gate.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from gate import REFERENCE_PATIENTS, Pool, in_short, judged
+from gate import Pool
 from resmtnet.data.consensus import malignant_share
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import read_model
@@ -40,14 +40,13 @@ from resmtnet.retraining.candidate import FineTuned, recalibrate
 from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
 from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
 from resmtnet.retraining.linear_heads import LinearHeads
-from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import MEASURES
 from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
-from site_readers import HABITS, samples
+from site_readers import HABITS, SUB_SOLID, enriched, samples
 
 COUNTS = (25, 50, 100, 200)
-SUB_SOLID, SUB_SOLID_SHARE, FEWER_PATIENTS = "sub-solid", 0.4, 110
+REFERENCE_PATIENTS, FEWER_PATIENTS = 150, 110
 LARGEST = max(COUNTS)
 TEST_PATIENTS = 25
 """Of the site, at least; all who are not needed for training are tested on."""
@@ -84,19 +83,6 @@ def draw(pool: Pool, habit: str, seed: int) -> Draw:
     trained = {s.patient_id for s in train}
     test = [s for s in read if s.patient_id not in trained]
     return Draw(train, test, pool.of(patients[:apart]))
-
-
-def enriched(read: Sequence[Sample]) -> list[Sample]:
-    """Drop solid nodules, evenly, until so large a share is sub-solid."""
-    solid = [s.held.case.texture_class == "solid" for s in read]
-    keep = (len(read) - sum(solid)) * (1 - SUB_SOLID_SHARE) / SUB_SOLID_SHARE / max(1, sum(solid))
-    kept, due = [], 0.0
-    for one, is_solid in zip(read, solid, strict=True):
-        due += keep if is_solid else 0.0
-        if not is_solid or due >= 1:
-            kept.append(one)
-            due -= 1.0 if is_solid else 0.0
-    return kept
 
 
 def figures(nodules: ComparedNodules, said: Predictions) -> dict[str, float]:
@@ -143,18 +129,6 @@ def rows_of(
             candidate = recalibrate(fine_tune(model, one.train[:count], config))
             row = {**base, "how": how, "nodules": count, "cpu_s": time.process_time() - started}
             row |= on(one, candidate, candidate.calibration)
-            if how == "fine-tuned":
-                verdict = judged(
-                    pool,
-                    candidate,
-                    model,
-                    model,
-                    one.reference,
-                    one.train[:count],
-                    one.test,
-                    Margins(),
-                )
-                row |= {"verdict": in_short(verdict), "reason": verdict.reason}
             rows.append(row)
     return rows
 
@@ -172,14 +146,6 @@ def shown(rows: Sequence[Mapping[str, Any]], where: str) -> None:
 
 def _error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-
-
-def verdicts(rows: Sequence[Mapping[str, Any]]) -> None:
-    print("\nthe gate's verdicts (not enforced)")
-    for key in dict.fromkeys((r["habit"], r["nodules"]) for r in rows if "verdict" in r):
-        same = [r["verdict"] for r in rows if (r["habit"], r["nodules"]) == key and "verdict" in r]
-        counts = {name: same.count(name) for name in dict.fromkeys(same)}
-        print(f"{key[0]:10s}{key[1]:6d}  {counts}")
 
 
 def main() -> None:
@@ -201,7 +167,6 @@ def main() -> None:
             print(f"seed {seed} done", flush=True)
     for where in ("site", "reference"):
         shown(rows, where)
-    verdicts(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
 

@@ -74,25 +74,29 @@ def main() -> None:
 
 def run(folder: Path, model_dir: Path | None) -> None:
     from resmtnet.inference.model_folder import read_model
-    from resmtnet.retraining.candidate import recalibrate
-    from resmtnet.retraining.finetune import fine_tune
-    from resmtnet.retraining.gate import judge
+    from resmtnet.retraining.choice_of_version import best_version
+    from resmtnet.retraining.finetune import FineTuneConfig
+    from resmtnet.retraining.gate import Reference, Site, check_readings
+    from resmtnet.retraining.margins import Margins
     from resmtnet.retraining.nodule_cache import NoduleCache
-    from resmtnet.retraining.samples import gather, split_by_patient
+    from resmtnet.retraining.samples import gather
     from resmtnet.training.carried_sets import read_reference
 
-    model = read_model(model_dir)
-    site = NoduleCache(folder, model, lambda image: None, keep_crops=False)  # type: ignore[arg-type,return-value]
+    model, margins = read_model(model_dir), Margins()
+    cache = NoduleCache(folder, model, lambda image: None, keep_crops=False)  # type: ignore[arg-type,return-value]
     store = Kept(folder / "readings.json")
-    found = site.samples(gather(store.readings()))
-    train, out = split_by_patient(found.samples)
+    found = cache.samples(gather(store.readings()))
     told("samples", f"{len(store.readings())} readings of {len(found.samples)} nodules")
-    candidate = recalibrate(fine_tune(model, train))
-    told("training and calibration")
-    verdict = judge(candidate, model, model, read_reference(model.folder), out)
-    told("gate", verdict.reason)
-    candidate.write(folder / "model", "next")
-    told("written")
+    site = Site.of(found.samples, model, model)
+    reference = Reference.of(model, model, read_reference(model.folder))
+    check_readings(site, reference, set(), margins)
+    told("checks of the readings")
+    config = FineTuneConfig()
+    candidate, verdicts = best_version(model, model, site, reference, "weights", config, margins)
+    told("training, calibration and gate, cross-fitted", verdicts[-1].reason)
+    if candidate is not None:
+        candidate.write(folder / "model", "next")
+        told("written")
 
 
 def told(what: str, more: str = "") -> None:

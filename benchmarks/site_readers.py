@@ -132,6 +132,24 @@ def one_reader(
     return [scaled(one, factor)]
 
 
+def lone_random(case: Case, rng: Generator) -> list[Reading]:
+    """The one reader of the site names a class at random, and gives no rating; sizes are right."""
+    return [
+        replace(r, malignancy=None, class_name=("benign", "malignant")[int(rng.integers(2))])
+        for r in one_reader(case, rng, rate=middle)
+    ]
+
+
+def mixed(case: Case, rng: Generator) -> list[Reading]:
+    """Two of four readers: A is severe, B lenient, C and D are in the middle."""
+    rates = (max, min, middle, middle)
+    return [
+        replace(r, reader=NAMES[n])
+        for n in rng.permutation(SEVERAL)[:2]
+        for r in one_reader(case, rng, rate=rates[n])
+    ]
+
+
 def middle(ratings: Sequence[int]) -> float:
     """The median, a half rounded to the even level."""
     return round(statistics.median(ratings))
@@ -143,19 +161,36 @@ WRONG: Mapping[str, Rule] = {
     "axes x 3, volumes right": axes_tripled,
     "one of four readers oversizes by 20%": one_oversizes,
     "one of three readers is careless": one_careless,
-}
-RIGHT = "right corrections"
-SCENARIOS: Mapping[str, Rule] = {
-    **WRONG,
-    RIGHT: lidc_readers,
     "a quarter of the labels flipped": partial(flipped, share=0.25),
+    "the only reader names classes at random": lone_random,
 }
+RIGHT, SUB_SOLID = "right corrections", "sub-solid"
 HABITS: Mapping[str, Rule] = {
     "severe": partial(one_reader, rate=max),
     "lenient": partial(one_reader, rate=min),
     "oversizer": partial(one_reader, rate=middle, factor=1.15),
-    "sub-solid": partial(one_reader, rate=middle),
+    SUB_SOLID: partial(one_reader, rate=middle),
 }
+ENTITLED: Mapping[str, Rule] = {
+    RIGHT: lidc_readers,
+    **HABITS,
+    "mixed readers": mixed,
+}
+SCENARIOS: Mapping[str, Rule] = {**WRONG, **ENTITLED}
+SUB_SOLID_SHARE = 0.4
+
+
+def enriched(read: Sequence[Sample]) -> list[Sample]:
+    """Drop solid nodules, evenly, until so large a share is sub-solid."""
+    solid = [s.held.case.texture_class == "solid" for s in read]
+    keep = (len(read) - sum(solid)) * (1 - SUB_SOLID_SHARE) / SUB_SOLID_SHARE / max(1, sum(solid))
+    kept, due = [], 0.0
+    for one, is_solid in zip(read, solid, strict=True):
+        due += keep if is_solid else 0.0
+        if not is_solid or due >= 1:
+            kept.append(one)
+            due -= 1.0 if is_solid else 0.0
+    return kept
 
 
 def samples(held: Sequence[CachedNodule], rule: Rule, rng: Generator) -> list[Sample]:

@@ -239,6 +239,7 @@ def findings_document(
     spacing_ijk_mm: Sequence[float],
     warnings: Sequence[str] = (),
     timing_ms: Mapping[str, float] | None = None,
+    calibrated_to: str | None = None,
 ) -> Json:
     """Return the whole document of schema resmtnet.findings/1.
 
@@ -250,10 +251,12 @@ def findings_document(
         spacing_ijk_mm: mm along i, j, k.
         warnings: of the image as a whole.
         timing_ms: milliseconds by step.
+        calibrated_to: whose readings class, score and size estimate, in words; None: not known.
     """
     return {
         "schema": SCHEMA,
         "label_basis": LABEL_BASIS,
+        "calibrated_to": calibrated_to,
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
         "image": {
             "id": image_id,

@@ -25,7 +25,6 @@ from resmtnet.ct.phantom import (
     write_study_folder,
 )
 from resmtnet.errors import InputError, PointError
-from resmtnet.retraining.samples import is_held_out
 
 FEW = PATIENTS[:4]
 """Patients: two are read, two are not."""
@@ -121,10 +120,8 @@ def test_of_the_users_own_studies_nothing_is_said(
     assert sorted(studies.rglob("*")) == before
 
 
-def test_some_patients_that_are_read_are_held_out_and_others_train() -> None:
-    out = [is_held_out(name) for name in PATIENTS[: -loop.UNREAD]]
-    assert any(out)
-    assert not all(out)
+def test_enough_patients_are_read_for_new_weights() -> None:
+    assert len(PATIENTS) - loop.UNREAD >= loop.OPTIONS["min_patients_of_weights"]
 
 
 def told(name: str, score: float, axis_mm: float | None) -> dict[str, Any]:
@@ -165,7 +162,9 @@ def test_the_demo_asks_the_server_and_goes_round_the_loop(
 
     monkeypatch.setattr(command, "write_study_folder", small)
     monkeypatch.setattr(command, "write_patients", lambda folder: write_patients(folder, FEW))
-    monkeypatch.setattr(loop, "OPTIONS", {"min_readings": 5, "min_held_out_patients": 1})
+    monkeypatch.setattr(
+        loop, "OPTIONS", {"min_readings": 5, "min_patients": 3, "min_patients_of_weights": 3}
+    )
     console = Console(width=100, record=True, file=io.StringIO())
     command.run(None, None, tmp_path / "demo", console)
     said = console.export_text()

@@ -19,7 +19,6 @@ from monailabel.client.client import MONAILabelClient
 from resmtnet.cli.demo.patients import DemoStudy, write_patients
 from resmtnet.cli.demo.reader import AXES, correction
 from resmtnet.ct import CTVolume
-from resmtnet.retraining.samples import is_held_out
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 from resmtnet.types import Json
 
@@ -35,7 +34,8 @@ UNREAD = 2
 """Of the patients; nobody corrects anything in their studies."""
 READER = "dr-surer"
 OPTIONS = {
-    "min_held_out_patients": 1,
+    "min_patients": 3,
+    "min_patients_of_weights": 3,
     "replay_share": 0.05,
     "score_margin": 0.1,
     "size_margin": 0.1,
@@ -263,8 +263,6 @@ def told(
 
 
 def test_a_new_version_is_published_and_answers_without_a_restart(story: Story) -> None:
-    out = [is_held_out(case.image_id) for case in story.cases]
-    assert 0 < sum(out) < len(out)
     assert story.stats["verdict"] == "published", story.stats["reason"]
     assert story.stats["readings"] >= sum(map(len, story.before))
     assert story.stats["skipped"] == []
@@ -280,8 +278,8 @@ def test_the_corrected_nodules_are_scored_closer_and_measured_on_their_masks(sto
     was, now = story.errors(*range(len(story.cases)))
     print(f"off by {was} before, {now} after")
     assert now["score"] < 0.95 * was["score"]
-    # Told axes are the extents of the mask: a habit of size is no reason to tell others.
-    assert now["size"] == pytest.approx(was["size"], abs=0.02)
+    # The reader draws longer axes; the masks follow, and the told axes are their extents.
+    assert now["size"] <= was["size"] + 0.02
 
 
 @pytest.mark.real_data
@@ -293,7 +291,7 @@ def test_the_nodule_of_the_real_ct_is_not_scored_further_from_its_corrections(
     was, now = story.errors(len(story.cases) - 1)
     print(f"off by {was} before, {now} after")
     assert now["score"] <= was["score"]
-    assert now["size"] == pytest.approx(was["size"], abs=0.02)
+    assert now["size"] <= was["size"] + 0.05
     (nodule,) = story.documents[-1]["nodules"]
     assert nodule["class"]["name"] == "malignant"
 

@@ -116,10 +116,14 @@ def test_readings_become_a_version_that_answers_next(
     version = shared.versions.list()[-1]
     assert (version.parent, version.readings) == ("shipped", 7)
     assert version.details["reason"] == told["reason"]
+    assert told["reason"].startswith("Published: a new version is served.")
+    rows = told["gate"]["table"]
+    assert {"reference, against parent", "the readings themselves"} <= {row["on"] for row in rows}
+    assert all(row["passed"] for row in rows)
     assert version.details["config"]["fine_tuning"]["epochs"] == 3
     manifest = json.loads((version.folder / "manifest.json").read_text())
     trained = manifest["provenance"]["readings"]
-    assert len(trained) == 6  # one patient is held out
+    assert len(trained) == 7  # every patient trains, and judges what others made
     assert {rated.id, sized.id} < set(trained)  # something of both trains
 
 
@@ -134,23 +138,30 @@ def test_too_few_readings_are_insufficient_evidence(
     assert told["verdict"] == "kept"
     assert told["insufficient"]
     assert told["reason"] == (
-        "Not published: 4 readings can train, 5 are needed. The current model stays."
+        "Not published: 4 of 5 readings for a training. The current model stays."
     )
     assert shared.versions.list()[1:] == ()
 
 
-def test_too_few_held_out_patients_are_insufficient_evidence(
+def test_what_is_missing_is_told_before_a_training_and_by_it(
     train: Callable[..., dict[str, Any]],
+    trainer: ResMTNetTrainer,
     shared: SharedCharacterizer,
     store: ReadingStore,
     phantom: Phantom,
 ) -> None:
-    read(store, points_lps_mm(phantom, 6))
-    told = train(**EAGER | {"min_held_out_patients": 10})
+    assert trainer.stats()["readiness"]["missing"] == "0 of 10 readings for a training"
+    read(store, points_lps_mm(phantom, 10))
+    ready = trainer.stats()["readiness"]
+    missing = "10 of 15 patients for learning the habits of your readers"
+    assert (ready["stage"], ready["missing"]) == ("nothing", missing)
+    assert ready["told"] == f"Nothing can be learnt yet: {missing}."
+    assert [(row["there"], row["needed"], row["met"]) for row in ready["rows"]] == [
+        (10, 10, True), (10, 15, False), (10, 25, False),
+    ]  # fmt: skip
+    told = train()
     assert (told["verdict"], told["insufficient"]) == ("kept", True)
-    assert told["reason"].startswith(
-        "Not published: 1 held-out patient has readings, 10 are needed. The current model stays."
-    )
+    assert told["reason"] == f"Not published: {missing}. The current model stays."
     assert shared.now.model.info.version == "2"
 
 
@@ -177,13 +188,13 @@ def test_patients_of_the_reference_and_replay_sets_judge_nothing_they_made(
     whose = [*patients(6), reference[0], str(pseudonym(reference[1])), out, into]
     read(store, points_lps_mm(phantom, len(whose)), whose)
     told = train(**EAGER, **LENIENT)
-    reasons = [OF_REFERENCE] * 2 + [OF_SHIPPED]
+    reasons = [OF_REFERENCE] * 2 + [OF_SHIPPED] * 2
     assert [line.partition(": ")[2] for line in told["skipped"]] == reasons
-    assert told["readings"] == 7
+    assert told["readings"] == 6
     assert told["published"], told["reason"]
     manifest = json.loads((shared.versions.list()[-1].folder / "manifest.json").read_text())
     by_patient = {reading.study_patient: reading.id for reading in store.readings()}
-    trained = {by_patient[name] for name in [*patients(6)[1:], into]}
+    trained = {by_patient[name] for name in patients(6)}
     assert set(manifest["provenance"]["readings"]) == trained
 
 

@@ -47,13 +47,27 @@ CHANGED: dict[str, tuple[Any, RetrainConfig]] = {
     "replay_share": (0.25, RetrainConfig(FineTuneConfig(replay_share=0.25))),
     "min_readings": (3, RetrainConfig(least_readings=3)),
     "use_histology": (True, RetrainConfig(evidence=("impression", "histology"))),
-    "min_held_out_patients": (4, RetrainConfig(margins=Margins(least_held_out_patients=4))),
-    "auc_margin": (0.02, RetrainConfig(margins=Margins(class_auc=0.02, class_log_loss=0.06))),
-    "score_margin": (0.06, RetrainConfig(margins=Margins(score_mae=0.06, score_coverage=0.06))),
+    "min_patients": (4, RetrainConfig(margins=Margins(least_patients=4))),
+    "min_patients_of_weights": (9, RetrainConfig(margins=Margins(least_patients_of_weights=9))),
+    "auc_margin": (
+        0.02,
+        RetrainConfig(margins=Margins(class_auc=0.02, score_concordance=0.02, class_log_loss=0.06)),
+    ),
+    "score_margin": (
+        0.06,
+        RetrainConfig(margins=Margins(score_mae=0.06, score_bias=0.1, score_coverage=0.06)),
+    ),
     "size_margin": (
         0.03,
         RetrainConfig(
-            margins=Margins(size_error=0.03, size_bias=0.06, axis_bias=0.08, size_coverage=0.06)
+            margins=Margins(
+                size_error=0.03,
+                size_bias=0.06,
+                size_spread=0.02,
+                axis_bias=0.08,
+                size_coverage=0.06,
+                mask_dice=0.02,
+            )
         ),
     ),
 }

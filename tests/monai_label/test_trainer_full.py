@@ -30,7 +30,7 @@ from resmtnet.retraining.samples import is_held_out
 from resmtnet.training.carried_sets import read_reference, read_replay
 from resmtnet.training.run import run_experiment
 
-EAGER = {"min_readings": 5, "min_held_out_patients": 1, "epochs": 1}
+EAGER = {"min_readings": 5, "min_patients": 3, "min_patients_of_weights": 3, "epochs": 1}
 """Options with which six readings are enough."""
 LENIENT = {"auc_margin": 0.05, "score_margin": 0.2, "size_margin": 0.1}
 """For a model of a few weights."""

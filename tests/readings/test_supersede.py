@@ -177,3 +177,11 @@ def test_the_parts_together_say_what_stands_and_each_thing_once(seed: int) -> No
 
 def _pairs(parts: list[dict[str, Any]]) -> Any:
     return product(enumerate(parts), repeat=2)
+
+
+def test_a_repeat_corrects_nothing_and_trains_nothing() -> None:
+    first, again = made(malignancy=2), made(malignancy=5, purpose="repeat")
+    later = made(malignancy=3)
+    chains = by_reader([first, again, later])
+    assert sorted([r.malignancy for r in chain] for chain in chains) == [[2, 3], [5]]
+    assert [effective(chain).trains for chain in chains] == [chain[0] is first for chain in chains]

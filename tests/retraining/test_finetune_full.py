@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,8 +18,9 @@ from resmtnet.readings.record import Reading
 from resmtnet.retraining.candidate import FineTuned, recalibrate
 from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
 from resmtnet.retraining.finetune_full import Images
-from resmtnet.retraining.gate import judge
+from resmtnet.retraining.gate import Reference, Site, compare_knowledge, judge, knowledge
 from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.samples import Sample, gather, sample_of
 from resmtnet.training.cached_nodule import observe
 from resmtnet.training.carried_sets import read_reference, read_replay
@@ -86,9 +88,11 @@ def first(model, samples, images) -> FineTuned:
 def test_trunk_is_trained_and_all_that_was_stored_is_seen_again(model, samples, first, tmp_path):
     candidate = first
     assert candidate.heads.trunk != LinearHeads.of(model.networks).trunk
-    reference = read_reference(model.folder)
-    verdict = judge(candidate, model, model, reference, samples[3:])
-    assert verdict.insufficient
+    site, reference = (
+        Site.of(samples, model, model),
+        Reference.of(model, model, read_reference(model.folder)),
+    )
+    assert judge(candidate, site.parent, site, reference).insufficient
     candidate.write(tmp_path / "model", "2")
     written = read_model(tmp_path / "model")
     replay = read_replay(tmp_path / "model")
@@ -109,15 +113,15 @@ def test_version_of_another_trunk_is_judged_against_the_shipped_one(
     parent = read_model(tmp_path / "model")
     site = [replace(s, held=first.answer_all([s.held])[0]) for s in samples]
     second = recalibrate(fine_tune(parent, site[:3], FineTuneConfig(epochs=2)))
-    reference = read_reference(parent.folder)
     with pytest.raises(InputError, match=r"saw 0 of 4 nodules .* judges their readings"):
-        judge(second, parent, model, reference, site[3:])
-    shipped_saw = [s.held for s in samples]
-    verdict = judge(second, parent, model, reference, site[3:], shipped_saw=shipped_saw)
-    before = judge(first, model, model, read_reference(model.folder), samples[3:])
-    for where in ("reference, against shipped",):
-        for name, loss in verdict.compared[where].items():
-            assert loss.other == pytest.approx(before.compared[where][name].other, abs=1e-3)
+        Site.of(site, parent, model)
+    assert len(Site.of(site, parent, model, [s.held for s in samples]).samples) == 4
+    reference = Reference.of(parent, model, read_reference(parent.folder))
+    before = Reference.of(model, model, read_reference(model.folder))
+    np.testing.assert_allclose(reference.shipped.score, before.shipped.score, atol=1e-3)
+    said = knowledge(second, reference.held, reference.nodules)
+    compared = compare_knowledge(said, reference, Margins())
+    assert {c.other for c in compared} == {"parent", "shipped"}
 
 
 def test_archive_that_lacks_the_training_nodules_is_refused(model, samples, images):

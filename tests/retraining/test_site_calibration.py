@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from resmtnet.readings.record import Answered
 from resmtnet.retraining import site_calibration
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.site_calibration import (
     class_shift,
+    habit_of,
+    habits_apart,
     malignancy_tilt,
-    recalibrated,
     small_sample_factor,
 )
 
@@ -38,9 +40,9 @@ def test_severe_readers_of_both_classes_shift_it(world, rightly):
     assert class_shift(world.model.calibration, samples, [s.held for s in samples], doubt=1.5) > 0
 
 
-def habits_of(world, samples):
+def the_habit(world, samples, doubt=1.5):
     heads = LinearHeads.of(world.model.networks)
-    return recalibrated(world.model.calibration, [], samples, heads, doubt=1.5)[1]
+    return habit_of(world.model.calibration, samples, heads, doubt)
 
 
 def patients_of(world, rule, count):
@@ -60,9 +62,7 @@ def test_few_patients_show_no_habit_at_all(world, say, count):
 
     samples = patients_of(world, extreme, count)
     for chosen in (samples, samples[:1]):
-        habits = habits_of(world, chosen)
-        assert habits.tilt == habits.class_shift == 0
-        assert set(habits.regressed.values()) == {0.0}
+        assert the_habit(world, chosen).changes_nothing
 
 
 def test_a_handful_of_patients_is_believed_less_than_their_plain_standard_error_says(
@@ -90,9 +90,47 @@ def test_a_habit_of_many_patients_is_learnt_nearly_whole(world, rightly):
         ]
         return [replace(r, sizes=s) for r, s in zip(rightly(one), sizes, strict=True)]
 
-    habits, usual = (habits_of(world, world.samples(rule)) for rule in (oversized, rightly))
-    for name, usually in usual.regressed.items():
-        assert habits.regressed[name] - usually == pytest.approx(math.log(1.2), abs=0.05)
+    habit, usual = (the_habit(world, world.samples(rule)) for rule in (oversized, rightly))
+    assert habit.size_shift - usual.size_shift == pytest.approx(math.log(1.2), abs=0.05)
+
+
+def answered(one, *, seen):
+    return Answered("1", "", {}, seen=seen)
+
+
+def test_habits_of_readers_who_saw_the_answer_are_told_apart(world, rightly):
+    """They lean towards it: half of the readers are severe, and only those who saw nothing."""
+    patients = list(dict.fromkeys(one.case.patient_id for one in world.site))
+    blind = set(patients[::2])
+
+    def rule(one):
+        alone = one.case.patient_id in blind
+        more = 1 if alone else 0
+        return [
+            replace(
+                r, malignancy=min(5, r.malignancy + more), answered=answered(one, seen=not alone)
+            )
+            for r in rightly(one)
+        ]
+
+    samples = world.samples(rule)
+    apart = habits_apart(world.model.calibration, samples, LinearHeads.of(world.model.networks))
+    assert apart["not seen"].score_tilt > apart["seen"].score_tilt + 0.2
+    assert apart["not seen"].patients == len(blind)
+    # what is learnt is the habit of those who saw nothing, as long as they are enough
+    learnt = the_habit(world, samples, doubt=0.0)
+    assert learnt.score_tilt == pytest.approx(apart["not seen"].score_tilt)
+
+
+def test_too_few_readers_who_saw_nothing_do_not_decide(world, rightly):
+    patients = list(dict.fromkeys(one.case.patient_id for one in world.site))
+    blind = set(patients[: site_calibration.LEAST_BLINDED - 1])
+
+    def rule(one):
+        seen = one.case.patient_id not in blind
+        return [replace(r, answered=answered(one, seen=seen)) for r in rightly(one)]
+
+    assert the_habit(world, world.samples(rule), doubt=0.0).patients == len(patients)
 
 
 def test_the_standard_error_of_few_patients_is_widened():

@@ -12,7 +12,7 @@ from resmtnet.readings.store import ReadingStore
 from resmtnet.retraining.samples import is_held_out
 
 IMAGE = "phantom"
-EAGER = {"min_readings": 5, "min_held_out_patients": 1, "epochs": 3}
+EAGER = {"min_readings": 5, "min_patients": 3, "min_patients_of_weights": 3, "epochs": 3}
 """Options with which six readings are enough."""
 LENIENT = {"auc_margin": 0.05, "score_margin": 0.2, "size_margin": 0.1}
 """For a model of a few random weights."""

@@ -59,6 +59,15 @@ class Offers:
             rows = connection.execute("SELECT image FROM offers WHERE offered_s > ?", (since,))
             return {image for (image,) in rows}
 
+    def holds(self, image: str, client: str) -> bool:
+        """Whether a study is kept for this reader now."""
+        with self._connection() as connection:
+            since = self._clock() - self._lease_s
+            row = connection.execute(
+                "SELECT client FROM offers WHERE image = ? AND offered_s > ?", (image, since)
+            ).fetchone()
+            return row is not None and row[0] == client
+
     def take(self, wanted: Sequence[str], client: str) -> Offer | None:
         """Reserve the first study that may be offered for a reader, in one transaction.
 

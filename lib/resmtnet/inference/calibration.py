@@ -14,6 +14,7 @@ from resmtnet.characteristics import TEXTURE_CLASS
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.out_of_distribution import OutOfDistribution
 from resmtnet.inference.presence import NodulePresence
+from resmtnet.inference.site_habit import NO_HABIT, SiteHabit
 from resmtnet.network.uncertainty import sigmoid, softmax
 from resmtnet.types import Array
 
@@ -78,6 +79,8 @@ class Calibration:
     out_of_distribution: OutOfDistribution = field(default_factory=OutOfDistribution)
     nodule: NodulePresence | None = None
     """Whether there is a nodule at all; None where the network has no such task."""
+    habit: SiteHabit = NO_HABIT
+    """Of the site's readers: all else is calibrated without it."""
     baselines: Mapping[str, Any] = field(default_factory=dict)
     """Size-only and constant predictors fitted on the training nodules, for evaluation."""
 
@@ -85,7 +88,7 @@ class Calibration:
         """Return the calibrated probability [...] of raw outputs [..., levels] by task."""
         features = class_features(outputs)
         linear = sum(slope * features[name] for name, slope in self.class_slopes.items())
-        return sigmoid(linear + self.class_intercept)
+        return sigmoid(linear + self.class_intercept + self.habit.class_shift)
 
     def probability_nodule(self, outputs: Mapping[str, Array], *, candidate: bool) -> float | None:
         """Return the probability that there is a nodule, None where the network has no such task.
@@ -99,7 +102,11 @@ class Calibration:
 
     def malignancy(self, outputs: Mapping[str, Array]) -> Array:
         """Return the calibrated shares of the malignancy ratings [..., 5]."""
-        return softmax(outputs["malignancy"] / self.malignancy_temperature)
+        return softmax(self.habit.tilted(outputs["malignancy"]) / self.malignancy_temperature)
+
+    def without_habit(self) -> Calibration:
+        """Return the calibration to the readers that made the model, not to those of a site."""
+        return self if self.habit.changes_nothing else dataclasses.replace(self, habit=NO_HABIT)
 
     def to_json(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """Return the plain values and the arrays, for calibration.json and safetensors."""
@@ -117,6 +124,7 @@ class Calibration:
             "regressed_intervals": {k: v.to_json() for k, v in self.regressed_intervals.items()},
             FAMILIARITY: ranges,
             **({"nodule": self.nodule.to_json()} if self.nodule else {}),
+            **({} if self.habit.changes_nothing else {"habit": self.habit.to_json()}),
             "baselines": dict(self.baselines),
         }, arrays
 
@@ -141,6 +149,7 @@ class Calibration:
             },
             "out_of_distribution": OutOfDistribution.from_json(values[FAMILIARITY], arrays),
             "nodule": nodule and NodulePresence.from_json(nodule),
+            "habit": SiteHabit.from_json(values.get("habit") or {}),
         }
         left_out = {*NO_LONGER_USED, FAMILIARITY}
         kept = {name: value for name, value in values.items() if name not in left_out}

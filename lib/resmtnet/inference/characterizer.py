@@ -148,6 +148,7 @@ class Characterizer:
         return findings_document(
             findings,
             model=self.info,
+            calibrated_to=self.model.calibration.habit.told(),
             image_id=ct.image_id,
             shape_ijk=ct.geometry.size_ijk,
             spacing_ijk_mm=ct.geometry.spacing_mm,
@@ -193,6 +194,12 @@ class Characterizer:
         masked = predicted.mask(
             mask_level(predicted.observation, predicted.diameter_mm, calibration)
         )
+        usual = None
+        if calibration.habit.size_shift:
+            plain = mask_level(
+                predicted.observation, predicted.diameter_mm, calibration.without_habit()
+            )
+            usual = predicted.seen(predicted.mask(plain))
         i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(sampler.centre_lps_mm))
         return to_finding(
             predicted.seen(masked),
@@ -203,6 +210,7 @@ class Characterizer:
             candidate_score=score,
             context=context,
             mask=masked.voxels,
+            usual=usual,
         )
 
 

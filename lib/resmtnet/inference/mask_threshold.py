@@ -75,5 +75,30 @@ def settle(
     return best
 
 
+def moved_by(factor: float, level: float, diameter_mm: Callable[[float], float | None]) -> float:
+    """Return the level at which a mask is larger by a factor; the nearest, where none is.
+
+    Args:
+        factor: of the diameter; 1 changes nothing.
+        level: one of LEVELS, from which the mask is moved.
+        diameter_mm: equivalent diameter of the mask at a level, mm; None without a mask.
+
+    >>> moved_by(1.25, 0.4, lambda level: 10 * (1 - level))
+    0.25
+    """
+    start = diameter_mm(level)
+    if factor == 1 or start is None or level not in LEVELS:
+        return level
+    at = LEVELS.index(level)
+    best, least = level, abs(math.log(factor))
+    for other in LEVELS[:at][::-1] if factor > 1 else LEVELS[at + 1 :]:
+        found = diameter_mm(other)
+        differs = math.inf if found is None else abs(math.log(found / (factor * start)))
+        if differs > least:
+            break
+        best, least = other, differs
+    return best
+
+
 def _logit(share: float) -> float:
     return math.log(share / (1 - share))

@@ -14,7 +14,7 @@ from resmtnet.guidelines import assess
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.mask_growth import VoxelMask
-from resmtnet.inference.mask_threshold import settle, usual_level
+from resmtnet.inference.mask_threshold import moved_by, settle, usual_level
 from resmtnet.inference.point import RawPrediction
 from resmtnet.network.uncertainty import entropy, mutual_information, softmax
 from resmtnet.types import Array, Point
@@ -42,6 +42,7 @@ def to_finding(
     candidate_score: float | None = None,
     context: str | None = None,
     mask: VoxelMask | None = None,
+    usual: RawPrediction | None = None,
 ) -> Finding:
     """Return what is told of a point.
 
@@ -54,8 +55,12 @@ def to_finding(
         candidate_score: None for a point that somebody asked for.
         context: of the guideline category, one of guidelines.CONTEXTS; None for no category.
         mask: the measured one.
+        usual: the same with the mask of the calibration without the site's habit, on which the
+            guideline category rests; None where no habit moves the mask.
     """
     measured = seen.measured
+    usual_calibration = calibration.without_habit()
+    usual_size = size_of(seen if usual is None else usual, usual_calibration)[0]
     found_size, size_warnings = size_of(seen, calibration)
     doubts = uncertainty(seen, calibration)
     ratings = characteristics(seen.observation, calibration)
@@ -83,12 +88,16 @@ def to_finding(
         size=found_size,
         characteristics=ratings,
         uncertainty=doubts,
-        guidelines=guideline_category(
-            context,
-            ratings[TEXTURE.name],
+        guidelines=_with_note(
+            guideline_category(
+                context,
+                ratings[TEXTURE.name],
+                usual_size,
+                confirmed=confirmed,
+                reliable=not (unsure or seen.cut),
+            ),
+            usual_size,
             found_size,
-            confirmed=confirmed,
-            reliable=not (unsure or seen.cut),
         ),
         candidate_score=candidate_score,
         nodule_probability=nodule,
@@ -143,6 +152,15 @@ def guideline_category(
         size.interval_90.get("mean_diameter_mm"),
         size.solid_component_mm,
     ).to_json()
+
+
+def _with_note(category: dict[str, Any], usual: Size, told: Size) -> dict[str, Any]:
+    """Say where a category rests on another size than the one that is told."""
+    mm = usual.mean_diameter_mm
+    if not category["assumptions"] or mm is None or mm == told.mean_diameter_mm:
+        return category
+    note = f"mean diameter without the habit of this site's readers: {mm:.1f} mm"
+    return {**category, "assumptions": [*category["assumptions"], note]}
 
 
 def class_name(probability_malignant: float, calibration: Calibration, *, doubtful: bool) -> str:
@@ -233,7 +251,10 @@ def size(
     All sizes are those of the mask as it is: a mask that comes back unchanged reads the same.
     Without a mask the regressed diameters stand in, and a warning says so.
     """
-    regressed = {task.name: float(np.exp(observation.outputs[task.name][0])) for task in SIZES}
+    factor = calibration.habit.size_factor
+    regressed = {
+        task.name: factor * float(np.exp(observation.outputs[task.name][0])) for task in SIZES
+    }
     if measured is None:
         values, intervals = regressed, calibration.regressed_intervals
         warnings: tuple[str, ...] = (
@@ -280,11 +301,15 @@ def mask_level(
     diameter_mm: Callable[[float], float | None],
     calibration: Calibration,
 ) -> float:
-    """Return the probability at which the mask of a nodule is cut; see mask_threshold.settle."""
+    """Return the probability at which the mask of a nodule is cut; see mask_threshold.settle.
+
+    A habit of size moves it, so that mask and numbers stay the same thing.
+    """
     regressed_mm = regressed_diameter_of(observation)
     solid_level = calibration.mask_thresholds.at(regressed_mm)
     usual = usual_level(solid_level, subsolid_of(observation, calibration))
-    return settle(diameter_mm, usual, regressed_mm, sigma_of(observation))
+    level = settle(diameter_mm, usual, regressed_mm, sigma_of(observation))
+    return moved_by(calibration.habit.size_factor, level, diameter_mm)
 
 
 def _interval(value: float, half_width_log: float) -> Interval:

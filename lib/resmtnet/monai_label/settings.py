@@ -258,6 +258,10 @@ class AppSettings:
     train_after: int = field(default=0, metadata={"parse": _whole_number(0, 100_000)})
     """Start a training after so many new readings, up to 100000; 0: only when asked."""
 
+    repeat_share: float = field(default=0.0, metadata={"parse": _share})
+    """Share of the studies offered next that the reader has read before, at least 14 days ago, so
+    that it can be told how much one reader varies; 0: none."""
+
     archive: Path | None = field(default=None, metadata={"parse": _folder})
     """Training archive of the shipped model: training with depth full needs its images."""
 

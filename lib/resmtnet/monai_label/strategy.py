@@ -18,6 +18,9 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from resmtnet.active.background_scoring import BackgroundScoring
 from resmtnet.active.choice import Chosen, diverse, informative
 from resmtnet.active.leases import LEASE_S, Offer, Offers
+from resmtnet.active.repeats import FILE as REPEATED
+from resmtnet.active.repeats import LEASE_S as REPEAT_LEASE_S
+from resmtnet.active.repeats import Repeats
 from resmtnet.active.study_scores import SCORES, ScoredStudy, StudyScores
 from resmtnet.errors import InputError
 from resmtnet.inference.protocol import NoduleModel
@@ -26,6 +29,7 @@ from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import client_of
 from resmtnet.readings.inbox import Inbox
+from resmtnet.readings.record import REPEAT
 from resmtnet.types import Json
 
 OFFERS = "offers.sqlite"
@@ -33,6 +37,12 @@ OFFERS = "offers.sqlite"
 RANDOM = "Picked at random among the studies that nobody has read."
 UNSCORED = "Not scored yet; picked at random so that you need not wait."
 SECOND_BEST = "Studies that are wanted more are being read by others, or were offered before."
+
+AGAIN = (
+    "You have read this study before. Please read it again without looking at your earlier reading "
+    "or the model's answer: it shows how much one reader varies, corrects nothing and trains "
+    "nothing."
+)
 
 Choose = Callable[[Sequence[ScoredStudy], Sequence[ScoredStudy], np.random.Generator], Chosen]
 """Takes scored studies that may be offered, and those read or on offer; orders the former."""
@@ -47,6 +57,8 @@ class Worklist:
     scoring: BackgroundScoring
     offers: Offers
     generator: np.random.Generator
+    repeats: Repeats | None = None
+    """Studies that are read again; None: none."""
 
     def __post_init__(self) -> None:
         self._lock = Lock()  # a numpy generator is not for several threads
@@ -67,6 +79,13 @@ class Worklist:
         """Return those of the studies that the served version has scored."""
         found = (self.scoring.get(image) for image in images)
         return [study for study in found if study is not None]
+
+    def again(self, reader: str, there: Set[str]) -> str | None:
+        """Return a study that a reader should read again now; mostly None."""
+        if self.repeats is None:
+            return None
+        with self._lock:
+            return self.repeats.offer(reader, there, self.generator)
 
     def choose(
         self, choose: Choose, free: Sequence[ScoredStudy], done: Sequence[ScoredStudy]
@@ -109,6 +128,17 @@ class NextStudy(Strategy):  # type: ignore[misc]
     def _next(self, client: str, datastore: Datastore) -> Json | None:
         work = self._worklist
         unread = work.unread(datastore)
+        again = work.again(client, set(datastore.list_images()))
+        if again is not None:
+            return {
+                "id": again,
+                "active_learning": {
+                    "why": AGAIN,
+                    "purpose": REPEAT,
+                    "hide": ["answers", "readings"],
+                    "unread": len(unread),
+                },
+            }
         chosen = self._wanted(unread, set(datastore.list_images()))
         first = chosen.order[0] if chosen.order else None
         offer = self._take([*dict.fromkeys([*chosen.order, *unread])], client)
@@ -187,11 +217,18 @@ def make_strategies(
         shared: has the version that is served now.
         datastore: returns the images; called when the first study is asked for.
     """
+    repeats = Repeats(
+        shared.settings.repeat_share,
+        lambda: inbox.store.readings(every=True),
+        Offers(inbox.database.parent / REPEATED, REPEAT_LEASE_S),
+    )
+    inbox.is_repeat = repeats.is_repeat
     return strategies_over(
         inbox.database,
         lambda: inbox.store.images(),  # opens the store when it is first needed
         lambda: shared.model,
         datastore,
+        repeats=repeats,
     )
 
 
@@ -203,6 +240,7 @@ def strategies_over(
     *,
     lease_s: float = LEASE_S,
     seed: int | None = None,
+    repeats: Repeats | None = None,
 ) -> dict[str, Strategy]:
     """The strategies.
 
@@ -213,6 +251,7 @@ def strategies_over(
         datastore: returns the images.
         lease_s: how long a study that was offered is kept for its reader.
         seed: of the random choices; None: another one at each start.
+        repeats: which studies are read again; None: none.
     """
     scoring = BackgroundScoring(
         StudyScores(database.parent / SCORES),
@@ -220,7 +259,7 @@ def strategies_over(
         lambda: VolumePaths(datastore()),
     )
     generator = np.random.default_rng(seed)
-    work = Worklist(read, scoring, Offers(database.parent / OFFERS, lease_s), generator)
+    work = Worklist(read, scoring, Offers(database.parent / OFFERS, lease_s), generator, repeats)
     return {
         "resmtnet_informative": NextStudy(
             "The study from which the model learns most: unlike those that were read, and of "

@@ -14,7 +14,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.task import AsyncTask
 
 from resmtnet.ct import CTVolume
-from resmtnet.errors import InputError
+from resmtnet.errors import InputError, ResMTNetError
 from resmtnet.inference.device import choose_device
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.monai_label.datastore import VolumePaths
@@ -25,8 +25,10 @@ from resmtnet.monai_label.training_status import KEPT, NOTHING, PUBLISHED, Train
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
-from resmtnet.retraining.readiness import missing, reference_names
-from resmtnet.retraining.retrain import Retrained, Stage, reference_auc, retrain
+from resmtnet.retraining.collect import reference_names
+from resmtnet.retraining.evidence import NOTHING as NOTHING_YET
+from resmtnet.retraining.evidence import Evidence
+from resmtnet.retraining.retrain import Retrained, Stage, readiness, reference_auc, retrain
 from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
         self._shared = shared
         self._database = database
         self._report = TrainReport(shared.versions.folder)
+        self._ready: tuple[tuple[int, str], Json] | None = None
 
     def config(self) -> Json:
         """Return the form that the viewers show; see TrainOptions."""
@@ -59,14 +62,36 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
 
         Keys: epoch, total_epochs, total_time (once it has ended), best_metric (AUC of the served
         version on its reference set), verdict (running, published, kept, failed, stopped), reason,
-        version (served now), readings, outcome (one sentence; empty before the first training).
+        version (served now), readings, outcome (one sentence; empty before the first training),
+        readiness (what a training would do now, and what is missing; see retraining.evidence).
         """
         now = self._shared.now
         told = self._report.read()
         if told["verdict"] != NOTHING["verdict"]:
             told["best_metric"] = _auc(now.folder, now.model.info.sha256)
         told["outcome"] = outcome(told)
+        told["readiness"] = self._readiness()
         return told | {"version": now.model.info.version, "warnings": list(now.warnings)}
+
+    def _readiness(self) -> Json | None:
+        """Return what a training with the form's defaults would do; None where nothing tells.
+
+        The viewers ask about once a second, so that it is counted again only when a reading has
+        arrived or another version is served.
+        """
+        now, config = self._shared.now, TrainOptions().config()
+        if not self._database.exists():
+            return Evidence.of([], 0, config.least_readings, config.margins).to_json()
+        try:
+            with ReadingStore.open(self._database) as store:
+                stand = (store.count(), now.model.info.sha256)
+                if self._ready is None or self._ready[0] != stand:
+                    found = readiness(store, _model(now.folder, stand[1]), config)
+                    self._ready = stand, found.to_json()
+        except ResMTNetError as error:
+            logger.warning("What a training would do is not known: %s", error)
+            return None
+        return self._ready[1]
 
     @property
     def runs(self) -> bool:
@@ -102,9 +127,9 @@ class ResMTNetTrainer(TrainTask):  # type: ignore[misc]
                 raise InputError("No training: nothing has been read yet.")
             parent = _model(now.folder, now.model.info.sha256)
             with ReadingStore.open(self._database) as store:
-                why = missing(store, parent, config)
-            if why:
-                raise InputError(f"No training: {why}.")
+                found = readiness(store, parent, config)
+            if found.stage == NOTHING_YET:
+                raise InputError(f"No training: {found.missing}.")
 
     def outcome(self) -> str:
         """Return what became of the last training, in one sentence; "" before the first one."""

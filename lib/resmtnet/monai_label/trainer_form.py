@@ -20,9 +20,9 @@ PLATFORM_KEYS = frozenset(
 
 _TRAINING, _GATE = FineTuneConfig(), Margins()
 _MOVES = {
-    "class_auc": ("class_log_loss",),
-    "score_mae": ("score_coverage",),
-    "size_error": ("size_bias", "axis_bias", "size_coverage"),
+    "class_auc": ("score_concordance", "class_log_loss"),
+    "score_mae": ("score_bias", "score_coverage"),
+    "size_error": ("size_bias", "size_spread", "axis_bias", "size_coverage", "mask_dice"),
 }
 """Margins that change in proportion with a row of the form."""
 
@@ -52,13 +52,16 @@ class TrainOptions:
     """With fewer readings no training is tried."""
     use_histology: bool = False
     """Where there is histology, it replaces the readers' class."""
-    min_held_out_patients: int = _number(_GATE.least_held_out_patients, 1, 100_000)
-    """Held-out patients with readings; with fewer no version is published."""
+    min_patients: int = _number(_GATE.least_patients, 1, 100_000)
+    """Patients with readings, from which the habits of the readers are learnt."""
+    min_patients_of_weights: int = _number(_GATE.least_patients_of_weights, 1, 100_000)
+    """From which new weights are trained as well."""
     auc_margin: float = _number(_GATE.class_auc, 1e-4, 0.05)
     """How much AUC a version may lose on the reference set. Each of the three margins changes
-    others in proportion. A site that wants its readers' habits learnt must widen them."""
+    others in proportion."""
     score_margin: float = _number(_GATE.score_mae, 1e-4, 0.2)
-    """How much the mean absolute error of the malignancy score may grow, levels."""
+    """How much the mean absolute error of the malignancy score may grow, levels; on a part of the
+    reference set or on the site's readings twice as much."""
     size_margin: float = _number(_GATE.size_error, 1e-4, 0.1)
     """How much the mean absolute error of a log diameter or long axis may grow."""
 
@@ -121,7 +124,12 @@ class TrainOptions:
             for name in _MOVES[row]
         }
         changes: dict[str, Any] = {**given, **moved}
-        return replace(_GATE, least_held_out_patients=self.min_held_out_patients, **changes)
+        return replace(
+            _GATE,
+            least_patients=self.min_patients,
+            least_patients_of_weights=self.min_patients_of_weights,
+            **changes,
+        )
 
 
 def _parsed(name: str, given: object, kind: type, metadata: Mapping[str, Any]) -> Any:

@@ -105,6 +105,7 @@ COLUMNS = (
     Column(
         "acceptance", "single, or bulk: accepted with many others", _field("reading.acceptance")
     ),
+    Column("purpose", "repeat: read again to see how the reader varies", _field("reading.purpose")),
     Column("excluded", "True: not to be trained on", _field("reading.excluded")),
     Column(
         "superseded",

@@ -30,7 +30,7 @@ from resmtnet.readings.formats.label_map import write_mask
 from resmtnet.readings.formats.mask_label import read_mask
 from resmtnet.readings.matching import distance_in_reach_mm, nodule_at, radius_mm
 from resmtnet.readings.patients import patient_of
-from resmtnet.readings.record import MaskReference, Reading
+from resmtnet.readings.record import REPEAT, MaskReference, Reading
 from resmtnet.readings.reply import Reply, summary
 from resmtnet.readings.store import ReadingStore
 from resmtnet.types import Json, Point
@@ -99,6 +99,8 @@ class Inbox:
         """Called after readings were kept, with them."""
         self.will_not_train: Callable[[Reading], str | None] = lambda reading: None
         """Returns why a reading never trains, which its reader is told."""
+        self.is_repeat: Callable[[str, str], bool] = lambda image, reader: False
+        """Whether an image was offered to a reader to be read again."""
         self._store: ReadingStore | None = None
         self._lock = Lock()
 
@@ -266,7 +268,12 @@ class Inbox:
             if draft.unchanged and not draft.agreed:
                 untold.append(draft.name)
                 continue
-            if draft.unchanged and any(_is_of_same_nodule(draft, one) for one in earlier):
+            again = self.is_repeat(image, reader)
+            if (
+                not again
+                and draft.unchanged
+                and any(_is_of_same_nodule(draft, one) for one in earlier)
+            ):
                 reply.warnings.append(
                     f"{draft.name} is as the model answered it: your earlier reading stands"
                 )
@@ -303,6 +310,7 @@ class Inbox:
             return replace(
                 reading,
                 answered=reading.answered or before.answered,
+                purpose=reading.purpose or before.purpose,
                 study_patient=reading.study_patient or before.study_patient,
             )
         volume = self.images.volume(reading.image)
@@ -319,7 +327,10 @@ class Inbox:
             nodule = nodule_at(centre, None, known)
             answered = None if nodule is None else nodule.answered
         patient = reading.study_patient or patient_of(volume)
-        return replace(reading, answered=answered, study_patient=patient)
+        purpose = reading.purpose
+        if purpose is None and self.is_repeat(reading.image, reading.reader):
+            purpose = REPEAT
+        return replace(reading, answered=answered, study_patient=patient, purpose=purpose)
 
     def _check_inside(self, volume: Path, centre_lps_mm: Point) -> None:
         """Refuse a point outside the CT.

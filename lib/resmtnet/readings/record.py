@@ -21,6 +21,9 @@ EVIDENCE = ("impression", "histology", "follow_up")
 """What a class rests on; the three are never pooled silently."""
 ACCEPTANCE = ("single", "bulk")
 """bulk: many answers were accepted at once; such readings do not train by default."""
+REPEAT = "repeat"
+"""Purpose of a reading that shows how much its reader varies: a study read again, blind to what was
+said before. It corrects nothing and trains nothing."""
 SOURCES = ("mask", "markups", "rest", "label", "dicom_sr", "dicom_seg", "review")
 """The way in: a mask or markups saved in a viewer, POST /resmtnet/readings, a JSON label, the
 PACS, the review page."""
@@ -81,6 +84,8 @@ class Reading:
     excluded: bool = False
     """Not to be trained on."""
     comment: str = ""
+    purpose: str | None = None
+    """REPEAT, or None for a reading that corrects and trains."""
     source: str = "rest"
     mask: MaskReference | None = None
     answered: Answered | None = None
@@ -113,6 +118,8 @@ class Reading:
             _rating(f"characteristics.{name}", rating, RATINGS[name])
         _one_of("evidence", self.evidence, EVIDENCE)
         _one_of("acceptance", self.acceptance, ACCEPTANCE)
+        if self.purpose is not None:
+            _one_of("purpose", self.purpose, (REPEAT,))
         _one_of("source", self.source, SOURCES)
         if self.made_at.tzinfo is None:
             raise ReadingError("made_at", f"is {self.made_at}; its time zone is missing")
@@ -123,8 +130,8 @@ class Reading:
 
     @property
     def trains(self) -> bool:
-        """Whether it is trained on by default: not excluded, and not accepted in bulk."""
-        return not self.excluded and self.acceptance == "single"
+        """Whether it is trained on by default: not excluded, not accepted in bulk, no repeat."""
+        return not self.excluded and self.acceptance == "single" and self.purpose != REPEAT
 
     @property
     def says_something(self) -> bool:
@@ -152,6 +159,7 @@ class Reading:
             "acceptance": self.acceptance,
             "excluded": self.excluded,
             "comment": self.comment,
+            "purpose": self.purpose,
             "patient": self.study_patient,
             "mask": None if self.mask is None else dict(vars(self.mask)),
             "answered": None if self.answered is None else dict(vars(self.answered)),
@@ -209,6 +217,7 @@ _FIELDS = {
     "acceptance": "acceptance",
     "excluded": "excluded",
     "comment": "comment",
+    "purpose": "purpose",
     "patient": "study_patient",
     "mask": "mask",
     "answered": "answered",

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import TypeVar
 
 from resmtnet.characteristics import class_of_rating
-from resmtnet.readings.record import Reading
+from resmtnet.readings.record import REPEAT, Reading
 
 T = TypeVar("T")
 
@@ -18,15 +18,18 @@ SOLID = "solid_component_mm"
 def by_reader(readings: Iterable[Reading]) -> list[list[Reading]]:
     """Group the readings that correct one another: of one nodule, reader and evidence.
 
+    A repeat corrects nothing: each stands alone.
+
     Args:
         readings: in order of arrival, each with its nodule.
 
     Returns:
         Each chain in that order, the chains in the order of their last readings.
     """
-    found: dict[tuple[str, str | None, str, str], list[Reading]] = {}
+    found: dict[tuple[str | None, ...], list[Reading]] = {}
     for reading in readings:
-        key = (reading.image, reading.nodule, reading.reader, reading.evidence)
+        alone = reading.id if reading.purpose == REPEAT else None
+        key = (reading.image, reading.nodule, reading.reader, reading.evidence, alone)
         found[key] = [*found.pop(key, []), reading]
     return list(found.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from resmtnet.config import TrainingConfig, to_dict
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import Model, write_model
+from resmtnet.inference.site_habit import SiteHabit
 from resmtnet.retraining.backbone import Backbone
 from resmtnet.retraining.finetune import TrainedWeights, rounded
-from resmtnet.retraining.linear_heads import LinearHeads, move_biases
+from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.samples import Sample
-from resmtnet.retraining.site_calibration import Habits, recalibrated
+from resmtnet.retraining.site_calibration import habit_of
 from resmtnet.training.cached_nodule import CachedNodule
+from resmtnet.training.calibrate import refit_calibration
 from resmtnet.training.carried_sets import (
     calibration_set_files,
     read_calibration_set,
@@ -46,6 +48,8 @@ class FineTuned:
     parent: Model
     backbone: Backbone
     """Gives what its feature extractor sees of nodules that the parent has seen."""
+    same_weights: bool = False
+    """It is a recalibration alone: the parent's weights with the habit of the readers."""
 
     def answer_all(self, held: Sequence[CachedNodule]) -> list[CachedNodule]:
         """Return nodules that the parent has seen, with the outputs of the candidate."""
@@ -61,7 +65,7 @@ class FineTuned:
         calibration = self.calibration
         further = dict(self.backbone.files)
         further |= reference_files(
-            self.answer_all(self.parent.carried(read_reference)), calibration
+            self.answer_all(self.parent.carried(read_reference)), calibration.without_habit()
         )
         kept = self.parent.carried(read_calibration_set)
         if kept:
@@ -72,35 +76,37 @@ class FineTuned:
 
 
 def recalibrate(trained: TrainedWeights) -> FineTuned:
-    """Calibrate fine-tuned weights, and add the habits of the site's readers.
+    """Calibrate fine-tuned weights, and add the habit of the site's readers.
 
     Args:
-        trained: weights that fine_tune returned.
+        trained: weights that fine_tune or keep_weights returned.
     """
     backbone, branches = trained.backbone, trained.parent.networks[0].names
+    states = tuple(rounded(state) for state in trained.states)
+    heads = LinearHeads.of_states(states, branches)
+    calibration, kept = backbone.calibration.without_habit(), backbone.kept
+    if kept and not trained.unchanged:
+        calibration = refit_calibration(heads.answer_all(kept), kept, calibration)
     seen = backbone.look([sample.held for sample in trained.samples])
     samples = [replace(s, held=h) for s, h in zip(trained.samples, seen, strict=True)]
-    heads = LinearHeads.of_states(trained.states, branches)
-    calibration, habits = recalibrated(
-        backbone.calibration, backbone.kept, samples, heads, trained.config.doubt
-    )
-    states = tuple(rounded(move_biases(state, habits.biases)) for state in trained.states)
+    habit = habit_of(calibration, samples, heads, trained.config.doubt)
     return FineTuned(
         states,
-        LinearHeads.of_states(states, branches),
-        habits.of(calibration),
+        heads,
+        replace(calibration, habit=habit),
         trained.parent.config,
         trained.samples,
-        _provenance(trained, habits),
+        _provenance(trained, habit),
         trained.parent,
         backbone,
+        trained.unchanged,
     )
 
 
-def _provenance(trained: TrainedWeights, habits: Habits) -> dict[str, Any]:
+def _provenance(trained: TrainedWeights, habit: SiteHabit) -> dict[str, Any]:
     """Return what the candidate was made of, and how."""
     parent, samples = trained.parent, trained.samples
-    refitted = trained.backbone.kept or trained.config.depth == "full"
+    refitted = (trained.backbone.kept and not trained.unchanged) or trained.config.depth == "full"
     return {
         **{key: value for key, value in parent.provenance.items() if key not in OF_ONE_TRAINING},
         "parent": {"version": parent.info.version, "sha256": parent.info.sha256},
@@ -109,7 +115,8 @@ def _provenance(trained: TrainedWeights, habits: Habits) -> dict[str, Any]:
         "site": {
             "nodules": len(samples),
             "patients": len({s.patient_id for s in samples}),
-            "habits": asdict(habits),
+            "habit": habit.to_json(),
+            "weights": "unchanged" if trained.unchanged else "trained",
             "calibration": "refitted" if refitted else "warm start",
         },
     }

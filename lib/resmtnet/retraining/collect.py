@@ -1,4 +1,4 @@
-"""The readings of a site that may train or judge, and why the others may not."""
+"""The readings of a site that may train and judge, and why the others may not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from resmtnet.inference.model_folder import Model
 from resmtnet.readings.patients import names_of
 from resmtnet.readings.record import Reading
-from resmtnet.retraining.samples import Consensus, gather, split_by_patient, without
+from resmtnet.retraining.samples import Consensus, gather, without
 from resmtnet.training.cached_nodule import CachedNodule
-from resmtnet.training.carried_sets import read_calibration_set, read_replay
+from resmtnet.training.carried_sets import read_calibration_set, read_reference, read_replay
 
 OF_REFERENCE = "its patient belongs to the reference set, on which versions are judged"
 OF_SHIPPED = "its patient was used to make the shipped model, and cannot judge versions"
@@ -23,7 +23,7 @@ class UsableReadings:
     consensus: tuple[Consensus, ...]
     """One for each nodule."""
     skipped: tuple[str, ...]
-    """Nodules that may neither train nor judge, each with the reason."""
+    """Nodules that neither train nor judge, each with the reason."""
 
     @property
     def count(self) -> int:
@@ -48,10 +48,14 @@ def collect(
     said, of_reference = without(
         gather(readings, evidence), names_of(one.case.patient_id for one in reference)
     )
-    train, held_out = split_by_patient(said)
     makers = {nodule.patient_id for nodule in parent.carried(read_replay).nodules}
     makers |= {one.case.patient_id for one in parent.carried(read_calibration_set)}
-    held_out, of_shipped = without(held_out, names_of(makers))
+    said, of_shipped = without(said, names_of(makers))
     skipped = [f"{one.id}: {OF_REFERENCE}" for one in of_reference]
     skipped += [f"{one.id}: {OF_SHIPPED}" for one in of_shipped]
-    return UsableReadings((*train, *held_out), tuple(skipped))
+    return UsableReadings(tuple(said), tuple(skipped))
+
+
+def reference_names(parent: Model) -> frozenset[str]:
+    """Return the names under which a site may know the patients of the reference set."""
+    return frozenset(names_of(one.case.patient_id for one in parent.carried(read_reference)))

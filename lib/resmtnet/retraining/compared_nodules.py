@@ -16,7 +16,7 @@ from resmtnet.evaluation.records import Case
 from resmtnet.inference import postprocessing
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.point import RawPrediction
-from resmtnet.training.cached_nodule import CachedNodule, raw_prediction
+from resmtnet.training.cached_nodule import CachedNodule, mask_threshold
 from resmtnet.types import Array
 
 SIZES = ("equivalent_diameter_mm", "long_axis_mm", "mean_diameter_mm")
@@ -96,6 +96,8 @@ class Predictions:
     """See ComparedNodules."""
     log_axis_interval: Array
     """[N, 2]"""
+    dice: Array
+    """Overlap of the mask with the readers'; NaN where there is none to compare with."""
 
     @classmethod
     def of(
@@ -108,7 +110,9 @@ class Predictions:
             held: the cached nodules, with the outputs of this version.
             calibration: of the version.
         """
-        seen = [raw_prediction(one, calibration) for one in held]
+        levels = [mask_threshold(one, calibration) for one in held]
+        seen = [one.seen(level) for one, level in zip(held, levels, strict=True)]
+        masks = [one.masks.get(level) for one, level in zip(held, levels, strict=True)]
         scores = [postprocessing.malignancy(one, calibration) for one in seen]
         sizes = [
             _sizes(one, by_mean, calibration)
@@ -128,7 +132,25 @@ class Predictions:
             log[:, 0, 1:],
             log[:, 1, 0],
             log[:, 1, 1:],
+            np.array([math.nan if m is None or m.dice is None else m.dice for m in masks]),
         )
+
+    @classmethod
+    def joined(
+        cls, count: int, parts: Sequence[tuple[NDArray[np.intp], Predictions]]
+    ) -> Predictions:
+        """Return what several versions predict, each for other nodules; NaN where none does.
+
+        Args:
+            count: of all nodules.
+            parts: places of the nodules, and what is predicted for them.
+        """
+        whole: dict[str, Array] = {}
+        for index, part in parts:
+            for name, values in vars(part).items():
+                shape = (count, *values.shape[1:])
+                whole.setdefault(name, np.full(shape, math.nan))[index] = values
+        return cls(**whole)
 
     def rows(self, index: NDArray[np.intp]) -> Predictions:
         """Return the predictions for some of the nodules."""

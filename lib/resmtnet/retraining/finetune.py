@@ -21,8 +21,9 @@ from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.backbone import Backbone, backbone_of_parent
 from resmtnet.retraining.finetune_full import Images, look_again, train_all
 from resmtnet.retraining.fit_heads import Data, replayed, train_members
-from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.linear_heads import LinearHeads, weights_of
 from resmtnet.retraining.samples import Sample, targets_of_samples
+from resmtnet.retraining.site_calibration import offsets_of
 from resmtnet.types import Progress
 
 Depth = Literal["heads", "full"]
@@ -73,6 +74,8 @@ class TrainedWeights:
     samples: tuple[Sample, ...]
     """What they were trained on."""
     config: FineTuneConfig
+    unchanged: bool = False
+    """They are the parent's: the samples only show the readers' habit."""
 
 
 def fine_tune(
@@ -118,6 +121,22 @@ def fine_tune(
     return TrainedWeights(states, backbone, model, tuple(samples), config)
 
 
+def keep_weights(
+    model: Model, samples: Sequence[Sample], config: FineTuneConfig = FineTuneConfig()
+) -> TrainedWeights:
+    """Return the weights of the served model, for a recalibration alone; see candidate.recalibrate.
+
+    Args:
+        model: the served version.
+        samples: which show the readers' habit.
+        config: says how surely a habit must be shown.
+    """
+    states = [weights_of(network) for network in model.networks]
+    return TrainedWeights(
+        states, backbone_of_parent(model), model, tuple(samples), config, unchanged=True
+    )
+
+
 def _train_heads(
     model: Model,
     samples: Sequence[Sample],
@@ -131,9 +150,10 @@ def _train_heads(
     embeddings = np.array([s.held.observation.embeddings for s in samples])
     site = torch.from_numpy(embeddings), targets_of_samples(samples, model.config.subsolid_factor)
     replay = replayed(model)
+    offsets = offsets_of(samples, LinearHeads.of(model.networks))
     return train_members(
         list(zip(model.networks, anchor.networks, strict=True)),
-        Data.mixed(site, replay, config.replay_share),
+        Data.mixed(site, replay, config.replay_share, offsets),
         # the feature extractor has learnt the replayed nodules: their errors would make the
         # spread too small
         replace(model.config.loss, size_spread_weight=0.0),

@@ -66,7 +66,7 @@ def images_of(
         configuration: two trainings are the same if this, the model and the readings are.
         device: of the networks.
     """
-    samples = (*site.train, *site.held_out)
+    samples = tuple(site.samples)
     readings = [reading for sample in samples for reading in sample.consensus.reading_ids]
     same = [site.cache.model.info.sha256, configuration, *readings]
     own = work / hashlib.sha256("\n".join(same).encode()).hexdigest()[:16]

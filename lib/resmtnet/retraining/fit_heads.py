@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -38,10 +39,17 @@ class Data:
     """[N, members, D]"""
     targets: Targets
     """Of all; the weights are shares of the loss."""
+    offsets: Mapping[str, Tensor] = field(default_factory=dict)
+    """[N, outputs] by task, added to what the layers say: the habit of the site's readers, which
+    the layers need not learn."""
 
     @classmethod
     def mixed(
-        cls, site: tuple[Tensor, Targets], replay: tuple[Tensor, Targets], replay_share: float
+        cls,
+        site: tuple[Tensor, Targets],
+        replay: tuple[Tensor, Targets],
+        replay_share: float,
+        offsets: Mapping[str, Array] | None = None,
     ) -> Data:
         """Join both: the loss is their weighted mean, whatever their numbers.
 
@@ -49,6 +57,7 @@ class Data:
             site: embeddings [n, members, D] and targets.
             replay: the same of the replayed nodules.
             replay_share: their weight, 0..1.
+            offsets: of the site's nodules, [outputs] by task; see Data.offsets.
         """
         shares = (1 - replay_share) / len(site[0]), replay_share / len(replay[0])
         targets = {
@@ -60,7 +69,12 @@ class Data:
             )
             for name in site[1]
         }
-        return cls(torch.cat([site[0], replay[0]]).float(), targets)
+        is_site = torch.cat([torch.ones(len(site[0])), torch.zeros(len(replay[0]))])[:, None]
+        moved = {
+            name: is_site * torch.from_numpy(offset).float()[None]
+            for name, offset in (offsets or {}).items()
+        }
+        return cls(torch.cat([site[0], replay[0]]).float(), targets, moved)
 
 
 def train_heads(
@@ -73,6 +87,7 @@ def train_heads(
     pull: float,
     steps: int,
     each_step: Callable[[], None] = lambda: None,
+    offsets: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Return the output layers of least loss for one member.
 
@@ -85,12 +100,15 @@ def train_heads(
         pull: weight of the squared distance to the anchor.
         steps: at most.
         each_step: called after every step.
+        offsets: see Data.
     """
     state = weights_of(network)
     names = [name for name in state if OUTPUTS in name]
 
     def loss_of(layers: Layers) -> Tensor:
-        output = Output(_answers(network, layers, embeddings), embeddings)
+        said = _answers(network, layers, embeddings)
+        said |= {name: said[name] + offset for name, offset in (offsets or {}).items()}
+        output = Output(said, embeddings)
         return torch.stack(list(joint_loss(output, targets, weights, 1).values())).sum()
 
     return _least(loss_of, names, state, weights_of(anchor), pull, steps, each_step)
@@ -165,11 +183,13 @@ def train_members(
             pull=pull,
             steps=steps,
             each_step=each_step,
+            offsets=data.offsets,
         )
         states.append({**weights_of(network), **trained})
     return states
 
 
+@lru_cache(maxsize=2)  # a cross-fit trains several times
 def replayed(model: Model) -> tuple[Tensor, Targets]:
     """Return embeddings [N, members, D] and targets of the nodules that a model replays."""
     replay = model.carried(read_replay)

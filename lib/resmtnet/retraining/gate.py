@@ -1,13 +1,20 @@
-"""Whether a candidate may be served: it must not be worse, and its readings must be plausible."""
+"""Whether a candidate may be served: knowledge and habit are judged apart.
+
+Knowledge is judged on the reference set, by what the candidate says without the habit of the site's
+readers. Habit is judged on the site's own readings, by what versions say that learnt nothing from
+the patient (cross_fit.py). Whether the readings are a habit and not mistakes is checked before
+anything is learnt from them (reading_checks.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resmtnet.characteristics import MALIGNANCY
 from resmtnet.data.consensus import malignant_share
 from resmtnet.errors import InputError
 from resmtnet.inference.model_folder import Model
@@ -16,16 +23,15 @@ from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions, b
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import DEFAULT_MARGINS, Margins
 from resmtnet.retraining.noninferiority import (
-    AUC,
-    AXIS_ERROR,
-    LOG_LOSS,
-    MEASURES,
+    AXIS_SPREAD,
+    HABIT,
+    KNOWLEDGE,
     SCORE_MAE,
-    SIZE_ERROR,
+    SIZE_SPREAD,
     losses,
 )
 from resmtnet.retraining.reading_check import Check
-from resmtnet.retraining.reading_checks import check, complaints
+from resmtnet.retraining.reading_checks import check
 from resmtnet.retraining.samples import Sample
 from resmtnet.retraining.verdict import (
     Comparison,
@@ -33,73 +39,112 @@ from resmtnet.retraining.verdict import (
     Other,
     Rule,
     Verdict,
-    describe_gain,
     describe_loss,
     not_published,
 )
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import read_reference
+from resmtnet.types import Array
 
 BAND_EDGES_MM = (6.0, 10.0, 15.0)
-IN_STRATA = (SCORE_MAE, SIZE_ERROR, AXIS_ERROR)
-ON_HELD_OUT = (AUC, LOG_LOSS, SCORE_MAE, SIZE_ERROR, AXIS_ERROR)
+IN_STRATA = (SCORE_MAE, SIZE_SPREAD, AXIS_SPREAD)
 OTHERS: tuple[Other, ...] = ("parent", "shipped")
 
 
-@dataclass(frozen=True)
-class Table:
-    """Nodules, and what the three versions predict for them."""
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The reference set, and what the versions know of it: their answers without any habit."""
 
+    held: Sequence[CachedNodule]
+    """As the served version sees it."""
     nodules: ComparedNodules
-    candidate: Predictions
     parent: Predictions
     shipped: Predictions
 
+    @classmethod
+    def of(cls, parent: Model, shipped: Model, held: Sequence[CachedNodule]) -> Reference:
+        """Let the served and the shipped version answer.
 
-def judge(
-    candidate: FineTuned,
-    parent: Model,
-    shipped: Model,
-    reference: Sequence[CachedNodule],
-    held_out: Sequence[Sample],
-    margins: Margins = DEFAULT_MARGINS,
-    shipped_saw: Sequence[CachedNodule] | None = None,
-) -> Verdict:
-    """Decide whether a candidate may be served.
-
-    Args:
-        candidate: the fine-tuned model.
-        parent: the version it was trained from, which is served.
-        shipped: the version that came with the package.
-        reference: nodules that no version trained on, as the parent's folder has them.
-        held_out: the site's samples of patients who never train.
-        margins: what may be lost.
-        shipped_saw: the nodules of candidate.samples and then of held_out, as the shipped model
-            sees them; needed where the parent has another feature extractor than the shipped model.
-
-    Raises:
-        InputError: the shipped model has another reference set, or did not see the site's nodules.
-    """
-    site = [*candidate.samples, *held_out]
-    seen = [sample.held for sample in site]
-    if LinearHeads.of(shipped.networks).trunk == LinearHeads.of(parent.networks).trunk:
-        reference_of_shipped, shipped_saw = list(reference), seen
-    else:
-        reference_of_shipped = reference_seen_by_shipped(shipped, reference)
-    if shipped_saw is None or len(shipped_saw) != len(site):
-        raise InputError(
-            f"The shipped model saw {len(shipped_saw or ())} of {len(site)} nodules of the site. "
-            "It must see all of them, because it judges their readings."
+        Raises:
+            InputError: the shipped model has another reference set.
+        """
+        nodules = ComparedNodules.of(held)
+        same = same_trunk(parent, shipped)
+        by_shipped = held if same else reference_seen_by_shipped(shipped, held)
+        at_first = knowledge(shipped, by_shipped, nodules)
+        same_model = parent.info == shipped.info
+        return cls(
+            held, nodules, at_first if same_model else knowledge(parent, held, nodules), at_first
         )
-    shares = [malignant_share(s.consensus.votes) if s.consensus.votes else None for s in site]
-    known = parent_readings(parent)
-    return decide(
-        table_of(candidate, (parent, reference), (shipped, reference_of_shipped)),
-        table_of(candidate, (parent, seen), (shipped, shipped_saw), shares),
-        site,
-        len(candidate.samples),
-        margins,
-        np.array([not known.issuperset(s.consensus.reading_ids) for s in site]) if known else None,
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """The site's nodules: what its readers say, and what the versions answer."""
+
+    samples: tuple[Sample, ...]
+    nodules: ComparedNodules
+    parent: Predictions
+    """As it is served, with the habit that it has learnt."""
+    shipped: Predictions
+    ratings: Array
+    """[N, levels] logits of the shipped version's calibrated malignancy ratings."""
+
+    @classmethod
+    def of(
+        cls,
+        samples: Sequence[Sample],
+        parent: Model,
+        shipped: Model,
+        shipped_saw: Sequence[CachedNodule] | None = None,
+    ) -> Site:
+        """Let the served and the shipped version answer.
+
+        Args:
+            samples: of the site, as the served version sees them.
+            parent: the served version.
+            shipped: the version that came with the package.
+            shipped_saw: the same nodules as the shipped model sees them; needed where the served
+                version has another feature extractor.
+
+        Raises:
+            InputError: the shipped model did not see the site's nodules.
+        """
+        held = [s.held for s in samples]
+        if same_trunk(parent, shipped):
+            shipped_saw = held
+        if shipped_saw is None or len(shipped_saw) != len(held):
+            raise InputError(
+                f"The shipped model saw {len(shipped_saw or ())} of {len(held)} nodules of the "
+                "site. It must see all of them, because it judges their readings."
+            )
+        votes = [s.consensus.votes for s in samples]
+        nodules = ComparedNodules.of(held, [malignant_share(v) if v else None for v in votes])
+        parent_says = LinearHeads.of(parent.networks).answer_all(held)
+        shipped_says = LinearHeads.of(shipped.networks).answer_all(shipped_saw)
+        calibration = shipped.calibration.without_habit()
+        logits = [h.observation.outputs[MALIGNANCY.name] for h in shipped_says]
+        return cls(
+            tuple(samples),
+            nodules,
+            Predictions.of(nodules, parent_says, parent.calibration),
+            Predictions.of(nodules, shipped_says, calibration),
+            np.array(logits) / calibration.malignancy_temperature,
+        )
+
+
+def knowledge(
+    model: Model | FineTuned, held: Sequence[CachedNodule], nodules: ComparedNodules
+) -> Predictions:
+    """Return what a version predicts without the habit of a site's readers."""
+    answering = model if isinstance(model, FineTuned) else LinearHeads.of(model.networks)
+    return Predictions.of(nodules, answering.answer_all(held), model.calibration.without_habit())
+
+
+def same_trunk(one: Model, other: Model) -> bool:
+    """Whether both versions see nodules in the same way."""
+    return one is other or (
+        LinearHeads.of(one.networks).trunk == LinearHeads.of(other.networks).trunk
     )
 
 
@@ -127,87 +172,110 @@ def parent_readings(parent: Model) -> set[str]:
     return set(parent.provenance.get("readings", ()))
 
 
-def table_of(
-    candidate: FineTuned,
-    parent: tuple[Model, Sequence[CachedNodule]],
-    shipped: tuple[Model, Sequence[CachedNodule]],
-    shares: Sequence[float | None] | None = None,
-) -> Table:
-    """Let the three versions predict the same nodules, each as its feature extractor saw them."""
-    nodules = ComparedNodules.of(parent[1], shares)
-    others = []
-    for model, held in (parent, shipped):
-        answered = LinearHeads.of(model.networks).answer_all(held)
-        others.append(Predictions.of(nodules, answered, model.calibration))
-    own = Predictions.of(nodules, candidate.answer_all(parent[1]), candidate.calibration)
-    return Table(nodules, own, *others)
+def check_readings(
+    site: Site, reference: Reference, known: set[str], margins: Margins = DEFAULT_MARGINS
+) -> list[Check]:
+    """Check a site's readings, before anything is learnt from them.
 
-
-def decide(
-    reference: Table,
-    site: Table,
-    samples: Sequence[Sample],
-    trained: int,
-    margins: Margins,
-    new: NDArray[np.bool_] | None = None,
-) -> Verdict:
-    """Decide from what the three versions predict.
+    Readings that the served version has not learnt from are also checked by themselves, since many
+    good ones before them would hide them.
 
     Args:
-        reference: on the reference set.
-        site: on all of the site's samples, those that trained first.
-        samples: the site's.
-        trained: how many of them trained.
-        margins: what may be lost.
-        new: [N] samples with readings that the parent was not trained on. They are also checked by
-            themselves, since many good ones before them would hide them. None: all are new.
+        site: its readings.
+        reference: tells how well the shipped model usually predicts readers.
+        known: ids of the readings that the served version was trained on.
+        margins: has the limits.
     """
-    held_out = np.arange(len(samples)) >= trained
-    comparisons = compare(reference, site, held_out, margins)
-    checks = _check(reference, site, samples, margins, np.arange(len(samples)))
-    if new is not None and new.sum() >= margins.limits.least_nodules:
-        checks += _check(reference, site, samples, margins, np.flatnonzero(new), "new readings, ")
-    refused = complaints(checks)
-    too_few, advice = _too_few(reference, site, held_out, margins)
-    if too_few and not refused:
-        return Verdict("kept", not_published([too_few], advice), True, comparisons, checks)
-    lost = _no_longer_predicted(reference, margins) + [
+    found = _check(site, reference, margins, np.arange(len(site.samples)))
+    is_new = [not known.issuperset(s.consensus.reading_ids) for s in site.samples]
+    new = np.flatnonzero(is_new)
+    if known and len(new) >= margins.limits.least_nodules:
+        found += _check(site, reference, margins, new, "new readings, ")
+    return found
+
+
+def _check(
+    site: Site, reference: Reference, margins: Margins, index: NDArray[np.intp], which: str = ""
+) -> list[Check]:
+    limits = margins.limits
+    if len({site.samples[n].patient_id for n in index}) < margins.least_patients_of_weights:
+        limits = replace(limits, backwards_evidence=limits.backwards_evidence_of_few)
+    return check(
+        [site.samples[n] for n in index],
+        (site.nodules.rows(index), site.shipped.rows(index)),
+        (reference.nodules, reference.shipped),
+        site.ratings[index],
+        limits,
+        margins.strict,
+        which,
+    )
+
+
+def judge(
+    candidate: FineTuned,
+    crossed: Predictions,
+    site: Site,
+    reference: Reference,
+    margins: Margins = DEFAULT_MARGINS,
+) -> Verdict:
+    """Decide whether a candidate may be served.
+
+    Args:
+        candidate: the new version.
+        crossed: what versions like it predict for the site's nodules that learnt nothing from the
+            patient; NaN where there is none.
+        site: the readings.
+        reference: nodules that no version trained on.
+        margins: what may be lost.
+    """
+    if too_small := _too_small(reference, margins):
+        return Verdict("kept", not_published([too_small]), insufficient=True)
+    comparisons, lost = [], []
+    if not candidate.same_weights:
+        said = knowledge(candidate, reference.held, reference.nodules)
+        comparisons += compare_knowledge(said, reference, margins)
+        lost += _no_longer_predicted(said, reference, margins)
+    comparisons += compare_habit(crossed, site, margins)
+    lost += [
         describe_loss(comparison, loss, margins)
         for comparison in comparisons
         for loss in comparison.losses
         if comparison.refuses(loss, margins)
     ]
-    if refused or lost:
-        return Verdict("kept", not_published(refused or lost), False, comparisons, checks)
-    return Verdict("published", describe_gain(comparisons), False, comparisons, checks)
+    if lost:
+        return Verdict("kept", not_published(lost), False, comparisons)
+    return Verdict("published", "", False, comparisons)
 
 
-def compare(
-    reference: Table, site: Table, held_out: NDArray[np.bool_], margins: Margins
+def compare_knowledge(
+    said: Predictions, reference: Reference, margins: Margins
 ) -> list[Comparison]:
-    """Compare a candidate with the parent and the shipped version; see Rule.
+    """Compare a candidate with the served and the shipped version on the reference set; see Rule.
 
     Args:
-        reference: predictions on the reference set.
-        site: predictions on the site's samples.
-        held_out: [N] which of the site's samples did not train.
+        said: what the candidate predicts without the habit of the site's readers.
+        reference: what the others predict.
         margins: has the configuration of the bootstrap.
     """
-    config = margins.bootstrap
-    found = []
-    for other in OTHERS:
-        predictions = reference.parent if other == "parent" else reference.shipped
-        pair = (reference.nodules, reference.candidate, predictions)
-        whole = losses(*pair, config=config)
+    config, nodules, found = margins.bootstrap, reference.nodules, []
+    others = [reference.parent, reference.shipped]
+    for other, predictions in zip(OTHERS, others, strict=True):
+        if other == "shipped" and reference.parent is reference.shipped:
+            continue
+        whole = losses(nodules, said, predictions, KNOWLEDGE, config=config)
         found.append(Comparison(JudgedOn.REFERENCE, None, other, Rule.NON_INFERIOR, whole))
-        for name, rows in strata(reference.nodules).items():
-            part = losses(*pair, IN_STRATA, among=rows, config=config)
+        for name, rows in strata(nodules).items():
+            part = losses(nodules, said, predictions, IN_STRATA, among=rows, config=config)
             found.append(Comparison(JudgedOn.REFERENCE, name, other, Rule.NO_SHOWN_LOSS, part))
-    of_site = losses(
-        site.nodules, site.candidate, site.parent, ON_HELD_OUT, among=held_out, config=config
-    )
-    found.append(Comparison(JudgedOn.HELD_OUT, None, "parent", Rule.NO_SHOWN_LOSS, of_site))
     return [comparison for comparison in found if comparison.losses]
+
+
+def compare_habit(crossed: Predictions, site: Site, margins: Margins) -> list[Comparison]:
+    """Compare a candidate with the served version on the site's readings."""
+    found = losses(site.nodules, crossed, site.parent, HABIT, config=margins.bootstrap)
+    if not found:
+        return []
+    return [Comparison(JudgedOn.SITE, None, "parent", Rule.NO_SHOWN_LOSS, found)]
 
 
 def strata(nodules: ComparedNodules) -> dict[str, NDArray[np.bool_]]:
@@ -217,52 +285,23 @@ def strata(nodules: ComparedNodules) -> dict[str, NDArray[np.bool_]]:
     return {**bands(nodules, BAND_EDGES_MM), "solid": solid, "sub-solid": ~solid & ~unknown}
 
 
-def _check(
-    reference: Table,
-    site: Table,
-    samples: Sequence[Sample],
-    margins: Margins,
-    index: NDArray[np.intp],
-    which: str = "",
-) -> list[Check]:
-    """Check some of the readings against the shipped model and against one another."""
-    return check(
-        [samples[n] for n in index],
-        (site.nodules.rows(index), site.shipped.rows(index)),
-        (reference.nodules, reference.shipped),
-        margins.limits,
-        margins.strict,
-        which,
+def _too_small(reference: Reference, margins: Margins) -> str:
+    """Return that the reference set is too small; empty where it is not."""
+    known = len(set(reference.nodules.patients))
+    if known >= margins.least_reference_patients:
+        return ""
+    return (
+        f"the reference set of the model has {known} patients, "
+        f"{margins.least_reference_patients} are needed"
     )
 
 
-def _too_few(
-    reference: Table, site: Table, held_out: NDArray[np.bool_], margins: Margins
-) -> tuple[str, str]:
-    """Return what evidence is missing, and what to do; two empty texts where nothing is."""
-    known = len(set(reference.nodules.patients))
-    patients = len({p for p, out in zip(site.nodules.patients, held_out, strict=True) if out})
-    if known < margins.least_reference_patients:
-        return (
-            f"the reference set of the model has {known} patients, "
-            f"{margins.least_reference_patients} are needed",
-            "",
-        )
-    if patients < margins.least_held_out_patients:
-        verb = "patient has" if patients == 1 else "patients have"
-        return (
-            f"{patients} held-out {verb} readings, {margins.least_held_out_patients} are needed",
-            "Read nodules of more patients; a fifth of the patients is held out.",
-        )
-    return "", ""
-
-
-def _no_longer_predicted(reference: Table, margins: Margins) -> list[str]:
+def _no_longer_predicted(said: Predictions, reference: Reference, margins: Margins) -> list[str]:
     """Return which values the candidate lacks where the parent gives them, each once."""
     found = []
-    for measure in MEASURES:
+    for measure in KNOWLEDGE:
         before = measure.has_value(reference.parent)
-        lost = int((before & ~measure.has_value(reference.candidate)).sum())
+        lost = int((before & ~measure.has_value(said)).sum())
         if lost > margins.unanswered * before.sum():
             verb = "nodule no longer gets" if lost == 1 else "nodules no longer get"
             found.append(f"{lost} of {before.sum()} reference {verb} {measure.quantity}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.evaluation import metrics
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Replicates, Resamples
-from resmtnet.evaluation.metric import Statistic, mean_of
+from resmtnet.evaluation.metric import Statistic, mean_of, with_draws
 from resmtnet.findings import finite
 from resmtnet.inference.conformal import COVERAGE
 from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
@@ -50,6 +51,37 @@ def _shortfall(coverage: Array) -> Array:
     return np.asarray(np.maximum(COVERAGE - coverage, 0.0))
 
 
+def _concordance_of_draws(truth: Any, answer: Any, counts: Array) -> Array:
+    """Concordance of each draw: a pair of nodules counts as often as it was drawn."""
+    above = np.asarray(truth)[:, None] > np.asarray(truth)[None]
+    said = np.asarray(answer)[:, None] - np.asarray(answer)[None]
+    right = above * ((said > 0) + 0.5 * (said == 0))
+    pairs = ((counts @ above) * counts).sum(1)
+    with np.errstate(invalid="ignore"):  # a draw without two different truths is undefined
+        return np.asarray(((counts @ right) * counts).sum(1) / pairs)
+
+
+@with_draws(_concordance_of_draws)
+def _concordance(truth: Array, answer: Array) -> float:
+    """Share of pairs of nodules that an answer puts in the order of the truth."""
+    return float(_concordance_of_draws(truth, answer, np.ones((1, len(truth))))[0])
+
+
+def _spread_of_draws(truth: Any, answer: Any, counts: Array) -> Array:
+    """Spread of each draw."""
+    error, total = np.asarray(answer - truth), counts.sum(1)
+    with np.errstate(invalid="ignore"):
+        mean = counts @ error / total
+        return np.asarray(np.sqrt(np.maximum(counts @ error**2 / total - mean**2, 0)))
+
+
+@with_draws(_spread_of_draws)
+def _spread(truth: Array, answer: Array) -> float:
+    """Standard deviation of answer - truth: what is left of the error without the bias."""
+    return float(np.std(answer - truth))
+
+
+_DICE = mean_of(lambda _, dice: dice)
 _LOG_LOSS = mean_of(_log_loss)
 AUC = ComparedMeasure(
     "class_auc",
@@ -67,6 +99,24 @@ LOG_LOSS = ComparedMeasure(
     lambda n: n.malignant,
     lambda p: p.probability,
     _LOG_LOSS,
+)
+CONCORDANCE = ComparedMeasure(
+    "score_concordance",
+    "concordance of the malignancy score",
+    "a malignancy score",
+    lambda n: n.score,
+    lambda p: p.score,
+    _concordance,
+    lambda share: -share,
+)
+SCORE_BIAS = ComparedMeasure(
+    "score_bias",
+    "bias of the malignancy score",
+    "a malignancy score",
+    lambda n: n.score,
+    lambda p: p.score,
+    metrics.bias,
+    np.abs,
 )
 SCORE_MAE = ComparedMeasure(
     "score_mae",
@@ -102,6 +152,14 @@ SIZE_BIAS = ComparedMeasure(
     metrics.bias,
     np.abs,
 )
+SIZE_SPREAD = ComparedMeasure(
+    "size_spread",
+    "spread of the log diameter's error",
+    "a size",
+    lambda n: n.log_diameter,
+    lambda p: p.log_diameter,
+    _spread,
+)
 SIZE_COVERAGE = ComparedMeasure(
     "size_coverage",
     "coverage of the diameter's interval",
@@ -128,6 +186,14 @@ AXIS_BIAS = ComparedMeasure(
     metrics.bias,
     np.abs,
 )
+AXIS_SPREAD = ComparedMeasure(
+    "axis_spread",
+    "spread of the log long axis's error",
+    "a long axis",
+    lambda n: n.log_axis,
+    lambda p: p.log_axis,
+    _spread,
+)
 AXIS_COVERAGE = ComparedMeasure(
     "axis_coverage",
     "coverage of the long axis's interval",
@@ -137,10 +203,24 @@ AXIS_COVERAGE = ComparedMeasure(
     metrics.coverage,
     _shortfall,
 )
-MEASURES = (
-    *(AUC, LOG_LOSS, SCORE_MAE, SCORE_COVERAGE),
-    *(SIZE_ERROR, SIZE_BIAS, SIZE_COVERAGE, AXIS_ERROR, AXIS_BIAS, AXIS_COVERAGE),
+DICE = ComparedMeasure(
+    "mask_dice",
+    "overlap of the mask with the readers' (Dice)",
+    "a mask",
+    lambda n: np.zeros(len(n.score)),
+    lambda p: p.dice,
+    _DICE,
+    lambda dice: -dice,
 )
+RANKING = (AUC, CONCORDANCE, SIZE_SPREAD, AXIS_SPREAD, DICE)
+"""What no habit of readers changes that moves all nodules in one direction."""
+UNTOUCHED = (SIZE_BIAS, AXIS_BIAS, SCORE_COVERAGE, SIZE_COVERAGE, AXIS_COVERAGE)
+"""Of the answers without the site's habit, on whose sizes guideline categories rest."""
+KNOWLEDGE = (*RANKING, *UNTOUCHED)
+"""Compared on the reference set, by what a version says without the habit of the site."""
+HABIT = (LOG_LOSS, SCORE_MAE, SCORE_BIAS, SIZE_ERROR, SIZE_BIAS, AXIS_ERROR, AXIS_BIAS)
+"""Compared on the site's readings, by what a version says with it."""
+MEASURES = (*KNOWLEDGE, *(m for m in HABIT if m not in KNOWLEDGE))
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from resmtnet.evaluation.bootstrap import BootstrapConfig, Estimate, Resamples
-from resmtnet.evaluation.metric import Statistic
+from resmtnet.evaluation.metric import Statistic, with_draws
+from resmtnet.findings import finite
 from resmtnet.types import Array, Json
 
 
@@ -27,11 +28,18 @@ class Limits:
     """How much wider than on the reference set the ratios may scatter."""
     reader_size_ratio: float = 1.10
     """Ratio of one reader's sizes and those of the others on the same nodules."""
-    reader_rating: float = 1.0
-    """Difference of one reader's malignancy and that of the others, levels."""
-    reader_agreement: float = 0.4
-    """Least rank correlation of one reader's malignancy with the others' and the model's. LIDC's
-    readers have about 0.7."""
+    reader_rating: float = 2.0
+    """Difference of one reader's malignancy and that of the others, levels: beyond that of a severe
+    reader among lenient ones."""
+    unrelated: float = 7.0
+    """How much worse than by chance the model may predict one reader's malignancy, natural log of
+    the likelihood, with a tilt of that reader's own."""
+    backwards: float = 0.25
+    """Share of the nodules read backwards that must be excluded ..."""
+    backwards_evidence: float = -1.5
+    """... by a log likelihood at least so far below that of none ..."""
+    backwards_evidence_of_few: float = -1.8
+    """... and so far where there are too few patients for new weights."""
     least_nodules: int = 10
     """With fewer nodules no check decides."""
 
@@ -50,8 +58,9 @@ class Check:
     """Why the readings are refused, a sentence without its full stop; empty: they are not."""
 
     def to_json(self) -> Json:
-        """Return plain values."""
-        return {**vars(self), "allowed": list(self.allowed)}
+        """Return plain values; an end that nothing limits is None."""
+        numbers = {name: finite(getattr(self, name)) for name in ("value", "low", "high")}
+        return {**vars(self), **numbers, "allowed": [finite(bound) for bound in self.allowed]}
 
 
 def estimate_by_patient(
@@ -106,6 +115,37 @@ def make_check(
     return Check(what, value, low, high, allowed, nodules, complaint if shown else "")
 
 
+def quantile_of_draws(values: Array, counts: Array, share: float) -> Array:
+    """Return a quantile of the values of each draw, [B], as np.quantile does.
+
+    Args:
+        values: [N].
+        counts: [B, N] how often each draw holds each value.
+        share: 0..1.
+    """
+    order = np.argsort(values)
+    ranked, reached = values[order], np.cumsum(counts[:, order], axis=1)
+    place = share * (reached[:, -1] - 1)
+    low, high = (
+        ranked[np.minimum((reached <= at[:, None]).sum(1), len(values) - 1)]
+        for at in (np.floor(place), np.ceil(place))
+    )
+    return np.asarray(low + (high - low) * (place - np.floor(place)))
+
+
+@with_draws(lambda values, _, counts: quantile_of_draws(np.asarray(values), counts, 0.5))
 def median(values: Array, _: Array) -> float:
     """Return the median, as a Statistic."""
     return float(np.median(values))
+
+
+def _spread_of_draws(values: ArrayLike, _: ArrayLike, counts: Array) -> Array:
+    low, high = (quantile_of_draws(np.asarray(values), counts, share) for share in (0.25, 0.75))
+    return np.asarray((high - low) / 2)
+
+
+@with_draws(_spread_of_draws)
+def half_spread(values: Array, _: Array) -> float:
+    """Return the half distance of the quartiles, as a Statistic."""
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(high - low) / 2

@@ -16,12 +16,14 @@ import numpy as np
 
 from resmtnet.evaluation.bootstrap import BootstrapConfig
 from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
+from resmtnet.retraining.habit_checks import check_backwards, check_related
 from resmtnet.retraining.noninferiority import AUC
 from resmtnet.retraining.reader_checks import check_reader
 from resmtnet.retraining.reading_check import (
     Check,
     Limits,
     estimate_by_patient,
+    half_spread,
     make_check,
     median,
 )
@@ -33,6 +35,7 @@ def check(
     samples: Sequence[Sample],
     shipped: tuple[ComparedNodules, Predictions],
     reference: tuple[ComparedNodules, Predictions],
+    ratings: Array,
     limits: Limits,
     config: BootstrapConfig,
     which: str = "",
@@ -43,13 +46,16 @@ def check(
         samples: of the site, also those that trained: the shipped model saw none of them.
         shipped: what their readers say, and the predictions of the shipped model.
         reference: the same of the reference set.
+        ratings: [N, levels] logits of the shipped model's calibrated ratings of these nodules.
         limits: see Limits.
         config: of the bootstrap by patient.
         which: put before the name of each check where only some readings are checked.
     """
     found = [*_against_model(shipped, reference, limits, config)]
+    found.append(check_backwards(samples, ratings, limits))
     for name in sorted({r.reader for s in samples for r in s.consensus.readings}):
-        found += check_reader(name, samples, shipped[1], limits, config)
+        found += check_reader(name, samples, limits, config)
+        found.append(check_related(name, samples, ratings, limits))
     return [replace(one, what=f"{which}{one.what}") for one in found]
 
 
@@ -100,7 +106,8 @@ def _sizes(
     """Check the log of read / predicted, [N], of one kind of size; `usual_ratio`: reference set."""
     rows = np.isfinite(ratio)
     edge = float(np.log(limits.size_ratio))
-    most = limits.size_spread * _spread(usual_ratio[np.isfinite(usual_ratio)])
+    usual = usual_ratio[np.isfinite(usual_ratio)]
+    most = limits.size_spread * half_spread(usual, usual)
     return [
         make_check(
             f"{name}: median log of read / predicted",
@@ -112,7 +119,7 @@ def _sizes(
         ),
         make_check(
             f"{name}: spread of the log of read / predicted",
-            estimate_by_patient(_spread_of, rows, patients, config, ratio, ratio),
+            estimate_by_patient(half_spread, rows, patients, config, ratio, ratio),
             (0.0, most),
             int(rows.sum()),
             limits,
@@ -124,13 +131,3 @@ def _sizes(
 def complaints(found: Sequence[Check]) -> list[str]:
     """Return why the readings are refused, each reason once."""
     return list(dict.fromkeys(f.complaint for f in found if f.complaint))
-
-
-def _spread(values: Array) -> float:
-    """Return the half distance of the quartiles."""
-    low, high = np.quantile(values, [0.25, 0.75])
-    return float(high - low) / 2
-
-
-def _spread_of(values: Array, _: Array) -> float:
-    return _spread(values)

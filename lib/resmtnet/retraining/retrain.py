@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,19 +15,24 @@ from resmtnet.ct.volume import CTVolume
 from resmtnet.data.consensus import malignant_share
 from resmtnet.errors import InputError, ModelError
 from resmtnet.evaluation import metrics
-from resmtnet.inference.model_folder import read_model
+from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.readings.store import ReadingStore
-from resmtnet.retraining.candidate import recalibrate
-from resmtnet.retraining.collect import collect
-from resmtnet.retraining.finetune import FineTuneConfig, fine_tune
+from resmtnet.retraining.choice_of_version import best_version
+from resmtnet.retraining.collect import UsableReadings, collect
+from resmtnet.retraining.evidence import NOTHING, Evidence
+from resmtnet.retraining.finetune import FineTuneConfig
 from resmtnet.retraining.finetune_full import images_of
-from resmtnet.retraining.gate import judge
+from resmtnet.retraining.gate import Reference, Site, check_readings, parent_readings
+from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
+from resmtnet.retraining.reading_checks import complaints
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.retraining.registry_files import Version
-from resmtnet.retraining.samples import BY_IMPRESSION
+from resmtnet.retraining.samples import BY_IMPRESSION, Sample
+from resmtnet.retraining.site_calibration import habits_apart
 from resmtnet.retraining.site_samples import look_at_nodules
 from resmtnet.retraining.verdict import not_published
+from resmtnet.retraining.verdict_text import kept_text, published_text, table_of
 from resmtnet.training.carried_sets import read_reference, read_reference_answers
 
 logger = logging.getLogger(__name__)
@@ -98,51 +103,63 @@ def retrain(
     shipped = read_model(versions.shipped, device)
     reference, folder = parent.carried(read_reference), store.path.parent
 
-    # 1. collect the readings that may train or judge
+    # 1. collect the readings that may train or judge, and see what they are enough for
     usable = collect(store.readings(every=True), parent, reference, config.evidence)
     result = Retrained("", readings=usable.count, skipped=usable.skipped)
-    if usable.count < config.least_readings:
-        return _too_few(
-            result, f"{usable.count} readings can train, {config.least_readings} are needed"
-        )
+    evidence = evidence_in(usable, config)
+    if evidence.stage == NOTHING:
+        return _too_few(result, evidence.missing)
 
     # 2. make them samples: let the models look at their nodules
-    site = look_at_nodules(
+    looked = look_at_nodules(
         usable.consensus, parent, shipped, folder, open_ct, device, partial(tell, "nodules")
     )
-    result = replace(result, skipped=(*usable.skipped, *site.skipped))
-    if not site.train:
-        return _too_few(
-            result, "all readings are of patients who are held out or excluded from training"
-        )
+    result = replace(result, skipped=(*usable.skipped, *looked.skipped))
+    evidence = Evidence.of(
+        [s.consensus for s in looked.samples], usable.count, config.least_readings, config.margins
+    )
+    if evidence.stage == NOTHING:
+        return _too_few(result, evidence.missing)
 
-    # 3. fine-tune, 4. recalibrate
+    # 3. check the readings themselves
+    site = Site.of(looked.samples, parent, shipped, looked.shipped_saw)
+    known = Reference.of(parent, shipped, reference)
+    checks = check_readings(site, known, parent_readings(parent), config.margins)
+    if wrong := complaints(checks):
+        told = {"outcome": "kept", "table": table_of([], checks, config.margins)}
+        return replace(result, reason=not_published(wrong), verdict=told)
+
+    # 4. fine-tune, recalibrate and judge: new weights, else the habit of the readers alone
     images = None
     if config.fine_tuning.depth == "full" and config.archive is not None:
-        images = images_of(config.archive, site, folder / WORK, repr(config), device)
-    trained = fine_tune(
+        images = images_of(config.archive, looked, folder / WORK, repr(config), device)
+    candidate, verdicts = best_version(
         parent,
-        site.train,
+        shipped,
+        site,
+        known,
+        evidence.stage,
         config.fine_tuning,
-        anchor=shipped,
+        config.margins,
         images=images,
         tell=partial(tell, "epochs"),
     )
-    candidate = recalibrate(trained)
-
-    # 5. judge
-    verdict = judge(
-        candidate, parent, shipped, reference, site.held_out, config.margins, site.shipped_saw
-    )
+    text = kept_text(verdicts) if candidate is None else published_text(candidate, verdicts)
     result = replace(
         result,
-        reason=verdict.reason,
-        insufficient=verdict.insufficient,
-        verdict=verdict.to_json(),
+        reason=text,
+        insufficient=verdicts[-1].insufficient,
+        verdict={
+            **verdicts[-1].to_json(),
+            "reason": text,
+            "readings": [check.to_json() for check in checks],
+            "table": table_of(verdicts, checks, config.margins),
+            "habits": _habits(parent, looked.samples),
+        },
     )
 
-    # 6. publish, or keep the served version
-    if verdict.published:
+    # 5. publish, or keep the served version
+    if candidate is not None:
         version = versions.publish(
             lambda folder: candidate.write(folder, versions.next_version()),
             parent=served.name,
@@ -152,6 +169,34 @@ def retrain(
     for line in result.skipped:
         logger.warning("A nodule is not used for training: %s", line)
     return result
+
+
+def readiness(store: ReadingStore, parent: Model, config: RetrainConfig) -> Evidence:
+    """Return what a training would do now, without doing it: what is there, what is missing.
+
+    Args:
+        store: the readings.
+        parent: the served version.
+        config: of the training.
+
+    Raises:
+        ModelError: the served model carries no replay or reference set.
+    """
+    reference = parent.carried(read_reference)
+    usable = collect(store.readings(every=True), parent, reference, config.evidence)
+    return evidence_in(usable, config)
+
+
+def evidence_in(usable: UsableReadings, config: RetrainConfig) -> Evidence:
+    """Count what may train, as a training does before it looks at any image."""
+    return Evidence.of(usable.consensus, usable.count, config.least_readings, config.margins)
+
+
+def _habits(parent: Model, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return the habits of readers who had seen the model's answer and of those who had not."""
+    heads = LinearHeads.of(parent.networks)
+    apart = habits_apart(parent.calibration, samples, heads)
+    return {name: habit.to_json() for name, habit in apart.items()}
 
 
 def _too_few(result: Retrained, reason: str) -> Retrained:

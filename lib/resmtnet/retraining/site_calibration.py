@@ -1,31 +1,31 @@
-"""Calibrates fine-tuned output layers, and estimates the habits of the site's readers.
+"""Estimates the habits of a site's readers, apart from what their readings teach the model.
 
-With the parent's calibration set the calibration is fitted again on it; without one the parent's
-constants stay (a warm start). Then three habits of the readers are estimated from the nodules that
-trained: how severe their malignancy ratings are, how large the sizes that are regressed, and where
-their class begins. Each is a single number. It counts only as far as it exceeds the chance of which
-patients were read, and not at all with fewer than LEAST_PATIENTS; so few numbers are not
-overfitted, and the held-out patients stay untouched for the gate.
+A habit is how severe the malignancy ratings are, where the class begins, and how large the sizes
+are. Each is a single number. It counts only as far as it exceeds the chance of which patients were
+read, and not at all with fewer than LEAST_PATIENTS; so few numbers are not overfitted. Output
+layers train on the readings less the habit, which then is added to their answers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.characteristics import MALIGNANCY, SIZES
+from resmtnet.characteristics import CLASS, MALIGNANCY, SIZES
 from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.evaluation.bootstrap import LEAST_PATIENTS, BootstrapConfig, Resamples
 from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.postprocessing import size_of
+from resmtnet.inference.site_habit import SiteHabit
 from resmtnet.network.uncertainty import logit, sigmoid, softmax
+from resmtnet.readings.record import Reading
 from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.reading_check import median
 from resmtnet.retraining.samples import Sample
-from resmtnet.training.cached_nodule import CachedNodule
-from resmtnet.training.calibrate import refit_calibration
+from resmtnet.training.cached_nodule import CachedNodule, raw_prediction
 from resmtnet.types import Array
 
 NEWTON_STEPS, MOST_LOGITS = 25, 4.0
@@ -33,6 +33,9 @@ NEWTON_STEPS, MOST_LOGITS = 25, 4.0
 PRIOR_SD_LOGITS = MOST_LOGITS / 2
 """Standard deviation of a normal prior around no habit: it decides where nodules are few, and is
 weak against the readings of dozens of patients."""
+TOLD_SIZES = ("equivalent_diameter_mm", "long_axis_mm")
+LEAST_BLINDED = 15
+"""Patients read without the model's answer, from which the habit is theirs alone."""
 ONE_SIGMA = 0.8413447460685429
 """Share of a normal distribution below one standard deviation."""
 DRAWS = 200
@@ -43,56 +46,89 @@ UNDECIDED = 0.5
 """Class share of a nodule between the classes; the calibration is fitted to the others."""
 
 
-@dataclass(frozen=True)
-class Habits:
-    """How a site's readers differ from what the model predicts."""
+def habit_of(
+    calibration: Calibration, samples: Sequence[Sample], heads: LinearHeads, doubt: float
+) -> SiteHabit:
+    """Return the habit of a site's readers.
 
-    tilt: float = 0.0
-    """Added to the malignancy logits, times level - 3."""
-    regressed: Mapping[str, float] = field(default_factory=dict)
-    """Added to the regressed log sizes, by task."""
-    class_shift: float = 0.0
-    """Added to the logit of the class."""
-
-    @property
-    def biases(self) -> dict[str, Array]:
-        """What is added to the biases of the output layers, [outputs] by task."""
-        levels = len(MALIGNANCY.levels)
-        tilt = self.tilt * (np.arange(1, levels + 1) - (levels + 1) / 2)
-        sizes = {name: np.array([log, 0.0]) for name, log in self.regressed.items()}
-        return {MALIGNANCY.name: tilt, **sizes}
-
-    def of(self, calibration: Calibration) -> Calibration:
-        """Return a calibration with these habits."""
-        intercept = calibration.class_intercept + self.class_shift
-        return replace(calibration, class_intercept=intercept)
-
-
-def recalibrated(
-    calibration: Calibration,
-    kept: Sequence[CachedNodule],
-    samples: Sequence[Sample],
-    heads: LinearHeads,
-    doubt: float,
-) -> tuple[Calibration, Habits]:
-    """Return the calibration of new output layers, and the habits it does not yet contain.
+    Readings of readers who had seen the model's answer lean towards it. They count only where too
+    few were given without it.
 
     Args:
-        calibration: of the parent.
-        kept: its calibration set; may be empty.
+        calibration: of the output layers; its own habit is left out.
         samples: of the site.
-        heads: the new output layers.
+        heads: the output layers.
         doubt: see shrunk.
     """
-    base = refit_calibration(heads.answer_all(kept), kept, calibration) if kept else calibration
+    if not samples:
+        return SiteHabit()
+    calibration = calibration.without_habit()
+    blind = blinded(samples)
+    chosen = blind if len({s.patient_id for s in blind}) >= LEAST_BLINDED else list(samples)
+    held = heads.answer_all([s.held for s in chosen])
+    patients = [s.patient_id for s in chosen]
+    return SiteHabit(
+        malignancy_tilt(calibration, held, patients, doubt),
+        class_shift(calibration, chosen, held, doubt),
+        size_shift(calibration, held, patients, doubt),
+        len(chosen),
+        len(set(patients)),
+    )
+
+
+def blinded(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples whose readers had not seen the model's answer, as far as is known."""
+    return [s for s in samples if all(_blind(r) for r in s.consensus.readings)]
+
+
+def _blind(reading: Reading) -> bool:
+    return reading.answered is None or reading.answered.seen is False
+
+
+def habits_apart(
+    calibration: Calibration, samples: Sequence[Sample], heads: LinearHeads
+) -> dict[str, SiteHabit]:
+    """Return what readers differ by who had seen the model's answer, and who had not; not shrunk.
+
+    Their difference is how much the shown answer draws a reader towards it.
+
+    Args:
+        calibration: of the served version.
+        samples: of the site.
+        heads: its output layers.
+    """
+    blind = blinded(samples)
+    ids = {s.consensus.id for s in blind}
+    seen = [s for s in samples if s.consensus.id not in ids]
+    return {
+        name: habit_of(calibration, part, heads, doubt=0.0)
+        for name, part in (("not seen", blind), ("seen", seen))
+        if part
+    }
+
+
+def offsets_of(samples: Sequence[Sample], heads: LinearHeads) -> dict[str, Array]:
+    """Return by how much the readers differ on average, [outputs] of each output layer.
+
+    Output layers that train on the readings less this learn what no habit explains.
+
+    Args:
+        samples: to train on.
+        heads: the output layers from which the training starts.
+    """
     held = heads.answer_all([s.held for s in samples])
     patients = [s.patient_id for s in samples]
-    habits = Habits(
-        malignancy_tilt(base, held, patients, doubt),
-        {t.name: regressed_shift(held, t.name, patients, doubt) for t in SIZES},
-    )
-    held = heads.moved(habits.biases).answer_all(held)
-    return base, replace(habits, class_shift=class_shift(base, samples, held, doubt))
+    plain = Calibration()  # of the outputs themselves: no temperature, the margin alone
+    levels = len(MALIGNANCY.levels)
+    tilt = malignancy_tilt(plain, held, patients, doubt=0.0)
+    margin = class_shift(plain, samples, held, doubt=0.0)
+    return {
+        MALIGNANCY.name: tilt * (np.arange(1, levels + 1) - (levels + 1) / 2),
+        CLASS.name: np.array([-margin / 2, margin / 2]),
+        **{
+            task.name: np.array([regressed_shift(held, task.name, patients), 0.0]) for task in SIZES
+        },
+    }
 
 
 def shrunk(value: float, error: float, doubt: float) -> float:
@@ -155,16 +191,32 @@ def class_shift(
     return shrunk(shift, error, doubt)
 
 
-def regressed_shift(
-    held: Sequence[CachedNodule], name: str, patients: Sequence[str], doubt: float
+def size_shift(
+    calibration: Calibration, held: Sequence[CachedNodule], patients: Sequence[str], doubt: float
 ) -> float:
-    """Return the median of read minus predicted log size of a regressed size, shrunk."""
+    """Return the median of read minus told log diameters, mean of each nodule's, shrunk."""
+    rows = []
+    for one, patient in zip(held, patients, strict=True):
+        seen = raw_prediction(one, calibration)
+        told = size_of(seen, calibration)[0]
+        logs = [
+            math.log(one.truth[name] / mm)
+            for name in TOLD_SIZES
+            if name in one.truth and (mm := getattr(told, name))
+        ]
+        if logs:
+            rows.append((float(np.mean(logs)), patient))
+    return _median([value for value, _ in rows], [p for _, p in rows], doubt)
+
+
+def regressed_shift(held: Sequence[CachedNodule], name: str, patients: Sequence[str]) -> float:
+    """Return the median of read minus predicted log size of a regressed size."""
     rows = [
         (np.log(h.truth[name]) - h.observation.outputs[name][0], p)
         for h, p in zip(held, patients, strict=True)
         if name in h.truth
     ]
-    return _median([value for value, _ in rows], [p for _, p in rows], doubt)
+    return _median([value for value, _ in rows], [p for _, p in rows], doubt=0.0)
 
 
 def _newton(
@@ -199,9 +251,8 @@ def _median(values: Sequence[float] | Array, patients: Sequence[str], doubt: flo
     if count < LEAST_PATIENTS:
         return 0.0
     numbers = np.asarray(values, float)
-    replicates = Resamples(patients, BootstrapConfig(resamples=DRAWS)).replicate(
-        lambda truth, _: float(np.median(truth)), numbers, numbers
-    )
+    resamples = Resamples(patients, BootstrapConfig(resamples=DRAWS))
+    replicates = resamples.replicate(median, numbers, numbers)
     error = float(np.std(replicates.draws)) * small_sample_factor(count)
     return shrunk(replicates.value, error, doubt)
 

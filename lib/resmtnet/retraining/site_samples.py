@@ -10,7 +10,7 @@ from resmtnet.ct.volume import CTVolume
 from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.nodule_cache import NoduleCache
-from resmtnet.retraining.samples import Consensus, Sample, split_by_patient
+from resmtnet.retraining.samples import Consensus, Sample
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.types import Progress
 
@@ -19,11 +19,9 @@ from resmtnet.types import Progress
 class SiteSamples:
     """The samples of a site, as the served version and the shipped model see them."""
 
-    train: Sequence[Sample]
-    held_out: Sequence[Sample]
-    """Of patients who never train; the gate judges on them."""
+    samples: Sequence[Sample]
     shipped_saw: Sequence[CachedNodule]
-    """The nodules of `train` and then of `held_out`, as the shipped model sees them."""
+    """Their nodules, as the shipped model sees them."""
     skipped: tuple[str, ...]
     """Nodules that could not be looked at, each with the reason."""
     cache: NoduleCache
@@ -64,6 +62,5 @@ def look_at_nodules(
         by_id = {sample.consensus.id: sample.held for sample in again.samples}
         samples = [sample for sample in samples if sample.consensus.id in by_id]
         skipped = (*skipped, *again.skipped)
-    train, held_out = split_by_patient(samples)
-    shipped_saw = [by_id[sample.consensus.id] for sample in (*train, *held_out)]
-    return SiteSamples(train, held_out, shipped_saw, skipped, cache)
+    shipped_saw = [by_id[sample.consensus.id] for sample in samples]
+    return SiteSamples(samples, shipped_saw, skipped, cache)

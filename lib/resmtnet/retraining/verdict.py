@@ -20,7 +20,7 @@ class JudgedOn(Enum):
     """The nodules on which versions are compared."""
 
     REFERENCE = "reference"
-    HELD_OUT = "held-out readings"
+    SITE = "this site's readings"
 
 
 class Rule(Enum):
@@ -112,7 +112,7 @@ def describe_loss(comparison: Comparison, loss: Loss, margins: Margins) -> str:
     """Return why a loss speaks against the candidate, without a full stop."""
     nodules = {
         JudgedOn.REFERENCE: "the reference set",
-        JudgedOn.HELD_OUT: "held-out readings",
+        JudgedOn.SITE: "the site's readings of other patients",
     }[comparison.population]
     part = f" ({comparison.stratum})" if comparison.stratum else ""
     other = {"parent": "the current model", "shipped": "the shipped model"}[comparison.other]
@@ -120,20 +120,4 @@ def describe_loss(comparison: Comparison, loss: Loss, margins: Margins) -> str:
         f"{loss.measure.label} {loss.other:.3f} -> {loss.candidate:.3f} on {nodules}{part} against "
         f"{other} (worse by {loss.value:.3f}, interval {loss.low:.3f} to {loss.high:.3f}, allowed "
         f"{comparison.allowed(loss, margins):g})"
-    )
-
-
-def describe_gain(comparisons: Sequence[Comparison]) -> str:
-    """Return the sentences for a candidate that is served."""
-    gains = [
-        f"{loss.measure.label} {loss.other:.3f} -> {loss.candidate:.3f}"
-        for comparison in comparisons
-        if comparison.population is JudgedOn.HELD_OUT
-        for loss in comparison.losses
-        if loss.value < 0
-    ]
-    better = f"Better on held-out readings: {', '.join(gains)}." if gains else ""
-    return (
-        "Published: not worse than the current and the shipped model on the reference set. "
-        f"{better or 'No figure is better on held-out readings.'}"
     )

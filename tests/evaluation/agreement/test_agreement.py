@@ -334,3 +334,18 @@ def test_readings_that_answer_nothing_give_a_page_that_says_so(tmp_path: Path) -
     rows = [reading(1, answer=None)]
     _, page = write_agreement(tmp_path, document(rows), rows)
     assert "nothing to compare" in page.read_text("utf-8")
+
+
+def test_repeats_tell_how_much_a_reader_varies() -> None:
+    readings = []
+    for n in range(20):
+        image = f"ct{n}"
+        first = Reading(image, "ann", (0.0, 0.0, 0.0), nodule=image, malignancy=1 + n % 5)
+        rating = min(5, first.malignancy + n % 2)
+        readings += [first, replace(first, id=f"again{n}", malignancy=rating, purpose="repeat")]
+    found = agreement(readings)["repeats"]
+    assert found["repeats"] == 20
+    mae = found["by_reader"]["ann"]["score_mae"]
+    differences = [min(5, 1 + n % 5 + n % 2) - (1 + n % 5) for n in range(20)]
+    assert (mae["n"], mae["value"]) == (20, pytest.approx(np.mean(differences)))
+    assert mae["low"] < mae["value"] < mae["high"]

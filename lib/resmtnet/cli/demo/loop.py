@@ -23,12 +23,13 @@ CLICK, STRATEGY = "resmtnet_click", "resmtnet_informative"
 UNREAD = 2
 """Number of patients whose studies nobody corrects."""
 OPTIONS = {
-    "min_held_out_patients": 2,
+    "min_patients": 5,
+    "min_patients_of_weights": 5,
     "replay_share": 0.05,
     "score_margin": 0.1,
     "size_margin": 0.1,
 }
-"""Options of the training; a real site needs 10 held-out patients, replays more, allows less."""
+"""Options of the training; a real site needs 15 to 25 patients, replays more, allows less."""
 SHOWN = 8
 """Nodules in the table; the means below it include all."""
 SHORT = 12

@@ -32,13 +32,17 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timezone
 from itertools import permutations
 
-import numpy as np
-
 from resmtnet.errors import InputError
-from resmtnet.evaluation.agreement.measures import MEASURES, AgreementMeasure
-from resmtnet.evaluation.bootstrap import LEAST_PATIENTS, BootstrapConfig, Resamples
-from resmtnet.findings import LABEL_BASIS, finite
-from resmtnet.readings.record import EVIDENCE, Reading
+from resmtnet.evaluation.agreement.measures import (
+    MEASURES,
+    AgreementMeasure,
+    estimate_of,
+    patient_of,
+)
+from resmtnet.evaluation.agreement.repeats import repeats
+from resmtnet.evaluation.bootstrap import LEAST_PATIENTS, BootstrapConfig
+from resmtnet.findings import LABEL_BASIS
+from resmtnet.readings.record import EVIDENCE, REPEAT, Reading
 from resmtnet.readings.supersede import by_reader, effective, standing_parts
 from resmtnet.types import Json
 
@@ -87,6 +91,7 @@ def agreement(
             "by": _by(stand, period),
         },
         "groups": groups,
+        "repeats": repeats(readings, config),
         "warnings": _warnings(stand, groups),
     }
 
@@ -113,18 +118,13 @@ def grouped(readings: Iterable[Reading]) -> dict[tuple[str, str], list[Reading]]
 
 def compared(reading: Reading) -> bool:
     """Return whether a reading that stands is compared with the answer it names."""
-    nodule = reading.class_name != "not_a_nodule"
-    return reading.answered is not None and nodule and reading.acceptance == "single"
+    own = reading.acceptance == "single" and reading.purpose != REPEAT
+    return reading.answered is not None and reading.class_name != "not_a_nodule" and own
 
 
 def answer_of(reading: Reading) -> str:
     """Return "blinded", "unblinded", "unknown", or "none" where it answers no model."""
     return "none" if reading.answered is None else ANSWERS[reading.answered.seen]
-
-
-def patient_of(reading: Reading) -> str:
-    """Return the patient, else the image, which then is a patient of its own."""
-    return reading.study_patient or f"image {reading.image}"
 
 
 def version_of(reading: Reading) -> str:
@@ -208,7 +208,7 @@ def _figure(measure: AgreementMeasure, members: Sequence[Reading], config: Boots
     rows = pairs(measure, members)
     enough = len(rows) >= LEAST_READINGS
     between = reader_pairs(measure, members) if measure.between_readers else []
-    model = _estimate(measure, rows if enough else [], config)
+    model = estimate_of(measure, rows if enough else [], config)
     left_out = None
     if not enough:
         left_out = f"n = {len(rows)}; at least {LEAST_READINGS} readings are needed"
@@ -221,22 +221,11 @@ def _figure(measure: AgreementMeasure, members: Sequence[Reading], config: Boots
         "n": len(rows),
         "patients": len({patient for *_, patient in rows}),
         "model": model,
-        "readers": {"n": len(between) // 2, **_estimate(measure, between, config)}
+        "readers": {"n": len(between) // 2, **estimate_of(measure, between, config)}
         if len(between) // 2 >= LEAST_READINGS
         else None,
         "left_out": left_out,
     }
-
-
-def _estimate(
-    measure: AgreementMeasure, rows: Sequence[tuple[float, float, str]], config: BootstrapConfig
-) -> Json:
-    if not rows:
-        return {"value": None, "low": None, "high": None}
-    truth, answer = np.array([row[:2] for row in rows], np.float64).T
-    resamples = Resamples([patient for *_, patient in rows], config)
-    estimate = resamples.replicate(measure.statistic, truth, answer).estimate(config.confidence)
-    return {name: finite(value) for name, value in estimate.to_json().items()}
 
 
 def _counts(stand: Sequence[Reading]) -> Json:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from resmtnet.characteristics import class_of_rating
 from resmtnet.evaluation import metrics
+from resmtnet.evaluation.bootstrap import BootstrapConfig, Resamples
 from resmtnet.evaluation.calibration import (
     calibration_error,
     calibration_intercept,
     calibration_slope,
 )
 from resmtnet.evaluation.metric import Statistic
+from resmtnet.findings import finite
 from resmtnet.readings.record import Reading
 from resmtnet.types import Json
 
@@ -182,3 +186,20 @@ MEASURES: tuple[AgreementMeasure, ...] = (
     ),
 )
 """In the order of the page."""
+
+
+def patient_of(reading: Reading) -> str:
+    """Return the patient, else the image, which then is a patient of its own."""
+    return reading.study_patient or f"image {reading.image}"
+
+
+def estimate_of(
+    measure: AgreementMeasure, rows: Sequence[tuple[float, float, str]], config: BootstrapConfig
+) -> Json:
+    """Return a figure of rows of truth, answer and patient, with its interval."""
+    if not rows:
+        return {"value": None, "low": None, "high": None}
+    truth, answer = np.array([row[:2] for row in rows], np.float64).T
+    resamples = Resamples([patient for *_, patient in rows], config)
+    estimate = resamples.replicate(measure.statistic, truth, answer).estimate(config.confidence)
+    return {name: finite(value) for name, value in estimate.to_json().items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from resmtnet.evaluation.agreement import plots
 from resmtnet.evaluation.agreement.document import grouped
+from resmtnet.evaluation.agreement.measures import MEASURES
 from resmtnet.evaluation.page import page, picture, table
 from resmtnet.evaluation.text import estimate_text, label_text
 from resmtnet.readings.record import Reading
@@ -69,7 +70,24 @@ def _body(document: Json, members: dict[tuple[str, str], list[Reading]]) -> list
             if groups
         ),
         *(_group(group, members[group["evidence"], group["answer"]]) for group in groups),
+        *_repeats(document["repeats"]),
     ]
+
+
+def _repeats(found: Json) -> list[str]:
+    """Show how much readers vary who read a study twice; nothing where nobody did."""
+    if not found["repeats"]:
+        return []
+    labels = {measure.name: measure.label for measure in MEASURES}
+    rows = [
+        (reader, labels[name], one["n"], one["value"], one["low"], one["high"])
+        for reader, figures in [("all", found["figures"]), *found["by_reader"].items()]
+        for name, one in figures.items()
+        if one["n"]
+    ]
+    head = ("Reader", "First reading and repeat", "n", "Value", "Low", "High")
+    intro = f"{found['repeats']} readings of studies that their reader had read before."
+    return [f"<h2>Reading twice</h2><p>{intro}</p>{table(head, rows)}"]
 
 
 def _preamble(document: Json) -> str:
