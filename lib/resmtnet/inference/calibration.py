@@ -14,6 +14,7 @@ from resmtnet.characteristics import TEXTURE_CLASS
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.out_of_distribution import OutOfDistribution
 from resmtnet.inference.presence import NodulePresence
+from resmtnet.inference.solid_component import SolidCalibration
 from resmtnet.network.uncertainty import sigmoid, softmax
 from resmtnet.types import Array
 
@@ -78,6 +79,8 @@ class Calibration:
     out_of_distribution: OutOfDistribution = field(default_factory=OutOfDistribution)
     nodule: NodulePresence | None = None
     """Whether there is a nodule at all; None where the network has no such task."""
+    solid: SolidCalibration = field(default_factory=SolidCalibration)
+    """Of the solid part of a nodule; models that lack it measure with the defaults."""
     baselines: Mapping[str, Any] = field(default_factory=dict)
     """Size-only and constant predictors fitted on the training nodules, for evaluation."""
 
@@ -117,6 +120,7 @@ class Calibration:
             "regressed_intervals": {k: v.to_json() for k, v in self.regressed_intervals.items()},
             FAMILIARITY: ranges,
             **({"nodule": self.nodule.to_json()} if self.nodule else {}),
+            "solid": self.solid.to_json(),
             "baselines": dict(self.baselines),
         }, arrays
 
@@ -141,6 +145,7 @@ class Calibration:
             },
             "out_of_distribution": OutOfDistribution.from_json(values[FAMILIARITY], arrays),
             "nodule": nodule and NodulePresence.from_json(nodule),
+            "solid": SolidCalibration.from_json(values.get("solid", {})),
         }
         left_out = {*NO_LONGER_USED, FAMILIARITY}
         kept = {name: value for name, value in values.items() if name not in left_out}

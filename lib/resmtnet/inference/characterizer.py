@@ -18,7 +18,7 @@ from resmtnet.inference.device import choose_device
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
-from resmtnet.inference.postprocessing import mask_level, to_finding
+from resmtnet.inference.postprocessing import mask_level, solid_threshold_hu, to_finding
 from resmtnet.types import Point
 
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
@@ -188,9 +188,11 @@ class Characterizer:
         masked = predicted.mask(
             mask_level(predicted.observation, predicted.diameter_mm, calibration)
         )
+        threshold_hu = solid_threshold_hu(predicted.observation, calibration)
+        solid = predicted.solid(masked, threshold_hu, calibration.solid)
         i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(sampler.centre_lps_mm))
         return to_finding(
-            predicted.seen(masked),
+            predicted.seen(masked, solid),
             calibration,
             identifier,
             centre_lps_mm=sampler.centre_lps_mm,

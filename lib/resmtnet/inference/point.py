@@ -25,6 +25,7 @@ from resmtnet.inference.mask_growth import (
     grow,
     to_voxels,
 )
+from resmtnet.inference.solid_component import SolidCalibration, SolidComponent, solid_component
 from resmtnet.types import Point
 
 AIR_BELOW_HU = -900
@@ -37,6 +38,8 @@ BEYOND_MM = 3.0
 """Height beyond the regressed radius that is looked at first for the mask."""
 BESIDE_MM = 5.0
 """The same in the plane: a click is not always at the centre."""
+SOLID_MARGIN_MM = 4.0
+"""What is read around a mask to tell its solid part from its surroundings."""
 COARSE_FROM_MM, COARSE = 14.0, 2
 """From this regressed diameter on, the mask's levels lie COARSE times as far apart."""
 
@@ -64,6 +67,8 @@ class RawPrediction:
     """Why sizes would mean nothing where no mask was found, or None if they may."""
     notes: tuple[str, ...]
     """Warnings of the input."""
+    solid: SolidComponent | None = None
+    """The solid part; None without a mask, and where it was not asked for."""
 
 
 class PointPrediction:
@@ -161,8 +166,33 @@ class PointPrediction:
         outside = "part of the surroundings lies outside the CT and was taken as air"
         return (*crop.warnings, outside) if crop.outside else crop.warnings
 
-    def seen(self, masked: Masked) -> RawPrediction:
-        """Return what an answer is made of, with the mask of one threshold."""
+    def solid(
+        self, masked: Masked, threshold_hu: float, calibration: SolidCalibration
+    ) -> SolidComponent | None:
+        """Return the solid part of a mask, None without a mask.
+
+        Args:
+            masked: the nodule.
+            threshold_hu: density from which a voxel is solid.
+            calibration: of its interval.
+        """
+        if masked.voxels is None:
+            return None
+        part = masked.voxels.geometry
+        middle = (np.asarray(part.size_ijk) - 1) / 2
+        corners = np.array(np.meshgrid(*((0, n - 1) for n in part.size_ijk))).reshape(3, -1).T
+        extent_mm = np.ptp(part.ijk_to_lps(corners), axis=0) + 2 * SOLID_MARGIN_MM
+        crop = self.sampler.ct.crop(part.ijk_to_lps(middle), extent_mm)
+        mask = np.zeros(crop.hu.shape, np.uint8)
+        start = np.subtract(masked.voxels.start_ijk, crop.start_ijk)
+        stop = start + part.size_ijk
+        mask[tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))] = (
+            masked.voxels.mask
+        )
+        return solid_component(crop.hu, mask, crop.geometry, threshold_hu, calibration)
+
+    def seen(self, masked: Masked, solid: SolidComponent | None = None) -> RawPrediction:
+        """Return what an answer is made of, with the mask of one threshold and its solid part."""
         return RawPrediction(
             self.observation,
             self.mask_mean(),
@@ -170,6 +200,7 @@ class PointPrediction:
             masked.cut,
             None if masked.measured else self.why_no_nodule(),
             self.notes(),
+            solid,
         )
 
 

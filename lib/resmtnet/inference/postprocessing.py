@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,7 @@ def guideline_category(
         size.mean_diameter_mm,
         size.interval_90.get("mean_diameter_mm"),
         size.solid_component_mm,
+        size.interval_90.get("solid_component_mm"),
     ).to_json()
 
 
@@ -222,7 +224,12 @@ def size_of(seen: RawPrediction, calibration: Calibration) -> tuple[Size, tuple[
     """Return the size at a point and what a reader must know of it; none where no nodule is."""
     if seen.measured is None and seen.no_nodule:
         return Size(), (seen.no_nodule,)
-    return size(seen.observation, seen.measured, calibration)
+    found, warnings = size(seen.observation, seen.measured, calibration)
+    if seen.solid is None:
+        return found, warnings
+    intervals = {**found.interval_90, "solid_component_mm": seen.solid.interval_mm}
+    solid_mm = seen.solid.mean_diameter_mm
+    return replace(found, solid_component_mm=solid_mm, interval_90=intervals), warnings
 
 
 def size(
@@ -261,6 +268,13 @@ def subsolid_of(observation: RawOutputs, calibration: Calibration) -> float:
     """Return the calibrated probability that a nodule is not solid."""
     shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
     return 1 - float(shares[TEXTURE_CLASS.levels.index("solid")])
+
+
+def solid_threshold_hu(observation: RawOutputs, calibration: Calibration) -> float:
+    """Return the density from which a voxel of a nodule counts as solid, HU."""
+    shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
+    texture = {name: float(p) for name, p in zip(TEXTURE_CLASS.levels, shares, strict=True)}
+    return calibration.solid.threshold_hu(texture)
 
 
 def regressed_diameter_of(observation: RawOutputs) -> float:
