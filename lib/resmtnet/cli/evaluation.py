@@ -47,6 +47,10 @@ def evaluate(
     saliency: Annotated[
         int, typer.Option(min=0, help="With --data: nodules shown with what the model looks at.")
     ] = 6,
+    clicks: Annotated[
+        int,
+        typer.Option(min=0, help="With --data: more clicks on each nodule, to compare the masks."),
+    ] = 0,
     card: Annotated[
         Path | None, typer.Option(help="Also write the model card to this file.")
     ] = None,
@@ -68,7 +72,7 @@ def evaluate(
     written = [out / "metrics.json", out / "report.html"]
     manifest, documents = _card_sources(model, quote or (), written[0]) if card else ({}, {})
     if data is not None:
-        document = _ask(data, out, model, split, saliency, device)
+        document = _ask(data, out, model, split, saliency, clicks, device)
     elif split is not None:
         raise InputError("--split chooses nodules of an archive: give it with --data")
     elif reference:
@@ -101,6 +105,7 @@ def _ask(
     model: Path | None,
     split: str | None,
     saliency: int,
+    clicks: int,
     device: str | None,
 ) -> dict[str, Any]:
     from resmtnet.data.archive import Archive
@@ -120,6 +125,7 @@ def _ask(
             Baselines.from_json(kept) if kept else None,
             split=split,
             pictures=Pictures(saliency=saliency),
+            clicks=clicks,
             tell=lambda what, done, of: tell(what, done, of, ""),
         )
 

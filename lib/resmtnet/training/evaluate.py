@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import Baselines
 from resmtnet.evaluation.bootstrap import BootstrapConfig
+from resmtnet.evaluation.clicks import click_dice
 from resmtnet.evaluation.evidence import of_model, out_of_fold
 from resmtnet.evaluation.records import (
     Answered,
@@ -44,6 +46,7 @@ def evaluate(
     split: str | None = None,
     config: BootstrapConfig | None = None,
     pictures: Pictures | None = None,
+    clicks: int = 0,
     tell: PartProgress = lambda what, done, of: None,
 ) -> Json:
     """Evaluate a model and write predictions.csv, metrics.json and report.html.
@@ -57,6 +60,7 @@ def evaluate(
         config: of the bootstrap.
         pictures: how many the report shows, by default 20 and 6; they hold voxels, so mind where
             it goes.
+        clicks: further clicks around each centre, whose masks are compared; each costs an answer.
         tell: called with what is done, how much of it, and of how much.
 
     Returns:
@@ -69,7 +73,7 @@ def evaluate(
     if not nodules:
         known = ", ".join(sorted({nodule.split for nodule in archive.nodules}))
         raise InputError(f"{archive.path} holds no nodule of split {split!r}; it has {known}")
-    answered = answer(archive, nodules, model, tell)
+    answered = answer(archive, nodules, model, tell, clicks=clicks)
     evidence = of_model(answered, baselines)
     document = summarise(evidence, model.info, archive.provenance, config)
     shown = draw_nodules(archive, answered, document, model, pictures or Pictures(), tell)
@@ -125,6 +129,8 @@ def answer(
     nodules: Sequence[Nodule],
     model: AnswersPoints,
     tell: PartProgress = lambda what, done, of: None,
+    *,
+    clicks: int = 0,
 ) -> list[Answered]:
     """Ask a model for each nodule at the centre of what its readers marked.
 
@@ -133,6 +139,7 @@ def answer(
         nodules: of the archive.
         model: a Characterizer.
         tell: called with "nodules", those done, and those in all.
+        clicks: further clicks around each centre; see evaluation/clicks.py.
     """
     answered = []
     for done, nodule in enumerate(nodules, start=1):
@@ -140,7 +147,10 @@ def answer(
         finding = model(ct, [centre_lps_mm])[0]
         dice = mask_dice(consensus(archive, nodule, ct, centre_lps_mm), finding)
         known = nodule.mask_readers not in (0, 1)
-        answered.append((case_of(nodule), prediction_of(finding, dice if known else None)))
+        case = case_of(nodule)
+        told = prediction_of(finding, dice if known else None)
+        robust = click_dice(model, ct, finding, case.equivalent_diameter_mm, clicks)
+        answered.append((case, replace(told, click_dice=robust)))
         tell("nodules", done, len(nodules))
     return answered
 
