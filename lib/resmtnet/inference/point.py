@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from resmtnet.config import PatchConfig
 from resmtnet.ct.measure import Measurement, equivalent_diameter_mm, measure
 from resmtnet.ct.volume import CTVolume
-from resmtnet.inference.ensemble import Ensemble, RawOutputs, Sampler
+from resmtnet.inference.ensemble import NEIGHBOUR_MM, Ensemble, RawOutputs, Sampler
 from resmtnet.inference.mask_growth import (
     MOST_REACH_MM,
     NEAR_MM,
@@ -42,6 +43,11 @@ SOLID_MARGIN_MM = 4.0
 """What is read around a mask to tell its solid part from its surroundings."""
 COARSE_FROM_MM, COARSE = 14.0, 2
 """From this regressed diameter on, the mask's levels lie COARSE times as far apart."""
+
+
+MASS = 2
+"""A mass that ends beyond the patch is looked at in pixels and levels this much larger: the network
+then sees it as a nodule of half its size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +99,18 @@ class PointPrediction:
             self._patch(c) for c in dict.fromkeys((narrow, wide) if fits else (wide,))
         )
 
+    @cached_property
+    def mass_patch(self) -> tuple[PatchConfig, Stack]:
+        """The coarser and wider patch of what ends beyond the others."""
+        pixel_mm, step_mm = MASS * self.inference.config.pixel_mm, MASS * NEIGHBOUR_MM
+        config = replace(self.inference.config, pixel_mm=pixel_mm, mask_step_mm=step_mm)
+        sampler = Sampler(self.sampler.ct, self.sampler.centre_lps_mm, config)
+
+        def decode(low: int, high: int) -> NDArray[np.float32]:
+            return self.inference.mask_probability(sampler, low, high, config)
+
+        return config, Stack(decode)
+
     def _patch(self, config: PatchConfig) -> tuple[PatchConfig, Stack]:
         def decode(low: int, high: int) -> NDArray[np.float32]:
             return self.inference.mask_probability(self.sampler, low, high, config)
@@ -117,6 +135,11 @@ class PointPrediction:
                 break
         if found is None:
             return None, False
+        if found.cut:
+            coarse, levels = self.mass_patch
+            whole = grow(levels, threshold, coarse, MASS * self.reach_mm, MASS * MOST_REACH_MM)
+            if whole is not None and not whole.cut:
+                found, config = whole, coarse
         voxels = to_voxels(found, threshold, config, sampler.ct.geometry, sampler.centre_lps_mm)
         return voxels, found.cut
 

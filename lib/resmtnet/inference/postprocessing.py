@@ -24,6 +24,8 @@ DISAGREEMENT = 0.3
 """Relative difference of measured and regressed diameter that is told to the reader."""
 LEAST_DEVIATION = 0.05
 """Of a score's distribution, so that no interval is empty."""
+LARGEST_KNOWN_MM = 50.0
+"""Long axis of the largest training nodule."""
 PROBABLY_NOT = "probably not a nodule"
 NO_GUIDELINES: dict[str, Any] = {
     "lung_rads": None,
@@ -65,6 +67,11 @@ def to_finding(
     warnings = [*seen.notes, *size_warnings]
     if seen.cut:
         warnings.append("the nodule is larger than the patch: it is measured only in part")
+    if measured is not None and measured.long_axis_mm > LARGEST_KNOWN_MM:
+        warnings.append(
+            f"a mass of more than {LARGEST_KNOWN_MM:.0f} mm, larger than any nodule that the model "
+            "was trained on: check what is measured"
+        )
     if outside:
         warnings.append("unlike the nodules that the model was trained on: do not rely on it")
     confirmed = candidate_score is None
