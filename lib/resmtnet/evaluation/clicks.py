@@ -10,6 +10,7 @@ import itertools
 import zlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resmtnet.ct.volume import CTVolume
 from resmtnet.findings import Finding
@@ -48,16 +49,18 @@ def dice_of_masks(one: Finding, other: Finding) -> float:
     if one.mask is None or other.mask is None or one.start_ijk is None or other.start_ijk is None:
         return 0.0
     total = int(np.count_nonzero(one.mask)) + int(np.count_nonzero(other.mask))
-    starts = [np.array(found.start_ijk)[::-1] for found in (one, other)]
-    first = np.maximum(*starts)
-    last = np.minimum(*(s + f.mask.shape for s, f in zip(starts, (one, other), strict=True)))
+    start, other_start = np.array(one.start_ijk)[::-1], np.array(other.start_ijk)[::-1]
+    first = np.maximum(start, other_start)
+    last = np.minimum(start + one.mask.shape, other_start + other.mask.shape)
     if not total or (last <= first).any():
         return 0.0
-    parts = [
-        f.mask[tuple(slice(a, b) for a, b in zip(first - s, last - s, strict=True))] > 0
-        for s, f in zip(starts, (one, other), strict=True)
-    ]
-    return float(2 * np.count_nonzero(parts[0] & parts[1]) / total)
+    mine = one.mask[_box(first - start, last - start)] > 0
+    theirs = other.mask[_box(first - other_start, last - other_start)] > 0
+    return float(2 * np.count_nonzero(mine & theirs) / total)
+
+
+def _box(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, ...]:
+    return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
 
 
 def click_dice(
