@@ -1,7 +1,7 @@
 """Sensitivity and false positives of the search of whole CTs in which every nodule is marked.
 
-    python benchmarks/froc.py --ct NAME=FILE [--ct ...] --marks marks.csv [--model DIR]
-        [--maximum 200] [--json FILE] [--csv FILE]
+    python benchmarks/froc.py --ct NAME=FILE [--ct ...] --marks marks.csv
+        [--model DIR] [--model NAME=DIR ...] [--maximum 200] [--json FILE] [--csv FILE] [--out DIR]
 
 marks.csv has one row for each mark: ct (NAME), mark ("nodule" or another word), x_lps_mm, y_lps_mm,
 z_lps_mm, readers, diameter_equiv_mm. A nodule counts if at least three readers marked it and it is
@@ -11,8 +11,14 @@ that does not count, or within 5 mm of any other mark, counts neither way; so do
 on a nodule that was hit. All others are false positives.
 
 Candidates are ranked by the model's nodule probability if it has that task, else by the search's
-own score; "search" is the list before the model's judgement. The operating point of a CT is chosen
-on the others: the threshold with the most hits at 2 false positives a CT or fewer.
+own score. "search" is the list of up to --maximum places before the model's judgement; "nodule
+probability" is what the product does: it judges PROPOSED places and keeps the best of each nodule.
+The operating point of a CT is chosen on the others: the threshold with the most hits at 2 false
+positives a CT or fewer. CTs without any mark are counted at the threshold of all the marked ones.
+
+A model may have seen other places of a CT. --model NAME=DIR gives the CT of that name a model of
+its own, which never did; the others take --model DIR. The table tells every nodule. --out gets a
+PNG of the candidates shown of each CT; it shows patients, so keep it out of the repository.
 """
 
 from __future__ import annotations
@@ -29,14 +35,19 @@ from typing import Any
 import numpy as np
 
 from resmtnet import Characterizer, CTVolume
+from resmtnet.cli.display import save_overlay
 from resmtnet.inference.candidates import find_candidates
+from resmtnet.inference.characterizer import PROPOSED, apart
 from resmtnet.inference.point import predict_points
+from resmtnet.inference.postprocessing import regressed_diameter_of
 from resmtnet.types import Point
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives a CT at which the sensitivity is told."""
 WELL_READ, WIDE_MM = 3, 6.0
 NEAR_MM = 5.0
+JUDGED = "nodule probability"
+MOST_DRAWN = 30
 OPERATING_RATE = 2.0
 CSV_HEAD = "ranking ct x_lps_mm y_lps_mm z_lps_mm readers diameter_equiv_mm rank".split()  # noqa: SIM905
 
@@ -137,17 +148,77 @@ def rankings(
     ranked = {"search": [(c.centre_lps_mm, c.score) for c in found]}
     presence = model.model.calibration.nodule
     if presence is not None:
-        said = predict_points(model.inference, ct, places)
-        likely = [presence.probability(s.observation.outputs, candidate=True) for s in said]
-        ranked["nodule probability"] = list(zip(places, likely, strict=True))
+        places = [candidate.centre_lps_mm for candidate in find_candidates(ct, maximum=PROPOSED)]
+        said = [scene.observation for scene in predict_points(model.inference, ct, places)]
+        likely = [presence.probability(one.outputs, candidate=True) for one in said]
+        best_first = sorted(range(len(likely)), key=lambda n: -likely[n])
+        kept = apart(best_first, places, [regressed_diameter_of(one) for one in said])
+        ranked[JUDGED] = [(places[n], likely[n]) for n in kept]
     return ranked
+
+
+def models_of(texts: Sequence[str], names: Sequence[str]) -> dict[str, Path | None]:
+    """Return the model folder of each CT, None for the shipped one.
+
+    Args:
+        texts: of --model, DIR or NAME=DIR.
+        names: of the CTs.
+
+    >>> models_of(["all", "two=other"], ["one", "two"])
+    {'one': PosixPath('all'), 'two': PosixPath('other')}
+    """
+    own = dict(text.split("=", 1) for text in texts if "=" in text)
+    if unknown := own.keys() - set(names):
+        raise SystemExit(f"--model names {sorted(unknown)}, which is not among {list(names)}")
+    common = [text for text in texts if "=" not in text]
+    found = {name: own.get(name, common[-1] if common else None) for name in names}
+    return {name: Path(text) if text else None for name, text in found.items()}
+
+
+def shown_without_marks(
+    ranked: Mapping[str, list[tuple[Point, float]]], marks: Mapping[str, list[Mark]]
+) -> dict[str, Any]:
+    """Return how many candidates are shown of CTs that nobody marked, and the threshold."""
+    judged = [
+        judge(
+            candidates,
+            [mark for mark in marks[name] if mark.well_read],
+            [mark for mark in marks[name] if not mark.well_read],
+        )
+        for name, candidates in ranked.items()
+        if marks[name]
+    ]
+    threshold = threshold_at(judged, OPERATING_RATE) if judged else -math.inf
+    return {
+        "threshold": threshold,
+        "shown": {
+            name: sum(score >= threshold for _, score in candidates)
+            for name, candidates in ranked.items()
+            if not marks[name]
+        },
+    }
+
+
+def draw_shown(path: Path, model: Characterizer, ct: CTVolume, threshold: float) -> None:
+    """Write a PNG of what the product shows of a CT at a threshold."""
+    findings = model.find(
+        ct, max_candidates=MOST_DRAWN, candidate_threshold=min(max(threshold, 0.0), 1.0)
+    )
+    mask = np.zeros(ct.geometry.shape_kji, np.uint8)
+    for finding in findings:
+        if finding.mask is not None and finding.start_ijk is not None:
+            spans = zip(finding.start_ijk[::-1], finding.mask.shape, strict=True)
+            mask[tuple(slice(first, first + count) for first, count in spans)] |= finding.mask
+    axes = {f.id: f.long_axis_lps_mm for f in findings if f.long_axis_lps_mm}
+    save_overlay(path, ct, model.document(ct, findings), mask, axes)
 
 
 def figures(
     ranked: Mapping[str, list[tuple[Point, float]]], marks: Mapping[str, list[Mark]]
 ) -> dict[str, Any]:
-    """Return the figures of one ranking over all CTs."""
+    """Return the figures of one ranking over all CTs that have marks."""
     document: dict[str, Any] = {}
+    ranked = {name: candidates for name, candidates in ranked.items() if marks[name]}
     for name, counts in (("well read", "well_read"), ("any reader", "is_nodule")):
         judged, nodules = {}, 0
         for ct, candidates in ranked.items():
@@ -199,16 +270,21 @@ def ranks(
 def main() -> None:
     """Search every CT and print the tables."""
     arguments = _arguments()
-    model = Characterizer.load(arguments.model)
+    files = dict(text.split("=", 1) for text in arguments.ct)
+    folders = models_of(arguments.model, list(files))
+    models = {folder: Characterizer.load(folder) for folder in dict.fromkeys(folders.values())}
     marks = read_marks(arguments.marks)
     ranked: dict[str, dict[str, list[tuple[Point, float]]]] = {}
-    for text in arguments.ct:
-        name, _, path = text.partition("=")
+    for name, path in files.items():
         marks.setdefault(name, [])
         ct = CTVolume.open(Path(path))
-        for kind, candidates in rankings(model, ct, arguments.maximum).items():
+        for kind, candidates in rankings(models[folders[name]], ct, arguments.maximum).items():
             ranked.setdefault(kind, {})[name] = candidates
-    document = {kind: figures(of_cts, marks) for kind, of_cts in ranked.items()}
+    document: dict[str, Any] = {
+        "models": {name: models[folder].info.sha256 for name, folder in folders.items()},
+        **{kind: figures(of_cts, marks) for kind, of_cts in ranked.items()},
+        "without marks": shown_without_marks(ranked.get(JUDGED, ranked["search"]), marks),
+    }
     rows = [
         (kind, name, *mark.centre_lps_mm, mark.readers, round(2 * mark.radius_mm, 1), rank or "")
         for kind, of_cts in ranked.items()
@@ -219,20 +295,34 @@ def main() -> None:
     for row in rows:
         print(*row, sep="\t")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"model": model.info.sha256, **document}, indent=1))
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if arguments.csv:
         with arguments.csv.open("w", newline="") as file:
             csv.writer(file).writerows([CSV_HEAD, *rows])
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for name, path in files.items():
+            threshold = _threshold_of(document, name)
+            picture = arguments.out / f"{name}.png"
+            draw_shown(picture, models[folders[name]], CTVolume.open(Path(path)), threshold)
+
+
+def _threshold_of(document: Mapping[str, Any], ct: str) -> float:
+    """Return the threshold at which a CT is shown: that of the others, or of all marked ones."""
+    judged = document.get(JUDGED, {}).get("well read", {}).get("leave_one_ct_out", {})
+    chosen: dict[str, float] = judged.get(ct, document["without marks"])
+    return chosen["threshold"]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--ct", action="append", required=True, metavar="NAME=FILE")
     parser.add_argument("--marks", type=Path, required=True)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", action="append", default=[], metavar="DIR|NAME=DIR")
     parser.add_argument("--maximum", type=int, default=200)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--out", type=Path, help="Folder for pictures of what is shown.")
     return parser.parse_args()
 
 

@@ -1,7 +1,9 @@
 """Does a model tell nodules from vessels, bronchi, fissures and pleura, and by what?
 
     python benchmarks/nodule_or_not.py --points negative_points.csv --ct NAME=FILE [--ct ...]
-        --cubes ARCHIVE --model DIR [--limit 0] [--json FILE]
+        --cubes ARCHIVE --model DIR [--model NAME=DIR ...] [--limit 0] [--json FILE]
+
+--model NAME=DIR gives the places of that CT a model that never saw any of them.
 
 negative_points.csv is that of negative_points.py; the cubes are nodules with the lung around them.
 Told is the share on the right side of one half, with nodules and other places equally likely
@@ -27,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from froc import models_of
 from resmtnet import Characterizer, CTVolume
 from resmtnet.data.archive import Archive
 from resmtnet.data.continuation import continue_ends
@@ -52,6 +55,8 @@ class Place:
     centre_kji: tuple[float, float, float]
     painted: NDArray[np.uint8]
     """What the continuation paints over, 255 inside; the nodule itself where there is one."""
+    image: str = ""
+    """Name of the CT, which decides the model that is asked; "" for a cube."""
 
     def as_ct(self) -> CTVolume:
         """Return it as a CT whose origin is the point."""
@@ -92,7 +97,7 @@ def negative_places(points: Path, files: Sequence[str]) -> Iterator[Place]:
             distance = np.hypot(j - crop.centre_kji[1], i - crop.centre_kji[2]) * spacing[1]
             disc = np.broadcast_to(distance <= 4.0, hu.shape)
             painted = (disc * 255).astype(np.uint8)
-            yield Place(row["kind"], hu, spacing, crop.centre_kji, painted)
+            yield Place(row["kind"], hu, spacing, crop.centre_kji, painted, name)
 
 
 def nodule_places(cubes: Archive) -> Iterator[Place]:
@@ -152,21 +157,25 @@ def main() -> None:
     parser.add_argument("--points", type=Path, required=True)
     parser.add_argument("--ct", action="append", required=True, metavar="NAME=FILE")
     parser.add_argument("--cubes", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", action="append", required=True, metavar="DIR|NAME=DIR")
     parser.add_argument("--limit", type=int, default=0, help="Places asked, by chance; 0: all.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    model, generator = Characterizer.load(given.model), np.random.default_rng(0)
+    generator = np.random.default_rng(0)
+    names = [text.partition("=")[0] for text in given.ct]
+    folders = models_of(given.model, ["", *names])
+    models = {folder: Characterizer.load(folder) for folder in dict.fromkeys(folders.values())}
     others = list(negative_places(given.points, given.ct))
     if given.limit:
         others = [others[n] for n in generator.permutation(len(others))[: given.limit]]
     places = [*nodule_places(Archive.open(given.cubes)), *others]
-    plain = [clear_probability(model, place) for place in places]
-    cut = [clear_probability(model, place.cut(generator)) for place in places]
+    plain = [clear_probability(models[folders[place.image]], place) for place in places]
+    cut = [clear_probability(models[folders[p.image]], p.cut(generator)) for p in places]
     document = figures([place.kind for place in places], plain, cut)
     print(json.dumps(document, indent=1))
     if given.json:
-        given.json.write_text(json.dumps({"model": model.info.sha256, **document}, indent=1))
+        used = {name or "cubes": models[folder].info.sha256 for name, folder in folders.items()}
+        given.json.write_text(json.dumps({"models": used, **document}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,21 @@
 """FROC: what is a hit, what counts neither way, a threshold chosen on the other CTs."""
 
 import math
+from pathlib import Path
 
 import pytest
 
-from froc import Mark, figures, judge, operating_point, ranks, sensitivity_at, threshold_at
+from froc import (
+    Mark,
+    figures,
+    judge,
+    models_of,
+    operating_point,
+    ranks,
+    sensitivity_at,
+    shown_without_marks,
+    threshold_at,
+)
 
 NODULE = Mark((0.0, 0.0, 0.0), 4.0, 3, is_nodule=True)
 UNSURE = Mark((50.0, 0.0, 0.0), 4.0, 1, is_nodule=True)
@@ -62,3 +73,24 @@ def test_figures_tell_both_groups_of_nodules():
 def test_ranks_are_told_nodule_by_nodule():
     found = ranks(CANDIDATES[:3], [NODULE, UNSURE, NONE])
     assert [(mark.readers, rank) for mark, rank in found] == [(3, 2), (1, None)]
+
+
+def test_each_ct_may_have_a_model_of_its_own():
+    assert models_of(["all", "two=other"], ["one", "two"]) == {
+        "one": Path("all"),
+        "two": Path("other"),
+    }
+    assert models_of([], ["one"]) == {"one": None}
+    with pytest.raises(SystemExit, match="three"):
+        models_of(["three=x"], ["one"])
+
+
+def test_cts_without_marks_are_counted_at_the_threshold_of_the_others():
+    ranked = {"one": CANDIDATES, "none": [at(0, 0.95), at(30, 0.05)]}
+    marks = {"one": [NODULE, UNSURE, NONE], "none": []}
+    assert shown_without_marks(ranked, marks)["shown"] == {"none": 2}
+    strict = [at(n, 0.99 - n / 1000, 300.0) for n in range(4)]
+    assert shown_without_marks({"one": strict, "none": ranked["none"]}, marks)["shown"] == {
+        "none": 0
+    }
+    assert figures(ranked, marks)["well read"]["leave_one_ct_out"].keys() == {"one"}

@@ -131,7 +131,7 @@ def test_a_part_solid_nodule_has_a_core_of_the_fraction_asked_for():
     for fraction in (0.4, 0.7):
         result, voxels = dense(fraction)
         volume_mm3 = (voxels & ~vessels).sum() * math.prod(result.geometry.spacing_mm)
-        assert result.nodules[0].solid_component_mm == pytest.approx(16 * fraction)
+        assert result.nodules[0].solid_component_mm == pytest.approx(16 * fraction, rel=0.03)
         assert (6 * volume_mm3 / math.pi) ** (1 / 3) == pytest.approx(16 * fraction, rel=0.1)
 
 

@@ -42,8 +42,19 @@ def test_headlines_are_of_all_nodules_and_what_is_of_a_part_is_a_detail(simulate
     assert 35 <= len(made["figures"]) <= 45
     assert {row["stratum"] for row in made["figures"].values()} == {None}
     assert None not in {row["stratum"] for row in made["details"].values()}
-    assert list(all_figures(made)) == [figure.name for figure in FIGURES]
-    assert len(made["figures"]) + len(made["details"]) == len(FIGURES)
+    asked = [figure.name for figure in FIGURES if not figure.optional]
+    assert list(all_figures(made)) == asked
+    assert len(made["figures"]) + len(made["details"]) == len(asked)
+
+
+def test_masks_of_several_clicks_are_told_by_slice_thickness_where_they_were_asked_for(
+    simulate, info
+):
+    answered = [(case, replace(answer, click_dice=0.9)) for case, answer in simulate()]
+    made = document(answered, info)
+    assert made["figures"]["click_dice"]["model"]["value"] == pytest.approx(0.9)
+    assert "click_dice_slices_0_1p5_mm" in made["details"]
+    assert "click_dice_6_10_mm" in made["details"]
 
 
 def test_figures_stand_beside_their_baselines(simulate, info, baselines):

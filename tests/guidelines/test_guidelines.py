@@ -167,6 +167,32 @@ def test_fleischner_size_class_is_of_whole_millimetres(texture, diameter_mm, siz
 
 
 @pytest.mark.parametrize(
+    ("solid_mm", "added"),
+    [
+        (None, ""),
+        (0.0, ""),
+        (5.4, ""),
+        (5.5, ", solid part >= 6 mm"),
+        (8.4, ", solid part >= 6 mm"),
+        (8.5, ", solid part > 8 mm"),
+    ],
+)
+def test_fleischner_of_a_part_solid_nodule_depends_on_its_solid_part(solid_mm, added):
+    assert fleischner("part-solid", 12.0, solid_mm).name == f"part-solid >= 6 mm{added}"
+    assert fleischner("part-solid", 5.0, solid_mm).name == "part-solid < 6 mm"
+    assert fleischner("solid", 12.0, solid_mm).name == "solid > 8 mm"
+
+
+def test_part_solid_nodules_get_their_category_in_both_contexts():
+    lung_rads_block = assess("screening_baseline", PART_SOLID, 12.0, None, 7.0, (5.5, 8.2))
+    assert lung_rads_block.to_json()["lung_rads"]["category"] == "4A"
+    assert lung_rads_block.to_json()["lung_rads"]["range"] == ["3", "4B"]
+    incidental = assess("incidental", PART_SOLID, 12.0, None, 7.0, (5.5, 8.6)).to_json()
+    assert incidental["fleischner"]["category"] == "part-solid >= 6 mm, solid part >= 6 mm"
+    assert incidental["fleischner"]["range"][1] == "part-solid >= 6 mm, solid part > 8 mm"
+
+
+@pytest.mark.parametrize(
     ("volume_mm3", "size_class"),
     [(99, "solid < 6 mm"), (100, "solid 6-8 mm"), (250, "solid 6-8 mm"), (251, "solid > 8 mm")],
 )

@@ -155,3 +155,10 @@ def test_air_and_edge_are_told(bright, ct):
     assert inside.notes() == ()
     assert "outside the CT" in corner.notes()[0]
     assert "air" in predict_points(bright, air, [(15, 15, 15)])[0].why_no_nodule()
+
+
+def test_mass_that_ends_beyond_the_patch_is_looked_at_in_coarser_steps(ct):
+    predicted = predict_points(Ensemble(members(1), PATCH), ct, [(0, 0, 0)])[0]
+    config, levels = predicted.mass_patch
+    assert (config.pixel_mm, config.mask_step_mm) == (2 * PATCH.pixel_mm, 4.0)
+    assert levels(-1, 1).shape == (3, PATCH.mask_size_px, PATCH.mask_size_px)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.table import Table
 
+from resmtnet.characteristics import TEXTURE
 from resmtnet.ct import CTVolume
 from resmtnet.types import Json
 
@@ -51,7 +52,7 @@ def findings_table(document: Json, title: str | None = None) -> Table:
             f"[{COLOURS[name]}]{name}[/]",
             f"{nodule['class']['probabilities']['malignant']:.2f}",
             _ranged(malignancy["score"], malignancy["interval_90"], 1),
-            *_sizes(nodule["size"]),
+            *_sizes(nodule),
             guideline_text(nodule["guidelines"]),
         )
     return table
@@ -86,13 +87,17 @@ def warning_lines(document: Json) -> list[str]:
     return lines
 
 
-def _sizes(size: Json) -> tuple[str, str, str]:
-    intervals = size["interval_90"]
+def _sizes(nodule: Json) -> tuple[str, str, str]:
+    """Return axes, mean diameter and volume; below it the solid part of what looks part-solid."""
+    size = nodule["size"]
+    intervals, solid_mm = size["interval_90"], size.get("solid_component_mm")
+    part_solid = nodule.get("characteristics", {}).get(TEXTURE.name, {}).get("name") == "part-solid"
+    solid = f"\nsolid {solid_mm:.1f}" if part_solid and solid_mm is not None else ""
     axes = f"{_number(size['long_axis_mm'], 1)} x {_number(size['short_axis_mm'], 1)}"
     diameter, volume = size["mean_diameter_mm"], size["volume_mm3"]
     return (
         axes,
-        _ranged(diameter, intervals.get("mean_diameter_mm"), 1),
+        _ranged(diameter, intervals.get("mean_diameter_mm"), 1) + solid,
         _ranged(volume, intervals.get("volume_mm3"), 0),
     )
 

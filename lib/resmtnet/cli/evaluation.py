@@ -55,6 +55,10 @@ def evaluate(
     saliency: Annotated[
         int, typer.Option(min=0, help="With --data: nodules shown with what the model looks at.")
     ] = 6,
+    clicks: Annotated[
+        int,
+        typer.Option(min=0, help="With --data: more clicks on each nodule, to compare the masks."),
+    ] = 0,
     card: Annotated[
         Path | None, typer.Option(help="Also write the model card to this file.")
     ] = None,
@@ -79,7 +83,7 @@ def evaluate(
     written = [out / "metrics.json", out / "report.html"]
     manifest, documents = _card_sources(model, quote or (), written[0]) if card else ({}, {})
     if data is not None:
-        document = _ask(data, out, model, split, saliency, known, device)
+        document = _ask(data, out, model, split, saliency, known, clicks, device)
     elif split is not None:
         raise InputError("--split chooses nodules of an archive: give it with --data")
     elif reference:
@@ -113,6 +117,7 @@ def _ask(
     split: str | None,
     saliency: int,
     diagnoses: dict[str, str],
+    clicks: int,
     device: str | None,
 ) -> dict[str, Any]:
     from resmtnet.data.archive import Archive
@@ -133,6 +138,7 @@ def _ask(
             split=split,
             pictures=Pictures(saliency=saliency),
             diagnoses=diagnoses,
+            clicks=clicks,
             tell=lambda what, done, of: tell(what, done, of, ""),
         )
 

@@ -59,6 +59,8 @@ class Figure:
     """The same statistic of the readers among themselves, on the same nodules."""
     expected_share: float | None = None
     """Of a coverage: the nominal one, to which the figure is compared by a binomial interval."""
+    optional: bool = False
+    """Left out of the document where no nodule has an answer: it was not asked for."""
     stratum: str | None = None
     """Label of the part of the population that it is computed on, for the tables by stratum."""
 

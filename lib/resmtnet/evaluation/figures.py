@@ -84,6 +84,7 @@ _STRATIFIED: tuple[Figure, ...] = (
     size_figures.VOLUME_ERROR,
     size_figures.MEAN_AXIS_MAE,
     size_figures.DICE,
+    size_figures.CLICK_DICE,
 )
 STRATA = {"by texture": TEXTURES, "by slice thickness": SLICES}
 """Groups that repeat the main figures on parts of the nodules."""

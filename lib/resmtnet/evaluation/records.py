@@ -144,6 +144,8 @@ class Prediction:
     mutual_information: float | None = None
     mask_dice: float | None = None
     """Overlap with what at least half of the readers marked; 0 without a mask."""
+    click_dice: float | None = None
+    """Mean overlap of the masks of several clicks on the nodule; None where it was clicked once."""
 
 
 def size_bin(mean_diameter_mm: float) -> int:

@@ -92,6 +92,15 @@ DICE = Figure(
     answer=lambda answer: answer.mask_dice,
     readers=dice_row,
 )
+CLICK_DICE = Figure(
+    "click_dice",
+    "Mask, Dice between those of several clicks on the nodule",
+    share,
+    "higher",
+    group="mask",
+    answer=lambda answer: answer.click_dice,
+    optional=True,
+)
 
 FIGURES: tuple[Figure, ...] = (
     DIAMETER_MAE,
@@ -143,5 +152,7 @@ FIGURES: tuple[Figure, ...] = (
         readers=size_bin_rows,
     ),
     DICE,
+    CLICK_DICE,
+    *(CLICK_DICE.within(band) for band in SIZE_BANDS),
 )
 """Of size and mask."""

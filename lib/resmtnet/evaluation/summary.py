@@ -79,7 +79,11 @@ def summarise(
     cases = [case for case, _ in evidence.answered]
     baselines = {"source": evidence.source, "fits": [fit.to_json() for fit in evidence.fits]}
     headline, details = (
-        {f.name: _row(f, evidence, config) for f in FIGURES if f.is_headline == of_all}
+        {
+            f.name: _row(f, evidence, config)
+            for f in FIGURES
+            if f.is_headline == of_all and _asked_for(f, evidence)
+        }
         for of_all in (True, False)
     )
     return {
@@ -96,6 +100,12 @@ def summarise(
         "worst_cases": worst_cases(evidence.answered),
         "warnings": _warnings(cases, evidence),
     }
+
+
+def _asked_for(figure: Figure, evidence: Evidence) -> bool:
+    return not figure.optional or any(
+        figure.answer(answer) is not None for _, answer in evidence.answered
+    )
 
 
 def confusion(evidence: Evidence) -> Json:

@@ -93,6 +93,7 @@ def category_range(
     textures: tuple[str, ...],
     interval_mm: tuple[float, float],
     solid_component_mm: float | None,
+    solid_interval_mm: tuple[float, float] | None = None,
 ) -> tuple[str, str] | None:
     """Return the least and the most serious category that size and texture allow.
 
@@ -102,9 +103,12 @@ def category_range(
         textures: the probable textures.
         interval_mm: (low, high) of the mean diameter.
         solid_component_mm: of a part-solid nodule; None lets it be anything up to the whole.
+        solid_interval_mm: (low, high) of it; None: it is taken as exact.
     """
     low_mm, high_mm = interval_mm
-    solids = (0.0, high_mm) if solid_component_mm is None else (solid_component_mm,) * 2
+    solids = (0.0, high_mm)
+    if solid_component_mm is not None:
+        solids = _around(solid_component_mm, solid_interval_mm)
     found = [
         classify(texture, size_mm, min(solid_mm, size_mm))
         for texture in textures
@@ -114,12 +118,19 @@ def category_range(
     return (order[ranks[0]], order[ranks[-1]]) if ranks else None
 
 
+def _around(value: float, interval: tuple[float, float] | None) -> tuple[float, float]:
+    """Return an interval that holds its value; without one the value is taken as exact."""
+    low, high = interval or (value, value)
+    return min(low, value), max(high, value)
+
+
 def assess(
     context: str,
     texture_probabilities: Mapping[str, float],
     mean_diameter_mm: float | None,
     interval_90: tuple[float, float] | None = None,
     solid_component_mm: float | None = None,
+    solid_interval_90: tuple[float, float] | None = None,
     *,
     comparison: str | None = None,
     prior_category: str | None = None,
@@ -136,6 +147,7 @@ def assess(
         mean_diameter_mm: mean of long and short axis.
         interval_90: (low, high) of that diameter; None: the diameter is taken as exact.
         solid_component_mm: mean diameter of the solid part; None if unknown.
+        solid_interval_90: (low, high) of it; None: it is taken as exact.
         comparison: with the prior CT of a follow-up screening: "new", "growing", "slowly
             growing" or "stable".
         prior_category: Lung-RADS category of a stable nodule before.
@@ -166,9 +178,8 @@ def assess(
         assumptions = _lung_rads_assumptions(comparison, benign_calcification)
     if not textures or mean_diameter_mm is None or not known(mean_diameter_mm):
         return Guideline(context, assumptions=("the size or the texture is missing",))
-    sizes = interval_90 or (mean_diameter_mm, mean_diameter_mm)
-    sizes = (min(*sizes, mean_diameter_mm), max(*sizes, mean_diameter_mm))
-    span = category_range(classify, order, textures, sizes, solid_component_mm)
+    sizes = _around(mean_diameter_mm, interval_90)
+    span = category_range(classify, order, textures, sizes, solid_component_mm, solid_interval_90)
     category = classify(textures[0], mean_diameter_mm, solid_component_mm)
     if category is None or span is None:
         missing = "the solid component" if span else "the category of the prior CT"
@@ -191,8 +202,8 @@ def _lung_rads(comparison: str, prior: str | None, benign_calcification: bool) -
 
 
 def _fleischner(risk: str | None, multiple: bool) -> Classify:
-    def classify(texture: str, size_mm: float, _solid_mm: float | None) -> Category | None:
-        return fleischner(texture, size_mm, risk=risk, multiple=multiple)
+    def classify(texture: str, size_mm: float, solid_mm: float | None) -> Category | None:
+        return fleischner(texture, size_mm, solid_mm, risk=risk, multiple=multiple)
 
     return classify
 

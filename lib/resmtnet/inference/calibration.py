@@ -15,6 +15,7 @@ from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.out_of_distribution import OutOfDistribution
 from resmtnet.inference.presence import NodulePresence
 from resmtnet.inference.site_habit import NO_HABIT, SiteHabit
+from resmtnet.inference.solid_component import SolidCalibration
 from resmtnet.network.uncertainty import sigmoid, softmax
 from resmtnet.types import Array
 
@@ -81,6 +82,8 @@ class Calibration:
     """Whether there is a nodule at all; None where the network has no such task."""
     habit: SiteHabit = NO_HABIT
     """Of the site's readers: all else is calibrated without it."""
+    solid: SolidCalibration = field(default_factory=SolidCalibration)
+    """Of the solid part of a nodule; models that lack it measure with the defaults."""
     baselines: Mapping[str, Any] = field(default_factory=dict)
     """Size-only and constant predictors fitted on the training nodules, for evaluation."""
 
@@ -125,6 +128,7 @@ class Calibration:
             FAMILIARITY: ranges,
             **({"nodule": self.nodule.to_json()} if self.nodule else {}),
             **({} if self.habit.changes_nothing else {"habit": self.habit.to_json()}),
+            "solid": self.solid.to_json(),
             "baselines": dict(self.baselines),
         }, arrays
 
@@ -150,6 +154,7 @@ class Calibration:
             "out_of_distribution": OutOfDistribution.from_json(values[FAMILIARITY], arrays),
             "nodule": nodule and NodulePresence.from_json(nodule),
             "habit": SiteHabit.from_json(values.get("habit") or {}),
+            "solid": SolidCalibration.from_json(values.get("solid", {})),
         }
         left_out = {*NO_LONGER_USED, FAMILIARITY}
         kept = {name: value for name, value in values.items() if name not in left_out}

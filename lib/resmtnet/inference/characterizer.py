@@ -19,7 +19,12 @@ from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.fallback import TOLD
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
-from resmtnet.inference.postprocessing import mask_level, to_finding
+from resmtnet.inference.postprocessing import (
+    mask_level,
+    regressed_diameter_of,
+    solid_threshold_hu,
+    to_finding,
+)
 from resmtnet.types import Point
 
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
@@ -94,8 +99,8 @@ class Characterizer:
         """Search the whole CT; what is found is unconfirmed and gets no guideline category.
 
         A model that tells nodules from other places judges every place that the search proposes:
-        those below the threshold are left out, and the most probable come first. Any other model
-        shows the search's own ranking.
+        those below the threshold are left out, the most probable come first, and of places on one
+        nodule only the most probable is kept. Any other model shows the search's own ranking.
 
         Args:
             ct: the CT.
@@ -121,6 +126,7 @@ class Characterizer:
         if presence is not None:
             outputs = [scene.observation.outputs for scene in scenes]
             shown = presence.probable_candidates(outputs, candidate_threshold)
+            shown = apart(shown, places, [regressed_diameter_of(s.observation) for s in scenes])
         return [
             self._finding(f"N{number}", scenes[n], context, scores[n])
             for number, n in enumerate(shown[:max_candidates], start=1)
@@ -200,9 +206,11 @@ class Characterizer:
                 predicted.observation, predicted.diameter_mm, calibration.without_habit()
             )
             usual = predicted.seen(predicted.mask(plain))
+        threshold_hu = solid_threshold_hu(predicted.observation, calibration)
+        solid = predicted.solid(masked, threshold_hu, calibration.solid)
         i, j, k = (float(n) for n in sampler.ct.geometry.lps_to_ijk(sampler.centre_lps_mm))
         return to_finding(
-            predicted.seen(masked),
+            predicted.seen(masked, solid),
             calibration,
             identifier,
             centre_lps_mm=sampler.centre_lps_mm,
@@ -212,6 +220,26 @@ class Characterizer:
             mask=masked.voxels,
             usual=usual,
         )
+
+
+def apart(
+    ranked: Sequence[int], places: Sequence[Point], diameters_mm: Sequence[float]
+) -> list[int]:
+    """Return the places that lie on no better one (non-maximum suppression).
+
+    Args:
+        ranked: numbers of the places, the best first.
+        places: LPS mm.
+        diameters_mm: of the nodule at each place, as the network regresses it.
+
+    >>> apart([1, 0, 2], [(0, 0, 0), (0, 0, 4), (0, 0, 30)], [10.0, 10.0, 10.0])
+    [1, 2]
+    """
+    kept: list[int] = []
+    for n in ranked:
+        if all(math.dist(places[n], places[m]) > diameters_mm[m] / 2 for m in kept):
+            kept.append(n)
+    return kept
 
 
 def _search(ct: CTVolume, maximum: int) -> tuple[list[Point], list[float]]:

@@ -72,7 +72,11 @@ class Stack:
 
 
 def grow(
-    levels: Levels, threshold: float, config: PatchConfig, first_reach_mm: float = STEP_MM
+    levels: Levels,
+    threshold: float,
+    config: PatchConfig,
+    first_reach_mm: float = STEP_MM,
+    most_reach_mm: float = MOST_REACH_MM,
 ) -> PatchMask | None:
     """Find the nodule at the click, looking further up and down only while it goes on.
 
@@ -82,12 +86,13 @@ def grow(
         config: of the patch.
         first_reach_mm: height on either side of the click that is looked at first; it decides
             how often levels are asked for, not what is found.
+        most_reach_mm: height beyond which nothing is looked at.
 
     Returns:
         The nodule, or None where nothing near the click is one.
     """
     step_mm = config.mask_step_mm
-    chunk, limit = math.ceil(STEP_MM / step_mm), math.floor(MOST_REACH_MM / step_mm)
+    chunk, limit = math.ceil(STEP_MM / step_mm), math.floor(most_reach_mm / step_mm)
     high = min(limit, math.ceil(first_reach_mm / step_mm))
     low = -high
     while True:

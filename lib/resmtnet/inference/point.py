@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from resmtnet.config import PatchConfig
 from resmtnet.ct.measure import Measurement, equivalent_diameter_mm, measure
 from resmtnet.ct.volume import CTVolume
-from resmtnet.inference.ensemble import Ensemble, RawOutputs, Sampler
+from resmtnet.inference.ensemble import NEIGHBOUR_MM, Ensemble, RawOutputs, Sampler
 from resmtnet.inference.mask_growth import (
     MOST_REACH_MM,
     NEAR_MM,
@@ -25,6 +26,7 @@ from resmtnet.inference.mask_growth import (
     grow,
     to_voxels,
 )
+from resmtnet.inference.solid_component import SolidCalibration, SolidComponent, solid_component
 from resmtnet.types import Point
 
 AIR_BELOW_HU = -900
@@ -37,8 +39,15 @@ BEYOND_MM = 3.0
 """Height beyond the regressed radius that is looked at first for the mask."""
 BESIDE_MM = 5.0
 """The same in the plane: a click is not always at the centre."""
+SOLID_MARGIN_MM = 4.0
+"""What is read around a mask to tell its solid part from its surroundings."""
 COARSE_FROM_MM, COARSE = 14.0, 2
 """From this regressed diameter on, the mask's levels lie COARSE times as far apart."""
+
+
+MASS = 2
+"""A mass that ends beyond the patch is looked at in pixels and levels this much larger: the network
+then sees it as a nodule of half its size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +73,8 @@ class RawPrediction:
     """Why sizes would mean nothing where no mask was found, or None if they may."""
     notes: tuple[str, ...]
     """Warnings of the input."""
+    solid: SolidComponent | None = None
+    """The solid part; None without a mask, and where it was not asked for."""
 
 
 class PointPrediction:
@@ -87,6 +98,18 @@ class PointPrediction:
         self.patches = tuple(
             self._patch(c) for c in dict.fromkeys((narrow, wide) if fits else (wide,))
         )
+
+    @cached_property
+    def mass_patch(self) -> tuple[PatchConfig, Stack]:
+        """The coarser and wider patch of what ends beyond the others."""
+        pixel_mm, step_mm = MASS * self.inference.config.pixel_mm, MASS * NEIGHBOUR_MM
+        config = replace(self.inference.config, pixel_mm=pixel_mm, mask_step_mm=step_mm)
+        sampler = Sampler(self.sampler.ct, self.sampler.centre_lps_mm, config)
+
+        def decode(low: int, high: int) -> NDArray[np.float32]:
+            return self.inference.mask_probability(sampler, low, high, config)
+
+        return config, Stack(decode)
 
     def _patch(self, config: PatchConfig) -> tuple[PatchConfig, Stack]:
         def decode(low: int, high: int) -> NDArray[np.float32]:
@@ -112,6 +135,11 @@ class PointPrediction:
                 break
         if found is None:
             return None, False
+        if found.cut:
+            coarse, levels = self.mass_patch
+            whole = grow(levels, threshold, coarse, MASS * self.reach_mm, MASS * MOST_REACH_MM)
+            if whole is not None and not whole.cut:
+                found, config = whole, coarse
         voxels = to_voxels(found, threshold, config, sampler.ct.geometry, sampler.centre_lps_mm)
         return voxels, found.cut
 
@@ -161,8 +189,33 @@ class PointPrediction:
         outside = "part of the surroundings lies outside the CT and was taken as air"
         return (*crop.warnings, outside) if crop.outside else crop.warnings
 
-    def seen(self, masked: Masked) -> RawPrediction:
-        """Return what an answer is made of, with the mask of one threshold."""
+    def solid(
+        self, masked: Masked, threshold_hu: float, calibration: SolidCalibration
+    ) -> SolidComponent | None:
+        """Return the solid part of a mask, None without a mask.
+
+        Args:
+            masked: the nodule.
+            threshold_hu: density from which a voxel is solid.
+            calibration: of its interval.
+        """
+        if masked.voxels is None:
+            return None
+        part = masked.voxels.geometry
+        middle = (np.asarray(part.size_ijk) - 1) / 2
+        corners = np.array(np.meshgrid(*((0, n - 1) for n in part.size_ijk))).reshape(3, -1).T
+        extent_mm = np.ptp(part.ijk_to_lps(corners), axis=0) + 2 * SOLID_MARGIN_MM
+        crop = self.sampler.ct.crop(part.ijk_to_lps(middle), extent_mm)
+        mask = np.zeros(crop.hu.shape, np.uint8)
+        start = np.subtract(masked.voxels.start_ijk, crop.start_ijk)
+        stop = start + part.size_ijk
+        mask[tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))] = (
+            masked.voxels.mask
+        )
+        return solid_component(crop.hu, mask, crop.geometry, threshold_hu, calibration)
+
+    def seen(self, masked: Masked, solid: SolidComponent | None = None) -> RawPrediction:
+        """Return what an answer is made of, with the mask of one threshold and its solid part."""
         return RawPrediction(
             self.observation,
             self.mask_mean(),
@@ -170,6 +223,7 @@ class PointPrediction:
             masked.cut,
             None if masked.measured else self.why_no_nodule(),
             self.notes(),
+            solid,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ DISAGREEMENT = 0.3
 """Relative difference of measured and regressed diameter that is told to the reader."""
 LEAST_DEVIATION = 0.05
 """Of a score's distribution, so that no interval is empty."""
+LARGEST_KNOWN_MM = 50.0
+"""Long axis of the largest training nodule."""
 PROBABLY_NOT = "probably not a nodule"
 NO_GUIDELINES: dict[str, Any] = {
     "lung_rads": None,
@@ -69,6 +72,11 @@ def to_finding(
     warnings = [*seen.notes, *size_warnings]
     if seen.cut:
         warnings.append("the nodule is larger than the patch: it is measured only in part")
+    if measured is not None and measured.long_axis_mm > LARGEST_KNOWN_MM:
+        warnings.append(
+            f"a mass of more than {LARGEST_KNOWN_MM:.0f} mm, larger than any nodule that the model "
+            "was trained on: check what is measured"
+        )
     if outside:
         warnings.append("unlike the nodules that the model was trained on: do not rely on it")
     confirmed = candidate_score is None
@@ -151,6 +159,7 @@ def guideline_category(
         size.mean_diameter_mm,
         size.interval_90.get("mean_diameter_mm"),
         size.solid_component_mm,
+        size.interval_90.get("solid_component_mm"),
     ).to_json()
 
 
@@ -240,7 +249,12 @@ def size_of(seen: RawPrediction, calibration: Calibration) -> tuple[Size, tuple[
     """Return the size at a point and what a reader must know of it; none where no nodule is."""
     if seen.measured is None and seen.no_nodule:
         return Size(), (seen.no_nodule,)
-    return size(seen.observation, seen.measured, calibration)
+    found, warnings = size(seen.observation, seen.measured, calibration)
+    if seen.solid is None:
+        return found, warnings
+    intervals = {**found.interval_90, "solid_component_mm": seen.solid.interval_mm}
+    solid_mm = seen.solid.mean_diameter_mm
+    return replace(found, solid_component_mm=solid_mm, interval_90=intervals), warnings
 
 
 def size(
@@ -282,6 +296,13 @@ def subsolid_of(observation: RawOutputs, calibration: Calibration) -> float:
     """Return the calibrated probability that a nodule is not solid."""
     shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
     return 1 - float(shares[TEXTURE_CLASS.levels.index("solid")])
+
+
+def solid_threshold_hu(observation: RawOutputs, calibration: Calibration) -> float:
+    """Return the density from which a voxel of a nodule counts as solid, HU."""
+    shares = calibration.texture.probabilities(observation.outputs[TEXTURE_CLASS.name])
+    texture = {name: float(p) for name, p in zip(TEXTURE_CLASS.levels, shares, strict=True)}
+    return calibration.solid.threshold_hu(texture)
 
 
 def regressed_diameter_of(observation: RawOutputs) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from resmtnet.data.volumes import nodule_ct
 from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import Baselines
 from resmtnet.evaluation.bootstrap import BootstrapConfig
+from resmtnet.evaluation.clicks import click_dice
 from resmtnet.evaluation.diagnoses import with_diagnoses
 from resmtnet.evaluation.evidence import of_model, out_of_fold
 from resmtnet.evaluation.records import (
@@ -47,6 +49,7 @@ def evaluate(
     config: BootstrapConfig | None = None,
     pictures: Pictures | None = None,
     diagnoses: Mapping[str, str] = NO_DIAGNOSES,
+    clicks: int = 0,
     tell: PartProgress = lambda what, done, of: None,
 ) -> Json:
     """Evaluate a model and write predictions.csv, metrics.json and report.html.
@@ -61,6 +64,7 @@ def evaluate(
         pictures: how many the report shows, by default 20 and 6; they hold voxels, so mind where
             it goes.
         diagnoses: "benign" or "malignant" of patients by id, as evaluation.diagnoses reads them.
+        clicks: further clicks around each centre, whose masks are compared; each costs an answer.
         tell: called with what is done, how much of it, and of how much.
 
     Returns:
@@ -73,7 +77,7 @@ def evaluate(
     if not nodules:
         known = ", ".join(sorted({nodule.split for nodule in archive.nodules}))
         raise InputError(f"{archive.path} holds no nodule of split {split!r}; it has {known}")
-    answered = with_diagnoses(answer(archive, nodules, model, tell), diagnoses)
+    answered = with_diagnoses(answer(archive, nodules, model, tell, clicks=clicks), diagnoses)
     evidence = of_model(answered, baselines)
     document = summarise(evidence, model.info, archive.provenance, config)
     shown = draw_nodules(archive, answered, document, model, pictures or Pictures(), tell)
@@ -135,6 +139,8 @@ def answer(
     nodules: Sequence[Nodule],
     model: AnswersPoints,
     tell: PartProgress = lambda what, done, of: None,
+    *,
+    clicks: int = 0,
 ) -> list[Answered]:
     """Ask a model for each nodule at the centre of what its readers marked.
 
@@ -143,6 +149,7 @@ def answer(
         nodules: of the archive.
         model: a Characterizer.
         tell: called with "nodules", those done, and those in all.
+        clicks: further clicks around each centre; see evaluation/clicks.py.
     """
     answered = []
     for done, nodule in enumerate(nodules, start=1):
@@ -150,7 +157,10 @@ def answer(
         finding = model(ct, [centre_lps_mm])[0]
         dice = mask_dice(consensus(archive, nodule, ct, centre_lps_mm), finding)
         known = nodule.mask_readers not in (0, 1)
-        answered.append((case_of(nodule), prediction_of(finding, dice if known else None)))
+        case = case_of(nodule)
+        told = prediction_of(finding, dice if known else None)
+        robust = click_dice(model, ct, finding, case.equivalent_diameter_mm, clicks)
+        answered.append((case, replace(told, click_dice=robust)))
         tell("nodules", done, len(nodules))
     return answered
 

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from resmtnet.ct import Geometry
-from resmtnet.findings import Size
+from resmtnet.findings import Characteristic, Size
+from resmtnet.readings.formats.label_text import parse
 from resmtnet.readings.formats.markups_write import markups, write_markups
 
 
@@ -21,6 +23,21 @@ def test_a_nodule_is_a_point_a_line_and_a_box(grid: Geometry, make_finding: Any)
         assert node["controlPoints"][0]["description"] == told
     assert all(node["coordinateSystem"] == "LPS" for node in document["markups"])
     assert document["@schema"].endswith("markups-schema-v1.0.3.json#")
+
+
+def test_description_tells_the_solid_part_of_what_looks_part_solid(
+    grid: Geometry, make_finding: Any
+) -> None:
+    finding = replace(
+        make_finding(grid, (8, 8, 5)),
+        size=Size(mean_diameter_mm=8.2, solid_component_mm=5.0),
+        characteristics={"texture": Characteristic("part-solid", 3.0, {})},
+    )
+    described = markups([finding], grid)["markups"][0]["controlPoints"][0]["description"]
+    assert described == "score=4.1; diameter_mm=8.2; solid_mm=5.0"
+    read = parse(described)
+    assert read.sizes == {"diameter_mm": 8.2}
+    assert not read.problems
 
 
 def test_coordinates_are_lps_of_the_nodule(grid: Geometry, make_finding: Any) -> None:

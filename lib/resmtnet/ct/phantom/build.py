@@ -257,9 +257,10 @@ def _add_nodule(
     if spec.texture == "part-solid":
         core = shape.filled(axes_mm, spec.solid_fraction)
         part += core * (SOLID_HU + 8 * grain - part)
-        core_mm = spec.solid_fraction * spec.equivalent_diameter_mm
     volume = float(filled.sum(dtype=np.float64)) * math.prod(geometry.spacing_mm)
     long_axis, short_axis = shape.axial_axes_mm()
+    if spec.texture == "part-solid":  # the core is the same shape, smaller
+        core_mm = spec.solid_fraction * (long_axis + short_axis) / 2
     return PhantomNodule(
         centre_lps_mm=centre,
         equivalent_diameter_mm=(6 * volume / math.pi) ** (1 / 3),

@@ -65,7 +65,7 @@ class PhantomNodule:
     short_axis_mm: float
     """Greatest extent perpendicular to the long axis in that plane."""
     solid_component_mm: float | None
-    """Equivalent diameter of the core of a part-solid nodule."""
+    """Mean of the axes of the core of a part-solid nodule."""
     texture: str
     spiculation: float
     lobulation: float

@@ -20,8 +20,6 @@ from resmtnet.inference.candidates.lungs import LungRegion
 Points = NDArray[np.float64]
 
 _LEAST_RESPONSE_HU = 50.0
-_PEAKS = 250
-"""The strongest maxima of a size whose shape is measured; the rest are small vessels."""
 _LEAST_CONTRAST_HU = 100.0
 _FULL_CONTRAST_HU = 500.0
 """From here on more contrast is no more of a nodule: ground glass must not rank far below."""
@@ -49,22 +47,23 @@ class Candidate:
     """Of the ball of the same volume, to about 2 mm; the core only of a part-solid one."""
 
 
-def blobs_of_size(region: LungRegion, diameter_mm: float) -> list[Candidate]:
+def blobs_of_size(region: LungRegion, diameter_mm: float, peaks: int = 250) -> list[Candidate]:
     """Candidates of about one diameter, in no order; neighbouring sizes may find the same one.
 
     Args:
         region: lungs in voxels of a third of the diameter or less.
         diameter_mm: of the ball searched for.
+        peaks: how many of the strongest maxima are looked at; the rest are small vessels.
     """
     found = []
-    for peak_kji in _peaks(region.grid, diameter_mm):
+    for peak_kji in _peaks(region.grid, diameter_mm, peaks):
         candidate = _judge(region, peak_kji, diameter_mm / 2)
         if candidate is not None:
             found.append(candidate)
     return found
 
 
-def _peaks(grid: SearchGrid, diameter_mm: float) -> NDArray[np.int64]:
+def _peaks(grid: SearchGrid, diameter_mm: float, most: int) -> NDArray[np.int64]:
     """Maxima (n, 3) of the scale-normalised response, indices k, j, i, the strongest first."""
     spacing_kji = np.asarray(grid.geometry.spacing_mm[::-1])
     sigma = diameter_mm / (2 * math.sqrt(3)) / spacing_kji
@@ -75,7 +74,7 @@ def _peaks(grid: SearchGrid, diameter_mm: float) -> NDArray[np.int64]:
         response += ndimage.correlate1d(smooth, weights, axis=axis, mode="nearest")
     is_peak = response == ndimage.maximum_filter(response, size=3, mode="nearest")
     is_peak &= response > _LEAST_RESPONSE_HU
-    strongest = np.argsort(-response[is_peak], kind="stable")[:_PEAKS]
+    strongest = np.argsort(-response[is_peak], kind="stable")[:most]
     peaks: NDArray[np.int64] = np.argwhere(is_peak)[strongest]
     return peaks
 

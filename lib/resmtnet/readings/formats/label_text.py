@@ -33,6 +33,8 @@ _NO_NAME = re.compile(r"(?:f|n|nodule|segment|lesion|point|detection roi|r)?[ \d
 """What viewers call a segment or a point by themselves: Segment_1, F-1, Detection ROI - 0."""
 
 DIAMETER = "diameter_mm"
+SOLID = "solid_mm"
+"""Written by the model only: a reader's solid part is solid_component_mm."""
 """Key of the model's own description; whether the reader has changed it, the caller knows."""
 
 
@@ -148,6 +150,8 @@ class _Reader:
             return value
         if key == "score" and re.match(r"\d+\.\d", value):
             return ""  # the model's: it has a decimal, a reader's rating has none
+        if key == SOLID:
+            return ""
         if key in ("malignancy", "score"):
             self.malignancy, rest = _rating("malignancy", value, MALIGNANCY)
         elif key in RATINGS:

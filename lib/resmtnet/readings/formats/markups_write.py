@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from resmtnet.characteristics import TEXTURE
 from resmtnet.ct import Geometry
 from resmtnet.findings import Finding
+from resmtnet.readings.formats.label_text import SOLID
 from resmtnet.readings.formats.markups_json import (
     BOX,
     LINE,
@@ -85,11 +87,14 @@ def point_label(finding: Finding) -> str:
 def description(finding: Finding) -> str:
     """What is kept when the reader renames the point.
 
-    Such as "score=4.1; diameter_mm=12.4 [Res-MTNet: score 90% 3.3 to 4.8; Lung-RADS 4A]".
+    The solid part of a nodule that looks part-solid is told too. Such as "score=4.1; diameter_mm=12.4 [Res-MTNet: score 90% 3.3 to 4.8; Lung-RADS 4A]".
     """
     size = finding.size
     diameter = size.mean_diameter_mm or size.equivalent_diameter_mm
     known = [] if diameter is None else [f"diameter_mm={diameter:.1f}"]
+    texture = finding.characteristics.get(TEXTURE.name)
+    if size.solid_component_mm is not None and texture and texture.name == "part-solid":
+        known.append(f"{SOLID}={size.solid_component_mm:.1f}")
     numbers = "; ".join([f"score={finding.malignancy.score:.1f}", *known])
     low, high = finding.malignancy.interval_90
     told = [f"score 90% {low:.1f} to {high:.1f}", *_categories(finding), *finding.warnings]
