@@ -43,6 +43,9 @@ RIM_MM, RIM_SHARE = 1.2, 0.25
 SOLID_SHARE = 0.7
 """A nodule of which this share is dense within its rim is solid to its edge."""
 
+THRESHOLDS_HU = (-500.0, -150.0)
+"""A texture moves the threshold no further: ground glass is never solid, soft tissue always."""
+
 Mask = NDArray[np.bool_]
 
 
@@ -68,7 +71,8 @@ class SolidCalibration:
         >>> SolidCalibration(-300, 100).threshold_hu({"non-solid": 0.9, "solid": 0.1})
         -220.0
         """
-        return self.from_hu + self.texture_shift_hu * (texture["non-solid"] - texture["solid"])
+        shifted = self.from_hu + self.texture_shift_hu * (texture["non-solid"] - texture["solid"])
+        return min(max(shifted, THRESHOLDS_HU[0]), THRESHOLDS_HU[1])
 
     def to_json(self) -> dict[str, float]:
         """Return the plain values."""
