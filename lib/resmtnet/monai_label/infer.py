@@ -19,6 +19,7 @@ from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding
 from resmtnet.guidelines import CONTEXTS
+from resmtnet.inference.brock import with_brock
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.open_volumes import OpenVolumes
 from resmtnet.monai_label.refusals import as_refusals
@@ -151,6 +152,7 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
                     points=asked.candidates_lps_mm,
                     candidate_threshold=self._shared.settings.candidate_threshold,
                 )
+            findings = with_brock(findings, asked.brock)
             times_s.append(time.perf_counter())
             if self._gives_markups:
                 path = write_markups(findings, ct.geometry)

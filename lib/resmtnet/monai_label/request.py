@@ -17,6 +17,7 @@ from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
+from resmtnet.inference.brock import BrockInputs
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request_keys import check_infer_keys
 from resmtnet.monai_label.settings import (
@@ -54,6 +55,8 @@ class InferRequest:
     """Of the image in the studies; None for an upload or a session."""
     client_id: str | None = None
     """Who asks; None if the client does not say."""
+    brock: BrockInputs | None = None
+    """What the user tells for the Brock risk; None for no risk."""
 
     @classmethod
     def parse(
@@ -69,8 +72,8 @@ class InferRequest:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
                 max_candidates, candidates (points [x, y, z] of another detector, LPS mm),
-                result_extension, image_id, client_id. Everything else (background, roi, label...)
-                is for other kinds of models.
+                result_extension, image_id, client_id, brock (see BrockInputs.parse). Everything
+                else (background, roi, label...) is for other kinds of models.
             settings: the defaults.
             needs_points: the model answers points only.
             gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
@@ -99,6 +102,7 @@ class InferRequest:
             mask_extension=mask_extension(request.get("result_extension") if gives_mask else None),
             image_id=_text_or_none(request.get("image_id")),
             client_id=client_of(request),
+            brock=_brock(request.get("brock")),
         )
 
 
@@ -191,6 +195,14 @@ def _candidates(value: object) -> tuple[Point, ...] | None:
             f"candidates: a list of at most {MOST_POINTS} points [x, y, z], LPS mm, is needed."
         )
     return tuple(as_point(point, "candidates has the point") for point in value)
+
+
+def _brock(value: object) -> BrockInputs | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, Mapping):
+        raise InputError(f"brock is {value!r}: an object with age, sex and so on is needed.")
+    return BrockInputs.parse(value)
 
 
 def _point_list(value: object, name: str) -> list[Point]:
