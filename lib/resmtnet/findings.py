@@ -149,6 +149,9 @@ class Finding:
     characteristics: Mapping[str, Characteristic]
     uncertainty: Uncertainty
     guidelines: Json
+    risk: Json | None = None
+    """Of cancer, by a published model of what the user tells of the patient; None without. It is
+    apart from class and malignancy, which are what readers would say."""
     candidate_score: float | None = None
     nodule_probability: float | None = None
     """Whether there is a nodule here at all; None where the model cannot tell."""
@@ -191,6 +194,7 @@ class Finding:
             "characteristics": {k: v.to_json() for k, v in self.characteristics.items()},
             "uncertainty": self.uncertainty.to_json(),
             "guidelines": dict(self.guidelines),
+            "risk": None if self.risk is None else dict(self.risk),
             "prior": None,
             "mask_value": LABEL_NAMES[self.class_name],
             "warnings": list(self.warnings),
@@ -214,6 +218,7 @@ class Finding:
             },
             uncertainty=Uncertainty(**entry["uncertainty"]),
             guidelines=entry["guidelines"],
+            risk=entry.get("risk"),
             candidate_score=entry["candidate_score"],
             nodule_probability=entry.get("nodule_probability"),
             centroid_lps_mm=None if centroid is None else tuple(centroid),

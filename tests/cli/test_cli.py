@@ -150,6 +150,24 @@ def test_a_context_selects_the_guideline(ct: Path, capsys: pytest.CaptureFixture
     assert contexts == [None, "incidental"]
 
 
+def test_the_brock_risk_is_of_what_the_user_tells(
+    ct: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("characterize", ct, "--at", "-75,0,20")
+    told = ("--age", "62", "--sex", "female", "--no-family-history", "--emphysema")
+    told += ("--nodule-count", "2", "--upper-lobe", "yes", "--spiculation", "no")
+    assert run_json(capsys, *asked)["nodules"][0]["risk"] is None
+    brock = run_json(capsys, *asked, *told)["nodules"][0]["risk"]["brock"]
+    assert brock["inputs"]["sex"] == "female"
+    assert brock["inputs"]["emphysema"] is True
+    assert brock["inputs"]["family_history"] is False
+    assert brock["inputs"]["upper_lobe"] is True
+    assert brock["inputs"]["nodule_count"] == 2
+    assert cli.run([str(a) for a in (*asked, *told[:2])]) == 0
+    assert "Brock risk of cancer - (not told: sex, " in capsys.readouterr().out
+    assert "yes, no" in refusal(capsys, 2, *asked, "--upper-lobe", "maybe")
+
+
 def test_without_json_a_table_is_printed_and_warnings_go_to_stderr(
     ct: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -381,6 +381,44 @@ def test_every_brock_input_counts_with_its_coefficient(name, value, logit_change
     assert logit(changed) - logit(brock_probability(**BROCK)) == pytest.approx(logit_change)
 
 
+def test_brock_with_spiculation_is_the_uncentred_equation_of_another_paper():
+    """Eur Radiol 29:5367, 2019, Table 2 prints it with the constant 0.2761, not centred."""
+    woman = {"age_years": 70, "female": True, "emphysema": True, "maximum_diameter_mm": 15}
+    woman |= {"upper_lobe": True, "texture": "part-solid", "nodule_count": 3, "spiculated": True}
+    logit = 0.2761 + 0.0287 * 70 + 0.6011 + 0.2953 - 5.3854 * 1.5**-0.5 + 0.6581 + 0.377
+    logit += -0.0824 * 3 + 0.7729
+    expected = 1 / (1 + math.exp(-logit))
+    assert brock_probability(**{**BROCK, **woman}) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "logit_change"),
+    [
+        ("age_years", 72, 0.321),
+        ("female", True, 0.5635),
+        ("family_history", True, 0.3013),
+        ("emphysema", True, 0.3462),
+        ("maximum_diameter_mm", 40, 5.6693 / 2),
+        ("upper_lobe", True, 0.7116),
+        ("texture", "part-solid", 0.3395),
+        ("texture", "non-solid", -0.3055),
+        ("nodule_count", 2, -0.0803),
+    ],
+)
+def test_brock_without_spiculation_has_its_own_coefficients(name, value, logit_change):
+    def logit(p):
+        return math.log(p / (1 - p))
+
+    plain = {**BROCK, "spiculated": None}
+    changed = brock_probability(**{**plain, name: value})
+    assert logit(changed) - logit(brock_probability(**plain)) == pytest.approx(logit_change)
+
+
+def test_brock_without_spiculation_is_its_constant_where_it_is_centred():
+    centred = {**BROCK, "maximum_diameter_mm": 4, "nodule_count": 4, "spiculated": None}
+    assert brock_probability(**centred) == pytest.approx(1 / (1 + math.exp(6.8071)))
+
+
 def test_brock_refuses_an_impossible_diameter():
     with pytest.raises(InputError, match="above 0"):
         brock_probability(**{**BROCK, "maximum_diameter_mm": 0})

@@ -65,7 +65,7 @@ def test_document_has_the_fields_of_the_schema_and_only_finite_numbers(model, ct
     assert set(nodule) == {
         "id", "source", "candidate_score", "nodule_probability", "centre_lps_mm", "centre_ijk",
         "centroid_lps_mm", "class", "malignancy", "size", "characteristics", "uncertainty",
-        "guidelines", "prior", "mask_value", "warnings",
+        "guidelines", "risk", "prior", "mask_value", "warnings",
     }  # fmt: skip
     assert sum(nodule["class"]["probabilities"].values()) == pytest.approx(1)
     assert nodule["mask_value"] == document["label_names"][nodule["class"]["name"]]

@@ -79,6 +79,14 @@ def test_context_of_the_request_reaches_the_model(tasks: Any, fake: Any, image: 
     file.unlink()
 
 
+def test_the_brock_risk_is_answered_only_where_it_is_asked(tasks: Any, image: str) -> None:
+    for brock, answered in (({"age": 62}, True), (None, False)):
+        file, params = run(tasks["resmtnet_click"], image=image, foreground=[POINT], brock=brock)
+        (nodule,) = params["nodules"]
+        assert (nodule["risk"] is not None) is answered
+        file.unlink()
+
+
 def test_markups_are_json_whatever_extension_is_asked(tasks: Any, image: str) -> None:
     file, _ = run(tasks["resmtnet_findings"], image=image, result_extension=".nrrd")
     assert json.loads(file.read_text())["markups"][0]["type"] == "Fiducial"

@@ -160,3 +160,14 @@ def test_what_is_no_image_or_no_model_is_refused(tmp_path: Path) -> None:
     assert status(tmp_path, model="resmtnet", image=["x"]) == 400
     assert status(tmp_path, model="resmtnet", image="") == 400
     assert status(tmp_path, model="deepedit", image="x") == 404
+
+
+def test_what_the_user_tells_for_the_brock_risk_is_read_or_refused() -> None:
+    assert parse().brock is None
+    told = parse(brock={"age": 62, "upper_lobe": [True, False]}).brock
+    assert told is not None
+    assert told.upper_lobe == (True, False)
+    with pytest.raises(InputError, match="age is 7"):
+        parse(brock={"age": 7})
+    with pytest.raises(InputError, match="an object"):
+        parse(brock="62")

@@ -87,6 +87,39 @@ def warning_lines(document: Json) -> list[str]:
     return lines
 
 
+def risk_lines(document: Json) -> list[str]:
+    """Return the Brock risk of each nodule that has one, or why it has none.
+
+    >>> told = {"probability": 0.032, "interval_90_of_size": [0.021, 0.05]}
+    >>> brock = {"without_spiculation": told, "with_spiculation": None, "notes": []}
+    >>> risk_lines({"nodules": [{"id": "N1", "risk": {"brock": brock}}]})
+    ['N1: Brock risk of cancer 3.2% (2.1-5.0% over the size interval)']
+    """
+    lines = []
+    for nodule in document["nodules"]:
+        brock = (nodule.get("risk") or {}).get("brock")
+        if brock is None:
+            continue
+        texts = [
+            f"{name}{_percent(told)}"
+            for name, told in (
+                ("", brock["without_spiculation"]),
+                ("with spiculation told ", brock["with_spiculation"]),
+            )
+            if told
+        ]
+        text = "; ".join(texts) or f"- ({'; '.join(brock['notes'])})"
+        lines.append(f"{nodule['id']}: Brock risk of cancer {text}")
+    return lines
+
+
+def _percent(told: Json) -> str:
+    text, interval = f"{told['probability']:.1%}", told["interval_90_of_size"]
+    if not interval:
+        return text
+    return f"{text} ({100 * interval[0]:.1f}-{100 * interval[1]:.1f}% over the size interval)"
+
+
 def _sizes(nodule: Json) -> tuple[str, str, str]:
     """Return axes, mean diameter and volume; below it the solid part of what looks part-solid."""
     size = nodule["size"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, print_warnings
-from resmtnet.errors import PointError
+from resmtnet.errors import InputError, PointError
 from resmtnet.types import Point
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ class Frame(str, Enum):
     lps = "lps"
     ras = "ras"
     ijk = "ijk"
+
+
+class Sex(str, Enum):
+    """Of the patient, as the Brock risk knows it."""
+
+    female = "female"
+    male = "male"
 
 
 class Context(str, Enum):
@@ -90,18 +97,63 @@ def characterize(
         typer.Option(help="lps or ras: mm; ijk: voxel index (column, row, slice) from 0."),
     ] = Frame.lps,
     context: ContextOption = Context.none,
+    age: Annotated[
+        float | None, typer.Option(help="Brock risk: age of the patient, years.")
+    ] = None,
+    sex: Annotated[Sex | None, typer.Option(help="Brock risk: sex of the patient.")] = None,
+    family_history: Annotated[
+        bool | None,
+        typer.Option("--family-history/--no-family-history", help="Brock risk: of lung cancer."),
+    ] = None,
+    emphysema: Annotated[
+        bool | None, typer.Option("--emphysema/--no-emphysema", help="Brock risk: seen on CT.")
+    ] = None,
+    nodule_count: Annotated[
+        int | None, typer.Option(help="Brock risk: confirmed nodules on this CT.")
+    ] = None,
+    upper_lobe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YES,NO,...",
+            help="Brock risk: whether the nodule lies in an upper lobe; one answer for all, or one "
+            "for each --at.",
+        ),
+    ] = None,
+    spiculation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="YES,NO,...",
+            help="Brock risk: whether the nodule is spiculated; adds the model with spiculation.",
+        ),
+    ] = None,
     stack: StackOption = None,
     spacing: SpacingOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Characterise nodules at given points of a CT: class, malignancy score, size, guideline."""
+    """Characterise nodules at given points of a CT: class, malignancy score, size, guideline.
+
+    With age, sex and the other Brock inputs, each nodule also gets the Brock risk of cancer, in a
+    field of its own; it is null while an input is missing.
+    """
     points = [parse_point(text) for text in at]
+    told = {
+        "age": age,
+        "sex": None if sex is None else sex.value,
+        "family_history": family_history,
+        "emphysema": emphysema,
+        "nodule_count": nodule_count,
+        "upper_lobe": _yes_or_no(upper_lobe, "--upper-lobe"),
+        "spiculation": _yes_or_no(spiculation, "--spiculation"),
+    }
 
     def ask(characterizer: Characterizer, volume: CTVolume) -> list[Finding]:
+        from resmtnet.inference.brock import BrockInputs, with_brock
+
+        brock = BrockInputs.parse(told) if any(v is not None for v in told.values()) else None
         centres = [to_lps(point, frame, volume) for point in points]
-        return characterizer(volume, centres, context=_name(context))
+        return with_brock(characterizer(volume, centres, context=_name(context)), brock)
 
     _answer(partial(_open, ct, stack, spacing), ask, model, device, as_json)
 
@@ -214,6 +266,20 @@ def to_lps(point: Point, frame: Frame, ct: CTVolume) -> Point:
     return x, y, z
 
 
+def _yes_or_no(text: str | None, option: str) -> list[bool] | None:
+    """Read "yes", "no" or a list of them.
+
+    >>> _yes_or_no("yes,no", "--upper-lobe")
+    [True, False]
+    """
+    if text is None:
+        return None
+    words = [word.strip().lower() for word in text.split(",")]
+    if not set(words) <= {"yes", "no"}:
+        raise InputError(f"{option} {text!r}: yes, no, or one of them for each --at is needed")
+    return [word == "yes" for word in words]
+
+
 def _name(context: Context) -> str | None:
     return None if context is Context.none else context.value
 
@@ -256,8 +322,10 @@ def _answer(
 def _print_table(document: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from resmtnet.cli.display import findings_table, warning_lines
+    from resmtnet.cli.display import findings_table, risk_lines, warning_lines
 
     Console().print(findings_table(document))
+    for line in risk_lines(document):
+        typer.echo(line)
     typer.echo("Estimates of what readers would say; no diagnosis, not a medical device.")
     print_warnings(warning_lines(document))

@@ -1,16 +1,42 @@
 """Numbers that guidelines ask for: the Brock risk, volume doubling time, the BTS threshold.
 
 References:
-    McWilliams et al., NEJM 369:910, 2013 (Brock, full model with spiculation).
+    McWilliams et al., NEJM 369:910, 2013 (Brock; the full models without and with spiculation).
     Callister et al., Thorax 70 Suppl 2, 2015 (British Thoracic Society).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from resmtnet.errors import InputError
 from resmtnet.guidelines.category import TEXTURES, check_allowed, known
+
+
+@dataclass(frozen=True)
+class _Brock:
+    """Coefficients of one Brock model; it is centred at 62 years, 4 mm and 4 nodules."""
+
+    constant: float
+    age: float
+    female: float
+    family_history: float
+    emphysema: float
+    size: float
+    part_solid: float
+    non_solid: float
+    upper_lobe: float
+    count: float
+    spiculation: float
+
+
+_WITHOUT_SPICULATION = _Brock(
+    -6.8071, 0.0321, 0.5635, 0.3013, 0.3462, -5.6693, 0.3395, -0.3055, 0.7116, -0.0803, 0.0
+)
+_WITH_SPICULATION = _Brock(
+    -6.7892, 0.0287, 0.6011, 0.2961, 0.2953, -5.3854, 0.377, -0.1276, 0.6581, -0.0824, 0.7729
+)
 
 
 def brock_probability(
@@ -23,11 +49,11 @@ def brock_probability(
     upper_lobe: bool,
     texture: str,
     nodule_count: int,
-    spiculated: bool,
+    spiculated: bool | None,
 ) -> float:
     """Return the Brock (PanCan) probability of cancer of a nodule at a first screening CT.
 
-    Every input but size, texture and spiculation is clinical and comes from the user.
+    Every input but size and texture is clinical and comes from the user.
 
     Args:
         age_years: age of the patient.
@@ -38,7 +64,7 @@ def brock_probability(
         upper_lobe: whether the nodule lies in an upper lobe.
         texture: "non-solid", "part-solid" or "solid".
         nodule_count: nodules on this CT.
-        spiculated: whether the nodule is.
+        spiculated: whether the nodule is; None: by the model without spiculation.
 
     >>> round(brock_probability(age_years=62, female=False, family_history=False, emphysema=False,
     ...     maximum_diameter_mm=10, upper_lobe=False, texture="solid", nodule_count=1,
@@ -48,17 +74,18 @@ def brock_probability(
     check_allowed("texture", texture, TEXTURES)
     if not known(maximum_diameter_mm):
         raise InputError(f"diameter {maximum_diameter_mm} mm: must be finite and above 0")
+    model = _WITHOUT_SPICULATION if spiculated is None else _WITH_SPICULATION
     logit = (
-        0.2761
-        + 0.0287 * age_years
-        + 0.6011 * female
-        + 0.2961 * family_history
-        + 0.2953 * emphysema
-        - 5.3854 * (maximum_diameter_mm / 10) ** -0.5
-        + 0.6581 * upper_lobe
-        + {"part-solid": 0.377, "non-solid": -0.1276, "solid": 0.0}[texture]
-        - 0.0824 * nodule_count
-        + 0.7729 * spiculated
+        model.constant
+        + model.age * (age_years - 62)
+        + model.female * female
+        + model.family_history * family_history
+        + model.emphysema * emphysema
+        + model.size * ((maximum_diameter_mm / 10) ** -0.5 - 0.4**-0.5)
+        + model.upper_lobe * upper_lobe
+        + {"part-solid": model.part_solid, "non-solid": model.non_solid, "solid": 0.0}[texture]
+        + model.count * (nodule_count - 4)
+        + model.spiculation * bool(spiculated)
     )
     return 1 / (1 + math.exp(-logit))
 

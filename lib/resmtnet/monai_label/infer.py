@@ -19,6 +19,7 @@ from resmtnet.characteristics import LABEL_NAMES, NEUTRAL_NAMES
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding
 from resmtnet.guidelines import CONTEXTS
+from resmtnet.inference.brock import with_brock
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.on_screen import OnScreen, after_click
 from resmtnet.monai_label.open_volumes import OpenVolumes
@@ -154,7 +155,7 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             ct = self._shared.open(asked.image)
             times_s.append(time.perf_counter())
             by = self._shared.now  # one version answers the whole request
-            findings = self._ask(by.model, ct, asked)
+            findings = with_brock(self._ask(by.model, ct, asked), asked.brock)
             times_s.append(time.perf_counter())
             seen = self._on_screen(asked, ct, by, findings)
             if self._gives_markups:

@@ -17,6 +17,7 @@ from resmtnet.characteristics import LABEL_NAMES, NEUTRAL_NAMES
 from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
+from resmtnet.inference.brock import BrockInputs
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request_keys import check_infer_keys
 from resmtnet.monai_label.settings import (
@@ -57,6 +58,8 @@ class InferRequest:
     by_segment: bool = False
     """The clicks came by segment, as 3D Slicer sends them: it fills the segments that the answer
     names, in the order of their values."""
+    brock: BrockInputs | None = None
+    """What the user tells for the Brock risk; None for no risk."""
 
     @classmethod
     def parse(
@@ -72,8 +75,8 @@ class InferRequest:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
                 max_candidates, candidates (points [x, y, z] of another detector, LPS mm),
-                result_extension, image_id, client_id. Everything else (background, roi, label...)
-                is for other kinds of models.
+                result_extension, image_id, client_id, brock (see BrockInputs.parse). Everything
+                else (background, roi, label...) is for other kinds of models.
             settings: the defaults.
             needs_points: the model answers points only.
             gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
@@ -103,6 +106,7 @@ class InferRequest:
             image_id=_text_or_none(request.get("image_id")),
             client_id=client_of(request),
             by_segment=not request.get("foreground") and bool(points_ijk),
+            brock=_brock(request.get("brock")),
         )
 
 
@@ -199,6 +203,14 @@ def _candidates(value: object) -> tuple[Point, ...] | None:
             f"candidates: a list of at most {MOST_POINTS} points [x, y, z], LPS mm, is needed."
         )
     return tuple(as_point(point, "candidates has the point") for point in value)
+
+
+def _brock(value: object) -> BrockInputs | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, Mapping):
+        raise InputError(f"brock is {value!r}: an object with age, sex and so on is needed.")
+    return BrockInputs.parse(value)
 
 
 def _point_list(value: object, name: str) -> list[Point]:

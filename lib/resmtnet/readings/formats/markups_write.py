@@ -87,7 +87,8 @@ def point_label(finding: Finding) -> str:
 def description(finding: Finding) -> str:
     """What is kept when the reader renames the point.
 
-    The solid part of a nodule that looks part-solid is told too. Such as "score=4.1; diameter_mm=12.4 [Res-MTNet: score 90% 3.3 to 4.8; Lung-RADS 4A]".
+    The solid part of a nodule that looks part-solid is told too. Such as
+    "score=4.1; diameter_mm=12.4 [Res-MTNet: score 90% 3.3 to 4.8; Lung-RADS 4A]".
     """
     size = finding.size
     diameter = size.mean_diameter_mm or size.equivalent_diameter_mm
