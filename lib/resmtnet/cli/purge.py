@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resmtnet.cli.output import JsonOption, print_json
-from resmtnet.cli.readings import DatabaseOption, StudiesOption, open_readings
+from resmtnet.cli.readings import open_readings
+from resmtnet.cli.site import DatabaseOption, StudiesOption, database_of
 
 if TYPE_CHECKING:
     from resmtnet.types import Json
@@ -42,19 +43,20 @@ def purge(
     A tombstone keeps the place of each reading in the order of arrival, without what it said. The
     next training is without them. Caches of all patients are emptied, since they are made anew.
     """
-    from resmtnet.readings.location import database_in
     from resmtnet.readings.patients import names_of
 
-    path = database or database_in(studies or Path())
+    path = database_of(studies, database)
+    in_pacs = studies is not None and studies.startswith(("http://", "https://"))
+    folder = None if studies is None or in_pacs else Path(studies).expanduser()
     names = names_of(patient)
-    images = _images(studies, names) if studies else set()
+    images = _images(folder, names) if folder else set()
     found: Json = {"images": sorted(images), "readings": 0, "masks": 0, "labels": 0}
-    if path.is_file() or (studies is None) == (database is None):
+    if path.is_file():
         with open_readings(studies, database) as store:
             gone = store.purge(names, images, dry_run=dry_run)
         images |= gone.images
         found |= {"images": sorted(images), "readings": gone.readings, "masks": gone.masks}
-    labels = _labels(studies, images) if studies else []
+    labels = _labels(folder, images) if folder else []
     found |= {"labels": len(labels), "deleted": not dry_run, "note": NOT_DELETED}
     if not dry_run:
         for label in labels:

@@ -141,11 +141,12 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
         raise Refusal(404, f"There is no model {model!r}. Available: {', '.join(app._infers)}.")
     if not isinstance(image, str) or not image or "\0" in image:
         raise Refusal(400, f"image {image!r}: the id of an image is needed; /datastore lists them.")
-    find = getattr(app.datastore(), "image_of", lambda name, client: name)
-    image = find(image, client_of(request))
+    store = app.datastore()
+    if hasattr(store, "image_of"):
+        image = store.image_of(image, client_of(request))
     if not os.path.exists(image):
-        find = getattr(app.datastore(), "ct_of", lambda image_id: image_id)
-        image = find(image)
+        if hasattr(store, "ct_of"):
+            image = store.ct_of(image)
         return {**request, "image": image, "image_id": image}
     path, sessions = Path(image).resolve(), app.sessions()
     folders = [getattr(app.datastore(), "_datastore_path", app.studies)]

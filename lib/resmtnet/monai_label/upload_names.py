@@ -89,8 +89,10 @@ def is_same_ct(one: Path, other: Path) -> bool:
     if grids[0].size_ijk != grids[1].size_ijk:
         return False
     corners = np.array([[0, 0, 0], grids[0].size_ijk])
-    places = [grid.ijk_to_lps(corners) for grid in grids]
-    return bool(np.allclose(*places, atol=1e-2) and np.array_equal(first.array(), second.array()))
+    here, there = (grid.ijk_to_lps(corners) for grid in grids)
+    return bool(
+        np.allclose(here, there, atol=1e-2) and np.array_equal(first.array(), second.array())
+    )
 
 
 def _key(client: str | None, name: str) -> str:
