@@ -107,7 +107,7 @@ def test_each_class_lands_in_its_segment_at_its_place(load: Any, grid: Geometry)
 
 
 def test_a_deepgrow_click_shows_in_slicer_only_what_is_benign(load: Any, grid: Geometry) -> None:
-    """Slicer takes value 1 of a deepgrow mask for the selected segment: ours is a deepedit model."""
+    """Slicer takes value 1 of a deepgrow mask for the selected segment: ours is deepedit."""
     selected = ["malignant"]
     malignant = load([slicer_nodule(grid, 0, "malignant", 0.83)], selected)["segments"]
     benign = load([slicer_nodule(grid, 0, "benign", 0.1)], selected)["segments"]

@@ -21,6 +21,7 @@ from resmtnet.files import atomic_file
 _NOT_IN_FILE_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f]+")
 _LONGEST = 180
 _HASH_LETTERS = 8
+_SAME_MM = 0.01
 _PART_BYTES = 1 << 20
 
 
@@ -89,8 +90,8 @@ def is_same_ct(one: Path, other: Path) -> bool:
     if grids[0].size_ijk != grids[1].size_ijk:
         return False
     corners = np.array([[0, 0, 0], grids[0].size_ijk])
-    places = [grid.ijk_to_lps(corners) for grid in grids]
-    return bool(np.allclose(*places, atol=1e-2) and np.array_equal(first.array(), second.array()))
+    apart_mm = np.abs(grids[0].ijk_to_lps(corners) - grids[1].ijk_to_lps(corners)).max()
+    return bool(apart_mm < _SAME_MM and np.array_equal(first.array(), second.array()))
 
 
 def _key(client: str | None, name: str) -> str:
