@@ -83,7 +83,8 @@ def check_replacement(label: Path) -> None:
             read_label_map(label)
     except (InputError, ValueError, RecursionError) as error:
         raise Refusal(
-            400, f"The new label cannot be read: {error}. The one saved before is kept."
+            400,
+            f"The new label cannot be read: {str(error).rstrip('.')}. The one saved before is kept.",
         ) from error
 
 
