@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def test_a_bad_label_replaces_no_other_one(
     good.write_text(json.dumps([{"centre_lps_mm": place, "class": "benign"}]))
     client.save_label("phantom", str(good), params={})
     bad.write_bytes(b"NRRD0004\n")
-    with pytest.raises(Exception, match="400.*cannot be read.*is kept"):
+    with pytest.raises(Exception, match=r"400.*cannot be read.*is kept"):
         client.save_label("phantom", str(bad), params={})
     kept = client.datastore()["objects"]["phantom"]["labels"]["final"]
     assert kept["ext"] == ".json"
@@ -198,7 +199,7 @@ def test_a_bad_first_label_is_saved_and_the_reply_says_why_it_is_not_read(
 ) -> None:
     file = tmp_path / "mask.nrrd"
     file.write_bytes(b"NRRD0004\n")
-    reply = client.save_label("phantom", str(file), tag=f"first-{reader}", params={})
+    reply = client.save_label("phantom", str(file), tag=f"first-{uuid.uuid4().hex}", params={})
     assert "not read" in reply["not_understood"][0]["why"]
     assert readings(url, reader=reader) == []
 
