@@ -82,9 +82,9 @@ def check_replacement(label: Path) -> None:
         else:
             read_label_map(label)
     except (InputError, ValueError, RecursionError) as error:
+        why = str(error).rstrip(".")
         raise Refusal(
-            400,
-            f"The new label cannot be read: {str(error).rstrip('.')}. The one saved before is kept.",
+            400, f"The new label cannot be read: {why}. The one saved before is kept."
         ) from error
 
 
