@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -179,13 +180,26 @@ def test_a_json_label_arrives_as_a_reading(
     assert (reading["class"], reading["source"]) == ("benign", "label")
 
 
-def test_a_bad_label_is_saved_and_the_reply_says_why_it_is_not_read(
+def test_a_bad_label_replaces_no_other_one(
+    client: Any, reader: str, url: str, place: Any, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "readings.json", tmp_path / "mask.nrrd"
+    good.write_text(json.dumps([{"centre_lps_mm": place, "class": "benign"}]))
+    client.save_label("phantom", str(good), params={})
+    bad.write_bytes(b"NRRD0004\n")
+    with pytest.raises(Exception, match=r"400.*cannot be read.*is kept"):
+        client.save_label("phantom", str(bad), params={})
+    kept = client.datastore()["objects"]["phantom"]["labels"]["final"]
+    assert kept["ext"] == ".json"
+    assert len(readings(url, image="phantom", reader=reader)) == 1
+
+
+def test_a_bad_first_label_is_saved_and_the_reply_says_why_it_is_not_read(
     client: Any, reader: str, url: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "mask.nrrd"
     file.write_bytes(b"NRRD0004\n")
-    reply = client.save_label("phantom", str(file), params={})
-    assert reply["label"] == "phantom"
+    reply = client.save_label("phantom", str(file), tag=f"first-{uuid.uuid4().hex}", params={})
     assert "not read" in reply["not_understood"][0]["why"]
     assert readings(url, reader=reader) == []
 
@@ -309,4 +323,4 @@ def test_the_plain_start_of_monai_label_makes_readings_too(
         info = {"label_info": renamed(answer["nodules"][0])}
         reply = client.save_label("phantom", mask, params=info)
         assert len(reply["readings"]) == 1
-        assert ask(url, "/resmtnet/readings")[0] == 404
+        assert ask(url, "/resmtnet/readings")[0] == 200

@@ -71,7 +71,9 @@ def test_markups_keep_name_numbers_and_place(load: Any, grid: Geometry) -> None:
     held = load(findings, SEGMENTS)
     (points,) = held["points"]
     assert [point["label"] for point in points["points"]] == ["N1 malignant 83%", "N2 benign 90%"]
-    assert points["points"][0]["description"] == "score=4.1; diameter_mm=5.0"
+    assert points["points"][0]["description"] == (
+        "score=4.1; diameter_mm=5.0 [Res-MTNet: score 90% 3.3 to 4.8]"
+    )
     for finding, point in zip(findings, points["points"], strict=True):
         assert point["ras"] == pytest.approx(RAS * finding.centre_lps_mm, abs=1e-3)
     assert [line["name"] for line in held["lines"]] == ["N1 long axis", "N2 long axis"]
@@ -105,7 +107,7 @@ def test_each_class_lands_in_its_segment_at_its_place(load: Any, grid: Geometry)
 
 
 def test_a_deepgrow_click_shows_in_slicer_only_what_is_benign(load: Any, grid: Geometry) -> None:
-    """Slicer takes value 1 of a deepgrow mask for the selected segment: hence click_type."""
+    """Slicer takes value 1 of a deepgrow mask for the selected segment: ours is deepedit."""
     selected = ["malignant"]
     malignant = load([slicer_nodule(grid, 0, "malignant", 0.83)], selected)["segments"]
     benign = load([slicer_nodule(grid, 0, "benign", 0.1)], selected)["segments"]

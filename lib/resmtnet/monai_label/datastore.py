@@ -84,8 +84,9 @@ def check_replacement(label: Path) -> None:
         else:
             read_label_map(label)
     except (InputError, ValueError, RecursionError) as error:
+        why = str(error).rstrip(".")
         raise Refusal(
-            400, f"The new label cannot be read: {error}. The one saved before is kept."
+            400, f"The new label cannot be read: {why}. The one saved before is kept."
         ) from error
 
 

@@ -21,6 +21,7 @@ from resmtnet.files import atomic_file
 _NOT_IN_FILE_NAMES = re.compile(r"[/\\:\x00-\x1f\x7f]+")
 _LONGEST = 180
 _HASH_LETTERS = 8
+_SAME_MM = 0.01
 _PART_BYTES = 1 << 20
 
 

@@ -25,7 +25,7 @@ from resmtnet.errors import ConfigError, InputError, ResMTNetError
 DEFAULT_PORT = 8000
 OUR_APP = "resmtnet.server.app:app"
 PLAIN_APP = "monailabel.app:app"
-"""MONAI Label's own app: it lacks our routes, and each inference blocks the server."""
+"""MONAI Label's own app: each inference blocks the server."""
 
 PLATFORM_DEFAULTS = {
     # Scoring runs in a second process, which writes back its own, stale list of labels.

@@ -14,16 +14,17 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from fastapi import FastAPI
 from monailabel.endpoints import batch_infer, datastore, infer, logs, proxy, scoring, train
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.responses import FileResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resmtnet.errors import ConfigError
-from resmtnet.server import pacs_proxy, pages, training
+from resmtnet.server import pacs_proxy, pages, routes, training
 from resmtnet.server.bodies import json_object
 from resmtnet.server.guard import Guard
 from resmtnet.server.infer_output import check_output, name_segments
@@ -76,7 +77,20 @@ def guard_platform(find_rules: Callable[[], ServerRules]) -> None:
             "version of FastAPI. Start it with --uvicorn_app resmtnet.server.app:app."
         )
     if not isinstance(chain, Guard):
-        served.middleware_stack = Guard(chain, find_rules, can_wait=False)
+        served.middleware_stack = Guard(_with_own_routes(chain), find_rules, can_wait=False)
+
+
+def _with_own_routes(chain: ASGIApp) -> ASGIApp:
+    """Answer our routes before MONAI Label's own server looks for them."""
+    own = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    own.include_router(routes.router)
+    routes.add_refusals(own)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["path"].startswith(f"{routes.router.prefix}/")
+        await (own if ours else chain)(scope, receive, send)
+
+    return answer
 
 
 def _check_first(module: ModuleType, name: str, *checks: Check) -> None:
