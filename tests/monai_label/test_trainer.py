@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from phantom_readings import EAGER, IMAGE, LENIENT, patients, points_lps_mm, rea
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import write_nifti
 from resmtnet.evaluation.bootstrap import BootstrapConfig
+from resmtnet.inference.model_folder import FILES, MANIFEST, read_model, write_model
 from resmtnet.monai_label import trainer as trainers
 from resmtnet.monai_label import trainer_form
 from resmtnet.monai_label.infer import SharedCharacterizer
@@ -30,6 +33,7 @@ from resmtnet.readings.patients import pseudonym
 from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 from resmtnet.retraining.collect import OF_REFERENCE, OF_SHIPPED
+from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.samples import is_held_out
 from resmtnet.training.carried_sets import read_reference, read_replay
@@ -125,6 +129,50 @@ def test_readings_become_a_version_that_answers_next(
     trained = manifest["provenance"]["readings"]
     assert len(trained) == 7  # every patient trains, and judges what others made
     assert {rated.id, sized.id} < set(trained)  # something of both trains
+
+
+def newer_model(shipped: Path, folder: Path) -> None:
+    """Write a model of version 3 whose trunk differs from that of a shipped one."""
+    model = read_model(shipped)
+    states = [{name: t.clone() for name, t in n.state_dict().items()} for n in model.networks]
+    for state in states:
+        state["stem.0.weight"] *= 1.05
+    further = {
+        path.name: partial(shutil.copyfile, path)
+        for path in shipped.iterdir()
+        if path.name not in {*FILES, MANIFEST}
+    }
+    write_model(folder, "3", states, model.config, model.calibration, {}, further)
+
+
+def test_a_newer_shipped_model_is_trained_on_all_readings_and_replaces_the_old_version(
+    studies: Path, small_model: Path, store: ReadingStore, phantom: Phantom, tmp_path: Path
+) -> None:
+    shipped = tmp_path / "shipped"
+    shutil.copytree(small_model, shipped)
+    settings = AppSettings(model_dir=shipped, device="cpu")
+
+    def started() -> SharedCharacterizer:
+        return SharedCharacterizer(served_model(tmp_path, str(studies), settings), settings)
+
+    def train(shared: SharedCharacterizer) -> dict[str, Any]:
+        trainer = ResMTNetTrainer(shared, database_in(studies))
+        return trainer({"model": "resmtnet", **EAGER, **LENIENT}, Folder(studies))
+
+    read(store, points_lps_mm(phantom, 6))
+    assert train(started())["published"] == "2+site.1"
+    shutil.rmtree(shipped)
+    newer_model(small_model, shipped)
+    shared = started()
+    assert shared.now.model.info.version == "2+site.1"
+    assert "Press Train" in " ".join(shared.now.warnings)
+    told = train(shared)
+    assert (told["verdict"], told["published"]) == ("published", "3+site.2"), told["reason"]
+    trunk = LinearHeads.of(read_model(shared.versions.current()).networks).trunk
+    assert trunk == LinearHeads.of(read_model(shipped).networks).trunk
+    assert not started().now.warnings
+    shared.versions.rollback("1")
+    assert started().now.model.info.version == "2+site.1"
 
 
 def test_too_few_readings_are_insufficient_evidence(

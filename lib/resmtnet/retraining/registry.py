@@ -114,6 +114,10 @@ class ModelRegistry:
             return stand_in(self.shipped, f"Version {name} is chosen but damaged: {version.damage}")
         return Served(name, version.folder, outdated(version, self._version(SHIPPED)))
 
+    def is_outdated(self, name: str) -> bool:
+        """Return whether a version was trained from another shipped model than today's."""
+        return outdated(self._version(name), self._version(SHIPPED)) is not None
+
     def stamp(self) -> Stamp | None:
         """Return a value that changes whenever another version is chosen; costs one stat call."""
         try:

@@ -169,8 +169,9 @@ def outdated(version: Version, shipped: Version) -> str | None:
         return None
     return (
         f"{version.name} was trained from shipped version {version.shipped}; the shipped version "
-        f"is now {shipped.info.version}. To serve it: `resmtnet model rollback --studies DIR --to "
-        "shipped`."
+        f"is now {shipped.info.version}. Press Train to train a version from it on all your "
+        "readings; until then this one is served. To serve the shipped version as it is: "
+        "`resmtnet model rollback --studies DIR --to shipped`."
     )
 
 

@@ -87,6 +87,10 @@ def retrain(
 ) -> Retrained:
     """Fine-tune the served model on the readings, and serve the result if it is not worse.
 
+    Where the package came with a newer model than the one that the served version was trained
+    from, the newer model is fine-tuned on all the readings; until that version is published, the
+    old one stays served.
+
     Args:
         store: the readings; what is cached of their images lies beside it.
         versions: of the model.
@@ -101,6 +105,8 @@ def retrain(
     """
     parent, served = versions.load(partial(read_model, device=device))
     shipped = read_model(versions.shipped, device)
+    if versions.is_outdated(served.name):
+        parent = shipped
     reference, folder = parent.carried(read_reference), store.path.parent
 
     # 1. collect the readings that may train or judge, and see what they are enough for
