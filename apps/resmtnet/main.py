@@ -7,7 +7,6 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.train import TrainTask
 
-from resmtnet.audit import keep_audit_log
 from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
@@ -34,11 +33,9 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
         self.rules = ServerRules(**rules_of(settings, studies))
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
-        keep_audit_log(database.parent)
         self.submissions = Submissions(database, self.datastore, self.shared.open)
         self.inbox = self.submissions.inbox
-        self.shared.on_answer = self.submissions.remember
-        self.shared.on_screen = self.submissions.on_screen
+        self.submissions.listen_to(self.shared)
         super().__init__(app_dir, studies, conf or {}, **ABOUT)
         self.pacs = results_in_pacs(self.datastore(), self.submissions, settings)
 

@@ -205,7 +205,7 @@ def test_find_prints_at_most_the_candidates_asked_for(
         (["train", "--data", "EMPTY", "--out", "o"], "archive"),
         (["train", "--data", "EMPTY", "--out", "o", "--config", "nowhere.json"], "nowhere.json"),
         (["evaluate", "--data", "EMPTY", "--out", "o"], "archive"),
-        (["serve", "--studies", "EMPTY", "--host", "0.0.0.0"], "authentication"),
+        (["serve", "--studies", "EMPTY", "--host", "0.0.0.0"], "--tls-cert"),
         (["serve", "--studies", "nowhere"], "no such folder"),
         (["serve", "--studies", "EMPTY", "--conf", "context"], "KEY=VALUE"),
         (["serve", "--studies", "EMPTY", "--conf", "contxt=none"], "Allowed"),

@@ -61,6 +61,7 @@ def test_harm_ends_the_worker_and_the_next_file_is_read(file, monkeypatch, harm)
     monkeypatch.setattr(apart, "TIME_S", 1.0 if harm == "freeze" else 60.0)
     with pytest.raises(VolumeError, match=r"ct\.mha|memory"):
         apart.read_apart(HERE + harm, file).__enter__()
+    monkeypatch.setattr(apart, "TIME_S", 60.0)
     with apart.read_apart(HERE + "write", file) as folder:
         assert (folder / "text").read_text() == "WHATEVER"
     assert not folder.exists()

@@ -138,7 +138,7 @@ def test_the_shipped_model_is_whole():
     assert model.info.name == "resmtnet"
     for network in model.networks:
         assert sum(p.numel() for p in network.parameters()) <= 5e6
-    assert (model.folder / "weights.safetensors").stat().st_size <= 10e6
+    assert (model.folder / "weights.safetensors").stat().st_size <= 16e6
     assert sum(path.stat().st_size for path in model.folder.iterdir()) <= 20e6
 
 

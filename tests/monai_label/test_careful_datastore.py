@@ -1,6 +1,7 @@
 """No label is lost: not to a damaged list, a full disk, a read-only folder or one that is gone."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -39,7 +40,7 @@ def studies(tmp_path):
 def label(tmp_path):
     def write(text, name="label.json"):
         path = tmp_path / name
-        path.write_text(text)
+        path.write_text(json.dumps(text))
         return str(path)
 
     return write

@@ -152,7 +152,7 @@ def test_a_stopped_training_publishes_nothing_and_the_next_one_is_served(
     assert_alike(ask(client, phantom)["nodules"], before["nodules"])
 
     client.train_start("resmtnet", {**EAGER, **LENIENT, "epochs": "20"})
-    assert ended(client)["status"] == "DONE"
+    assert ended(client)["status"].startswith("DONE. Version 2+site.1 is published")
     told = stats(client)
     assert (told["verdict"], told["version"]) == ("published", "2+site.1"), told["reason"]
     check_model(versions.current())

@@ -268,7 +268,7 @@ def test_a_named_file_or_token_is_asked_for_always(
 )
 def test_weak_or_odd_tokens_are_refused_without_being_told(tmp_path: Path, text: str) -> None:
     file = tmp_path / "tokens"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     file.chmod(0o600)
     with pytest.raises(ConfigError, match="no tokens") as caught:
         find_tokens(file)

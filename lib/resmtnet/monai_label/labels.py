@@ -10,12 +10,13 @@ from pathlib import Path
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 
+from resmtnet.audit import keep_audit_log
 from resmtnet.ct import CTVolume
 from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.findings import Finding
 from resmtnet.monai_label.datastore import VolumePaths
-from resmtnet.monai_label.infer import InferResult
+from resmtnet.monai_label.infer import InferResult, SharedCharacterizer
 from resmtnet.monai_label.request import InferRequest
 from resmtnet.readings.answer_log import GivenAnswer
 from resmtnet.readings.formats.draft import Problem
@@ -85,6 +86,12 @@ class Submissions:
         self.on_answer: Callable[[InferRequest, InferResult], object] = lambda *_: None
         """Called with each answer for an image of the studies, after it is remembered."""
         self._datastore = datastore
+        keep_audit_log(database.parent)
+
+    def listen_to(self, shared: SharedCharacterizer) -> None:
+        """Remember what the models answer, and tell them what is on a viewer's screen."""
+        shared.on_answer = self.remember
+        shared.on_screen = self.on_screen
 
     def remember(self, request: InferRequest, answer: InferResult) -> None:
         """Keep what a client is told, so that a reading can say what it answers.

@@ -34,7 +34,7 @@ def test_description_tells_the_solid_part_of_what_looks_part_solid(
         characteristics={"texture": Characteristic("part-solid", 3.0, {})},
     )
     described = markups([finding], grid)["markups"][0]["controlPoints"][0]["description"]
-    assert described == "score=4.1; diameter_mm=8.2; solid_mm=5.0"
+    assert described.startswith("score=4.1; diameter_mm=8.2; solid_mm=5.0 [Res-MTNet: ")
     read = parse(described)
     assert read.sizes == {"diameter_mm": 8.2}
     assert not read.problems
