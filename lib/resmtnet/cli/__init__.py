@@ -14,7 +14,17 @@ import typer
 from typer.exceptions import TyperException
 
 from resmtnet import __version__
-from resmtnet.cli import active, data, evaluation, models, nodules, readings, serving
+from resmtnet.cli import (
+    active,
+    cohorts,
+    data,
+    evaluation,
+    exports,
+    models,
+    nodules,
+    readings,
+    serving,
+)
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -25,6 +35,10 @@ _EXTRAS = {
     "matplotlib": "train",
     "sklearn": "train",
     "PIL": "train",
+    "pyarrow": "cohort",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 """The extra of the package that installs a module."""
 
@@ -42,6 +56,8 @@ models.register(app)
 evaluation.register(app)
 serving.register(app)
 readings.register(app)
+exports.register(app)
+cohorts.register(app)
 active.register(app)
 
 

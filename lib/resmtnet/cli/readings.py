@@ -26,7 +26,7 @@ DatabaseOption = Annotated[
     ),
 ]
 
-export_app = typer.Typer(help="Export the readings.")
+export_app = typer.Typer(help="Export the readings, or the model.")
 readings_app = typer.Typer(help="Manage the readings.")
 
 

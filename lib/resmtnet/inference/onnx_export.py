@@ -104,7 +104,9 @@ def _write_member(
     example = torch.zeros(2, len(patch.offsets_mm), patch.size_px, patch.size_px)
     names = [*network(network.encode(example), 2).tasks, "embedding"]
     network = _renamed(network)
-    _save(_Heads(network), example, {0: Dim("batch", max=65536)}, names, folder / heads_file(number))
+    _save(
+        _Heads(network), example, {0: Dim("batch", max=65536)}, names, folder / heads_file(number)
+    )
     for step in steps:
         stack = torch.zeros(1, 2 * step + 5, patch.mask_size_px, patch.mask_size_px)
         dynamic = {
