@@ -1,6 +1,8 @@
 """The exported networks: they say what PyTorch says, for any batch and any height of a mask."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -37,10 +39,14 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    from resmtnet.inference.onnx_export import export_onnx
-
+    """As a user does it; inside pytest, torch.export takes minutes instead of seconds."""
     folder = tmp_path_factory.mktemp("onnx") / "exported"
-    return folder, export_onnx(model, folder)
+    command = [sys.executable, "-m", "resmtnet.cli", "export", "onnx", "--json", "--out", folder]
+    done = subprocess.run(
+        [*map(str, command), "--model", str(model.folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
 
 
 def test_the_files_agree_with_pytorch(exported):
