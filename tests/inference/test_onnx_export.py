@@ -1,6 +1,7 @@
 """The exported networks: they say what PyTorch says, for any batch and any height of a mask."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,11 @@ from resmtnet.network.resmtnet import ResMTNet
 pytest.importorskip("onnx", reason="needs resmtnet[onnx]")
 pytest.importorskip("onnxscript", reason="needs resmtnet[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs resmtnet[onnx]")
+
+pytestmark = pytest.mark.skipif(
+    "RESMTNET_SLOW_TESTS" not in os.environ,
+    reason="the export takes a minute of CPU and more: set RESMTNET_SLOW_TESTS=1",
+)
 
 CENTRE = (-75.0, 0.0, 20.0)
 
