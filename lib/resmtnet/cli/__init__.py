@@ -16,9 +16,11 @@ from typer.exceptions import TyperException
 from resmtnet import __version__
 from resmtnet.cli import (
     active,
+    cohorts,
     data,
     dicom,
     evaluation,
+    exports,
     models,
     nodules,
     purge,
@@ -37,6 +39,10 @@ _EXTRAS = {
     "matplotlib": "train",
     "sklearn": "train",
     "PIL": "train",
+    "pyarrow": "cohort",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "onnx",
 }
 """The extra of the package that installs a module."""
 
@@ -56,6 +62,8 @@ serving.register(app)
 readings.register(app)
 dicom.register(app, readings.export_app)
 purge.register(app)
+exports.register(app)
+cohorts.register(app)
 active.register(app)
 
 

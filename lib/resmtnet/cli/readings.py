@@ -15,7 +15,7 @@ from resmtnet.errors import InputError
 if TYPE_CHECKING:
     from resmtnet.readings.store import ReadingStore, StoredReading
 
-export_app = typer.Typer(help="Export the readings.")
+export_app = typer.Typer(help="Export the readings, or the model.")
 readings_app = typer.Typer(help="Manage the readings.")
 
 

@@ -199,7 +199,7 @@ class Ensemble:
         members: Sequence[ResMTNet],
         device: str,
     ) -> NDArray[np.float32]:
-        halo = max(1, round(NEIGHBOUR_MM / config.mask_step_mm))
+        halo = neighbour_levels(config.mask_step_mm)
         levels = range(low - halo, high + halo + 1)
         heights = [level * config.mask_step_mm for level in levels]
         slices = sampler.slices(heights, config.mask_size_px)[None].to(device)
@@ -216,6 +216,15 @@ class Ensemble:
             total += probability.flip(axes) if axes else probability
         mean: NDArray[np.float32] = (total / len(passes)).cpu().numpy()
         return mean
+
+
+def neighbour_levels(step_mm: float) -> int:
+    """Return how many levels away the neighbours are that the mask decoder looks at.
+
+    >>> neighbour_levels(1.0), neighbour_levels(2.0), neighbour_levels(5.0)
+    (2, 1, 1)
+    """
+    return max(1, round(NEIGHBOUR_MM / step_mm))
 
 
 def _absent(task: Task, shape: tuple[int, ...]) -> Array:

@@ -1,0 +1,1 @@
+"""Scores many CTs: one row a nodule, resumable, whatever single studies are like."""

@@ -1,0 +1,105 @@
+"""The exported networks: they say what PyTorch says, for any batch and any height of a mask."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from resmtnet.config import NetworkConfig, TrainingConfig
+from resmtnet.errors import ModelError
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.ensemble import Ensemble
+from resmtnet.inference.model_folder import read_model, write_model
+from resmtnet.network.resmtnet import ResMTNet
+
+pytest.importorskip("onnx", reason="needs resmtnet[onnx]")
+pytest.importorskip("onnxscript", reason="needs resmtnet[onnx]")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs resmtnet[onnx]")
+
+pytestmark = pytest.mark.skipif(
+    "RESMTNET_SLOW_TESTS" not in os.environ,
+    reason="the export takes a minute of CPU and more: set RESMTNET_SLOW_TESTS=1",
+)
+
+CENTRE = (-75.0, 0.0, 20.0)
+
+
+def small_model(folder, seed):
+    torch.manual_seed(seed)
+    config = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8), members=1)
+    network = ResMTNet(config.network)
+    for parameter in network.parameters():  # what starts at 0 would hide a wrong path
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    write_model(folder, "7", [network.state_dict()], config, Calibration(), {"data": "none"})
+    return read_model(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_model(tmp_path_factory.mktemp("onnx") / "model", 0)
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """As a user does it; inside pytest, torch.export takes minutes instead of seconds."""
+    folder = tmp_path_factory.mktemp("onnx") / "exported"
+    command = [sys.executable, "-m", "resmtnet.cli", "export", "onnx", "--json", "--out", folder]
+    done = subprocess.run(
+        [*map(str, command), "--model", str(model.folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_the_files_agree_with_pytorch(exported):
+    folder, description = exported
+    assert description["parity"]["greatest_difference"] <= 1e-4
+    assert json.loads((folder / "onnx.json").read_text()) == description
+    assert set(description["files"]) == {path.name for path in folder.glob("*.onnx")}
+
+
+@pytest.mark.parametrize("batch", [1, 4, 9])
+def test_heads_take_any_batch_without_our_package(exported, model, batch):
+    session = onnxruntime.InferenceSession(str(exported[0] / "heads-0.onnx"))
+    slices = np.random.default_rng(1).random((batch, 5, 32, 32), np.float32)
+    names = [output.name for output in session.get_outputs()]
+    found = dict(zip(names, session.run(None, {"slices": slices}), strict=True))
+    network = model.networks[0]
+    with torch.inference_mode():
+        expected = network(network.encode(torch.from_numpy(slices)), batch)
+    assert set(names) == {*expected.tasks, "embedding"}
+    for name, values in expected.tasks.items():
+        np.testing.assert_allclose(found[name], values.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["embedding"], expected.embedding.numpy(), atol=1e-4)
+
+
+def test_an_ensemble_of_exported_members_answers_alike(exported, model, phantom):
+    from resmtnet.ct import CTVolume
+    from resmtnet.inference.onnx_members import with_onnx
+
+    grid = phantom.geometry
+    ct = CTVolume.from_array(phantom.hu, grid.spacing_mm[::-1], grid.origin_lps_mm, grid.direction)
+    ours, theirs = (
+        Ensemble(m.networks, m.config.patch) for m in (model, with_onnx(model, exported[0]))
+    )
+    (one,), (other,) = (e.heads([e.sampler(ct, CENTRE)]) for e in (ours, theirs))
+    for name, values in one.outputs.items():
+        np.testing.assert_allclose(other.outputs[name], values, atol=1e-4)
+    masks = [
+        e.mask_probability(e.sampler(ct, CENTRE), -3, 4, model.config.patch) for e in (ours, theirs)
+    ]
+    np.testing.assert_allclose(*masks, atol=1e-4)
+
+
+def test_the_export_of_another_model_is_refused(exported, tmp_path):
+    from resmtnet.inference.onnx_members import with_onnx
+
+    other = small_model(tmp_path / "other", 1)
+    with pytest.raises(ModelError, match="was exported from model 7"):
+        with_onnx(other, exported[0])
+    with pytest.raises(ModelError, match="export onnx"):
+        with_onnx(other, tmp_path)
