@@ -34,8 +34,8 @@ class NodulePresence:
     candidate_share: float = CANDIDATE_SHARE
     click_threshold: float = 0.5
     """Below this probability a clicked point is told to be probably no nodule."""
-    candidate_threshold: float = 0.5
-    """Below this probability a candidate is not shown."""
+    candidate_threshold: float = 0.1
+    """Below this probability a candidate is not shown: about two false positives a CT."""
 
     def probability(self, outputs: Mapping[str, Array], *, candidate: bool) -> float:
         """Return the calibrated probability that there is a nodule.
