@@ -72,7 +72,7 @@ def test_server_starts_with_every_label_whatever_became_of_its_list(studies, lab
     again = opened(studies)
     assert sorted(again.get_labeled_images()) == ["one", "two"]
     with open(again.get_label_uri("one", "final")) as file:
-        assert file.read() == "markups"
+        assert json.load(file) == "markups"
     assert sorted(opened(studies).get_labeled_images()) == ["one", "two"]
     assert len([*studies.glob("*damaged*")]) == (kind != "deleted")
 
@@ -122,7 +122,7 @@ def test_failing_save_leaves_the_earlier_label_and_says_that_the_disk_is_full(
                 store.save_label("one", label("second"), "final", {"by": "second"})
         assert refused.value.status_code == 507
         with open(path) as file:
-            assert file.read() == "first"
+            assert json.load(file) == "first"
         for one in (store, opened(studies)):
             assert one.get_label_info("one", "final")["by"] == "first"
         assert os.listdir(studies / "labels" / "final") == ["one.json"]
@@ -179,7 +179,7 @@ def test_on_a_disk_that_is_really_full_the_server_starts_and_keeps_every_label(d
     again = opened(disk)
     assert again.get_labeled_images() == ["one"]
     with open(again.get_label_uri("one", "final")) as file:
-        assert file.read() == "first"
+        assert json.load(file) == "first"
     (disk / "filling").unlink()
     again.save_label("two", label("later"), "final", {})
     assert sorted(opened(disk).get_labeled_images()) == ["one", "two"]
@@ -220,7 +220,7 @@ def test_read_only_studies_keep_list_and_labels_beside_a_database_elsewhere(disk
     store.save_label("one", label("kept"), "final", {})
     again = opened(disk, beside=elsewhere.parent)
     with open(again.get_label_uri("one", "final")) as file:
-        assert file.read() == "kept"
+        assert json.load(file) == "kept"
     assert os.listdir(disk) == ["one.nii.gz"]
     with pytest.raises(ConfigError, match="--conf readings"):
         opened(disk, beside=database_in(disk).parent)

@@ -19,8 +19,11 @@ from typing import Any
 import httpx
 import pytest
 
+from phantom_readings import EAGER, points_lps_mm, read
 from resmtnet.audit import FILE
 from resmtnet.ct.phantom import Phantom, write_nifti
+from resmtnet.readings.location import database_in
+from resmtnet.readings.store import ReadingStore
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 from resmtnet.server.tokens import Tokens, find_tokens
 
@@ -188,6 +191,8 @@ def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: P
     if openssl is None:
         pytest.skip("no openssl")
     write_nifti(phantom, tmp_path / "studies" / "phantom.nii.gz")
+    with ReadingStore.open(database_in(tmp_path / "studies")) as store:
+        read(store, points_lps_mm(phantom, 6))
     cert, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
     made = [*("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"), "-subj", "/CN=here"]
     subprocess.run(
@@ -214,8 +219,8 @@ def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: P
                 reply = client.get(f"/?token={token}")
                 assert "secure" in reply.headers["set-cookie"].lower()
                 headers = {"Authorization": f"Bearer {token}"}
-                begun = client.post("/train/resmtnet", json={}, headers=headers)
-                assert begun.status_code == 200
+                begun = client.post("/train/resmtnet", json=EAGER, headers=headers)
+                assert begun.status_code == 200, begun.text
             server.send_signal(signal.SIGTERM)
             assert server.wait(60) in (0, -signal.SIGTERM)
         finally:

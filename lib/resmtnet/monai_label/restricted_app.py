@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Any
 
@@ -71,6 +72,7 @@ class RestrictedApp:
 
 def configure_platform(settings: AppSettings) -> None:
     """Set what MONAI Label reads from its own settings."""
+    logging.getLogger("monailabel.datastore").setLevel(logging.WARNING)  # it tells file names
     platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # why: see server.launch
     platform.MONAI_LABEL_SESSIONS = settings.sessions
 
