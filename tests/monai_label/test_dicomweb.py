@@ -220,15 +220,17 @@ def test_a_segment_keeps_its_name_in_the_pacs_whatever_others_are_empty(
 
 
 @pytest.mark.server
-def test_a_mask_that_is_no_dicom_seg_is_saved_here_and_the_reply_says_so(
+def test_a_mask_that_cannot_be_read_does_not_replace_the_one_saved_before(
     url: str, phantom: Phantom
 ) -> None:
     uid = series_uid(phantom)
-    reply = _save(url, uid, "mask.nrrd", b"NRRD0004\n", {"client_id": "bad"})
-    assert reply["label"] == uid
-    assert "not read" in reply["not_understood"][0]["why"]
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        _save(url, uid, "mask.nrrd", b"NRRD0004\n", {"client_id": "bad"})
+    assert caught.value.code == 400
+    assert "The one saved before is kept" in json.loads(caught.value.read())["detail"]
+    caught.value.close()
     assert _readings(url, "bad") == []
-    assert _ask(f"{url}/datastore/label?label={uid}&tag=final") == b"NRRD0004\n"
+    assert _ask(f"{url}/datastore/label?label={uid}&tag=final") != b"NRRD0004\n"
 
 
 @pytest.mark.server

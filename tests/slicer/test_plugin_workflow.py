@@ -132,7 +132,7 @@ def test_the_whole_workflow(plugin: Plugin) -> None:
 
     (dialog,) = plugin("train")["dialogs"]
     assert dialog["kind"] == "error"
-    assert "readings can train, 10 are needed" in dialog["text"]
+    assert "of 10 readings for a training" in dialog["text"]
     seen = plugin("see")
     assert not seen["trains"]
     assert seen["bars"]["accuracy"]["value"] == 0
