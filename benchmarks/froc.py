@@ -37,9 +37,8 @@ import numpy as np
 from resmtnet import Characterizer, CTVolume
 from resmtnet.cli.display import save_overlay
 from resmtnet.inference.candidates import find_candidates
-from resmtnet.inference.characterizer import PROPOSED, apart
-from resmtnet.inference.point import predict_points
-from resmtnet.inference.postprocessing import regressed_diameter_of
+from resmtnet.inference.search import PROPOSED
+from resmtnet.inference.search import judge as judge_places
 from resmtnet.types import Point
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -149,11 +148,8 @@ def rankings(
     presence = model.model.calibration.nodule
     if presence is not None:
         places = [candidate.centre_lps_mm for candidate in find_candidates(ct, maximum=PROPOSED)]
-        said = [scene.observation for scene in predict_points(model.inference, ct, places)]
-        likely = [presence.probability(one.outputs, candidate=True) for one in said]
-        best_first = sorted(range(len(likely)), key=lambda n: -likely[n])
-        kept = apart(best_first, places, [regressed_diameter_of(one) for one in said])
-        ranked[JUDGED] = [(places[n], likely[n]) for n in kept]
+        judged = judge_places(model.inference, presence, ct, places, threshold=0.0)
+        ranked[JUDGED] = [(places[one.number], one.probability) for one in judged]
     return ranked
 
 

@@ -87,10 +87,10 @@ def test_answers_of_the_cpu_are_those_of_the_gpu_and_say_so(
 
     heads = Ensemble._heads
 
-    def without_memory(self: Any, samplers: Any, members: Any, device: str) -> Any:
+    def without_memory(self: Any, samplers: Any, views: Any, members: Any, device: str) -> Any:
         if device != "cpu":
             raise FULL
-        return heads(self, samplers, members, device)
+        return heads(self, samplers, views, members, device)
 
     monkeypatch.setattr(Ensemble, "_heads", without_memory)
     model.inference.place = Place(model.inference.members, Gpu.name)

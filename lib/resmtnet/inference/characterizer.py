@@ -21,17 +21,15 @@ from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
 from resmtnet.inference.postprocessing import (
     mask_level,
-    regressed_diameter_of,
     solid_threshold_hu,
     to_finding,
 )
+from resmtnet.inference.search import PROPOSED, judge
 from resmtnet.types import Point
 
 THICK_MM, VERY_THICK_MM = 1.5, 3.0
 WARM_UP_LPS_MM = (-75.0, 0.0, 20.0)
 """In the right lung of the phantom."""
-PROPOSED = 60
-"""Places that a search proposes to a model that judges them; about 3 s of the network."""
 NOT_NEGATIVE = "no candidate was found: this is not a negative read of the CT"
 
 
@@ -121,15 +119,14 @@ class Characterizer:
         else:
             places = [point_inside(point, ct.geometry) for point in points]
             scores = [math.nan] * len(places)  # of another detector, whose scores are not ours
-        scenes = predict_points(self.inference, ct, places)
-        shown = list(range(len(scenes)))
-        if presence is not None:
-            outputs = [scene.observation.outputs for scene in scenes]
-            shown = presence.probable_candidates(outputs, candidate_threshold)
-            shown = apart(shown, places, [regressed_diameter_of(s.observation) for s in scenes])
+        if presence is None:
+            shown = list(enumerate(predict_points(self.inference, ct, places)))
+        else:
+            judged = judge(self.inference, presence, ct, places, candidate_threshold)
+            shown = [(one.number, one.scene) for one in judged]
         return [
-            self._finding(f"N{number}", scenes[n], context, scores[n])
-            for number, n in enumerate(shown[:max_candidates], start=1)
+            self._finding(f"N{number}", scene, context, scores[place])
+            for number, (place, scene) in enumerate(shown[:max_candidates], start=1)
         ]
 
     def document(
@@ -220,26 +217,6 @@ class Characterizer:
             mask=masked.voxels,
             usual=usual,
         )
-
-
-def apart(
-    ranked: Sequence[int], places: Sequence[Point], diameters_mm: Sequence[float]
-) -> list[int]:
-    """Return the places that lie on no better one (non-maximum suppression).
-
-    Args:
-        ranked: numbers of the places, the best first.
-        places: LPS mm.
-        diameters_mm: of the nodule at each place, as the network regresses it.
-
-    >>> apart([1, 0, 2], [(0, 0, 0), (0, 0, 4), (0, 0, 30)], [10.0, 10.0, 10.0])
-    [1, 2]
-    """
-    kept: list[int] = []
-    for n in ranked:
-        if all(math.dist(places[n], places[m]) > diameters_mm[m] / 2 for m in kept):
-            kept.append(n)
-    return kept
 
 
 def _search(ct: CTVolume, maximum: int) -> tuple[list[Point], list[float]]:

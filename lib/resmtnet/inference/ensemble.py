@@ -134,22 +134,38 @@ class Ensemble:
     @torch.inference_mode()
     def heads(self, samplers: Sequence[Sampler]) -> list[RawOutputs]:
         """Run the heads for several nodules, in batches."""
+        return self._in_batches(samplers, self._views_of)
+
+    @torch.inference_mode()
+    def glimpse(self, samplers: Sequence[Sampler]) -> list[dict[str, Array]]:
+        """Return what one view of the first member says of several nodules, as RawOutputs do."""
+        first = [self._views_of[0][:1]]
+        return [one.outputs for one in self._in_batches(samplers, first)]
+
+    def _in_batches(
+        self, samplers: Sequence[Sampler], views_of: Sequence[Sequence[tuple[int, ...]]]
+    ) -> list[RawOutputs]:
         found: list[RawOutputs] = []
         for start in range(0, len(samplers), BATCH):
             part = samplers[start : start + BATCH]
-            found += self.place.run(partial(self._heads, part))
+            found += self.place.run(partial(self._heads, part, views_of))
         return found
 
     def _heads(
-        self, samplers: Sequence[Sampler], members: Sequence[ResMTNet], device: str
+        self,
+        samplers: Sequence[Sampler],
+        views_of: Sequence[Sequence[tuple[int, ...]]],
+        members: Sequence[ResMTNet],
+        device: str,
     ) -> list[RawOutputs]:
+        """Run the heads of the first members, each for its own views."""
         slices = self._slices(samplers).to(device)
         batch = len(samplers)
         raws = []
-        for member, flips in zip(members, self._views_of, strict=True):
+        for member, flips in zip(members, views_of, strict=False):
             views = torch.cat([slices.flip(axes) if axes else slices for axes in flips])
             raws.append(member(member.encode(views), len(views)))
-        count = len(self._views_of[0])
+        count = len(views_of[0])
 
         def by_member(values: Sequence[Tensor]) -> Array:  # [members, views, B, outputs]
             stacked = torch.stack(list(values)).float().cpu().double().numpy()

@@ -44,11 +44,26 @@ class NodulePresence:
             outputs: of the network, with those of the task.
             candidate: the place was proposed by the search, not clicked.
         """
+        return float(sigmoid(np.asarray(self.log_odds(outputs, candidate=candidate))))
+
+    def log_odds(self, outputs: Mapping[str, Array], *, candidate: bool) -> float:
+        """Return the logarithm of the odds of that probability."""
         share = self.candidate_share if candidate else self.clicked_share
-        odds = math.log(share / (1 - share))
-        return float(
-            sigmoid(np.asarray(self.slope * nodule_logit(outputs) + self.intercept + odds))
-        )
+        return self.slope * nodule_logit(outputs) + self.intercept + _log_odds(share)
+
+    def least_candidate_log_odds(self, threshold: float | None = None) -> float:
+        """Return the log odds from which a candidate is shown, -inf where all are.
+
+        Args:
+            threshold: least probability, 0 to 1; None: candidate_threshold.
+
+        Raises:
+            ConfigError: a threshold outside 0 to 1.
+        """
+        least = self.candidate_threshold if threshold is None else threshold
+        if not 0 <= least <= 1:
+            raise ConfigError(f"candidate_threshold is {least}; allowed are 0 to 1")
+        return _log_odds(least)
 
     def probable_candidates(
         self, outputs: Sequence[Mapping[str, Array]], threshold: float | None = None
@@ -62,10 +77,8 @@ class NodulePresence:
         Raises:
             ConfigError: a threshold outside 0 to 1.
         """
-        least = self.candidate_threshold if threshold is None else threshold
-        if not 0 <= least <= 1:
-            raise ConfigError(f"candidate_threshold is {least}; allowed are 0 to 1")
-        likely = [self.probability(one, candidate=True) for one in outputs]
+        least = self.least_candidate_log_odds(threshold)
+        likely = [self.log_odds(one, candidate=True) for one in outputs]
         ranked = sorted(range(len(likely)), key=lambda n: -likely[n])
         return [n for n in ranked if likely[n] >= least]
 
@@ -77,6 +90,13 @@ class NodulePresence:
     def from_json(cls, values: Mapping[str, Any]) -> NodulePresence:
         """Read what to_json gave."""
         return cls(**values)
+
+
+def _log_odds(probability: float) -> float:
+    """Return the log odds of a probability, infinite for 0 and 1."""
+    if probability in (0, 1):
+        return math.inf if probability else -math.inf
+    return math.log(probability / (1 - probability))
 
 
 def nodule_logit(outputs: Mapping[str, Array]) -> float:

@@ -55,12 +55,8 @@ def blobs_of_size(region: LungRegion, diameter_mm: float, peaks: int = 250) -> l
         diameter_mm: of the ball searched for.
         peaks: how many of the strongest maxima are looked at; the rest are small vessels.
     """
-    found = []
-    for peak_kji in _peaks(region.grid, diameter_mm, peaks):
-        candidate = _judge(region, peak_kji, diameter_mm / 2)
-        if candidate is not None:
-            found.append(candidate)
-    return found
+    peaks_kji = _peaks(region.grid, diameter_mm, peaks)
+    return _judge(region, peaks_kji, diameter_mm / 2) if len(peaks_kji) else []
 
 
 def _peaks(grid: SearchGrid, diameter_mm: float, most: int) -> NDArray[np.int64]:
@@ -79,33 +75,33 @@ def _peaks(grid: SearchGrid, diameter_mm: float, most: int) -> NDArray[np.int64]
     return peaks
 
 
-def _judge(region: LungRegion, peak_kji: NDArray[np.int64], radius_mm: float) -> Candidate | None:
-    """Measures a blob where rays leave its tissue; None without contrast to its surroundings."""
+def _judge(region: LungRegion, peaks_kji: NDArray[np.int64], radius_mm: float) -> list[Candidate]:
+    """Measures blobs where rays leave their tissue; without those that hardly contrast."""
     geometry = region.grid.geometry
     offsets: Points = _RAY_SAMPLES * radius_mm / np.asarray(geometry.spacing_mm[::-1])
-    samples_kji = offsets + peak_kji.astype(np.float64)
+    samples_kji = offsets + peaks_kji[:, None, None].astype(np.float64)
     hu = _sample(region.grid.hu, samples_kji)
-    inner_hu = float(hu[:, _REACH <= 0.5].mean())
-    outer_hu = float(np.percentile(hu[:, _REACH >= 1.5], 25))
+    inner_hu = hu[..., _REACH <= 0.5].mean((1, 2))
+    outer_hu = np.percentile(hu[..., _REACH >= 1.5], 25, (1, 2))
     contrast_hu = inner_hu - outer_hu
-    if contrast_hu < _LEAST_CONTRAST_HU:
-        return None
-    left = hu < (inner_hu + outer_hu) / 2
-    last = len(_REACH) - 1
-    ends = np.where(left.any(axis=1), left.argmax(axis=1), last)
-    end_kji = np.rint(samples_kji[np.arange(_RAYS), ends]).astype(int)
-    end_kji = end_kji.clip(0, np.asarray(region.inside.shape) - 1)
-    free = (_REACH[ends] < _FREE_REACH) & region.inside[tuple(end_kji.T)]
-    shape = _Shape.of((_REACH[ends] - _REACH[0] / 2) * radius_mm)
-    x, y, z = geometry.ijk_to_lps(peak_kji[::-1]) + geometry.direction @ shape.centre_mm
-    score = (
-        math.sqrt(min(contrast_hu / _FULL_CONTRAST_HU, 1.0))
-        * shape.roundness
-        * float(free.mean()) ** 2
-        * shape.diameter_mm
-        / (shape.diameter_mm + _HALF_SCORE_MM)
-    )
-    return Candidate((float(x), float(y), float(z)), score, shape.diameter_mm)
+    left = hu < ((inner_hu + outer_hu) / 2)[:, None, None]
+    ends = np.where(left.any(-1), left.argmax(-1), len(_REACH) - 1)
+    end_kji = np.rint(np.take_along_axis(samples_kji, ends[..., None, None], 2)[:, :, 0])
+    end_kji = end_kji.astype(int).clip(0, np.asarray(region.inside.shape) - 1)
+    free = (_REACH[ends] < _FREE_REACH) & region.inside[tuple(np.moveaxis(end_kji, -1, 0))]
+    found = []
+    for n in np.flatnonzero(contrast_hu >= _LEAST_CONTRAST_HU):
+        shape = _Shape.of((_REACH[ends[n]] - _REACH[0] / 2) * radius_mm)
+        x, y, z = geometry.ijk_to_lps(peaks_kji[n, ::-1]) + geometry.direction @ shape.centre_mm
+        score = (
+            math.sqrt(min(contrast_hu[n] / _FULL_CONTRAST_HU, 1.0))
+            * shape.roundness
+            * float(free[n].mean()) ** 2
+            * shape.diameter_mm
+            / (shape.diameter_mm + _HALF_SCORE_MM)
+        )
+        found.append(Candidate((float(x), float(y), float(z)), score, shape.diameter_mm))
+    return found
 
 
 def _sample(hu: Array32, points_kji: Points) -> Array32:

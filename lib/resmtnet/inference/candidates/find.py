@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 from scipy import ndimage
@@ -36,6 +38,7 @@ _LARGE_PEAKS = 150
 _LARGE_SHARE = 0.4
 """Of the candidates, for which large blobs have the first claim."""
 _APART_MM = 5.0
+_THREADS = 2
 
 
 def find_candidates(ct: CTVolume, *, maximum: int = 10) -> list[Candidate]:
@@ -61,8 +64,10 @@ def find_candidates(ct: CTVolume, *, maximum: int = 10) -> list[Candidate]:
         return []
     fine_region, coarse_region = (lung_region(grid, lungs) for grid in (fine, coarse))
     hazy_region = _without_vessels(coarse_region)
-    large = [one for mm in _LARGE_MM for one in blobs_of_size(hazy_region, mm, _LARGE_PEAKS)]
-    small = [one for mm in _SMALL_MM for one in blobs_of_size(fine_region, mm)]
+    with ThreadPoolExecutor(_THREADS) as pool:  # scipy's filters let other threads run
+        of_large = pool.map(lambda mm: blobs_of_size(hazy_region, mm, _LARGE_PEAKS), _LARGE_MM)
+        of_small = pool.map(lambda mm: blobs_of_size(fine_region, mm), _SMALL_MM)
+        large, small = list(chain(*of_large)), list(chain(*of_small))
     reserved = _best_apart(large, math.floor(_LARGE_SHARE * maximum))
     best = _best_apart([*small, *large], maximum)
     merged = _best_apart([*reserved, *best], 2 * maximum)
