@@ -38,9 +38,9 @@ DENSEST_HU = 100.0
 """Calcium and contrast medium above this would move the edge inwards."""
 SHELL_MM = (1.0, 3.0)
 """Distances between which the surroundings of a solid part are looked at."""
-RIM_MM, RIM_SHARE = 1.2, 0.25
+RIM_MM, RIM_SHARE = 1.5, 0.25
 """Thickness of the nodule's rim, and its limit as a share of the nodule's diameter."""
-SOLID_SHARE = 0.7
+SOLID_SHARE = 0.95
 """A nodule of which this share is dense within its rim is solid to its edge."""
 
 THRESHOLDS_HU = (-500.0, -150.0)
@@ -122,19 +122,16 @@ def solid_component(
     if not core.any():
         looser = nodule.solid_from(threshold_hu - calibration.edge_error_hu)
         return SolidComponent(0.0, (0.0, nodule.mean_diameter_mm(looser)))
-    if nodule.is_solid(threshold_hu):
-        whole_mm = nodule.mean_diameter_mm(nodule.inside)
-        within = nodule.mean_diameter_mm(core)
-        return SolidComponent(
-            whole_mm, (min(within, whole_mm - calibration.least_error_mm), whole_mm)
-        )
     edge_hu = nodule.edge_hu(core, threshold_hu)
     told, loose, strict = (
         nodule.mean_diameter_mm(nodule.grown(core, edge_hu + shift))
         for shift in (0.0, -calibration.edge_error_hu, calibration.edge_error_hu)
     )
-    low = max(0.0, min(strict, told - calibration.least_error_mm))
-    return SolidComponent(told, (low, max(loose, told + calibration.least_error_mm)))
+    if nodule.is_solid(threshold_hu):  # or has a rim too thin to be told from a blurred edge
+        told = loose = nodule.mean_diameter_mm(nodule.inside)
+    else:
+        loose = max(loose, told + calibration.least_error_mm)
+    return SolidComponent(told, (max(0.0, min(strict, told - calibration.least_error_mm)), loose))
 
 
 @dataclass(frozen=True, eq=False)
