@@ -1,6 +1,7 @@
 """Does the search propose, and the model show, the nodule of each cube of lung?
 
-    python benchmarks/cube_recall.py --cubes ARCHIVE [--model DIR] [--apart PATIENT,...] [--json FILE]
+    python benchmarks/cube_recall.py --cubes ARCHIVE [--model DIR] [--apart PATIENT,...]
+        [--json FILE]
 
 A cube is a nodule with the lung around it, a few centimetres wide, so that fewer vessels compete
 with the nodule than in a whole CT: told is whether the nodule is proposed at all, and whether it is

@@ -187,6 +187,21 @@ def test_nodules_of_the_phantom_of_6_to_20_mm_are_among_the_first_10() -> None:
             assert candidate.diameter_mm == pytest.approx(nodule.equivalent_diameter_mm, rel=0.25)
 
 
+@pytest.mark.parametrize("ill", ["right lung gone", "fluid behind"])
+def test_a_nodule_is_found_beside_what_fills_other_lung(ill: str) -> None:
+    spacing_mm = (2.5, 1.6, 1.6)
+    centre = (75.0, -30.0, 0.0)
+    spec = NoduleSpec(10, centre_lps_mm=centre)
+    phantom = make_phantom(3, (60, 200, 200), spacing_mm, [spec])
+    k, j, i = np.indices(phantom.hu.shape)
+    x, y, _ = np.moveaxis(phantom.geometry.ijk_to_lps(np.stack([i, j, k], -1)), -1, 0)
+    filled = (x < 0) if ill == "right lung gone" else (y > 20)
+    hu = np.where(filled & (phantom.hu < 0) & (phantom.hu > -950), 20, phantom.hu)
+    ct = CTVolume.from_array(hu.astype(np.int16), spacing_mm, phantom.geometry.origin_lps_mm)
+    distance_mm, _ = _nearest(find_candidates(ct, maximum=3), centre)
+    assert distance_mm < 2.5
+
+
 @pytest.mark.real_data
 def test_smoke_the_nodule_of_one_real_ct_is_among_the_first_3(real_ct: Path) -> None:
     """One CT: a smoke test, not a recall figure."""
