@@ -5,7 +5,8 @@
 Asks the model's own reference set, of patients that no member trained on, from what it keeps of
 them: no image is read. "Shared trunk" is the first member with N sets of output layers, each
 trained on the replayed embeddings of a bootstrap of the training patients, from layers that are 0.
-The class is the uncalibrated margin; errors are those of protocol P (at least three readers, median
+The class is the uncalibrated margin, the diameter that of the regression (the
+product tells that of the mask); errors are those of protocol P (at least three readers, median
 malignancy not 3); intervals are of a bootstrap of patients, differences to the pair are paired.
 """
 
@@ -34,11 +35,13 @@ Voices = dict[str, Array]
 
 STEPS, PULL = 60, 1e-4
 PAIR = "all members"
+DIAMETER = "equivalent_diameter_mm"
+BRANCH_OF = {"class": "classification", "malignancy": "regression", DIAMETER: "regression"}
 
 
 def voices_of(held: list[CachedNodule]) -> Voices:
     """Return what each member says, the mean over its views."""
-    names = ("class", "malignancy")
+    names = ("class", "malignancy", DIAMETER)
     logits = {n: np.array([h.observation.views[n].mean(1) for h in held]) for n in names}
     return _read({name: values.transpose(1, 0, 2) for name, values in logits.items()})
 
@@ -48,6 +51,7 @@ def _read(logits: dict[str, Array]) -> Voices:
     return {
         "margin": logits["class"][..., 1] - logits["class"][..., 0],
         "score": softmax(logits["malignancy"]) @ levels,
+        "log diameter": logits[DIAMETER][..., 0],
     }
 
 
@@ -59,7 +63,7 @@ def shared_trunk(model: Model, replay: Replay, held: list[CachedNodule], heads: 
     targets = targets_of(replay.nodules)
     seen = torch.tensor(np.array([h.observation.embeddings[0] for h in held]))
     embeddings = torch.from_numpy(replay.embeddings[:, 0]).float()
-    said: dict[str, list[Array]] = {"class": [], "malignancy": []}
+    said: dict[str, list[Array]] = {"class": [], "malignancy": [], DIAMETER: []}
     for seed in range(heads):
         drawn = np.random.default_rng(seed).choice(known, len(known))
         times = {patient: int((drawn == patient).sum()) for patient in set(drawn)}
@@ -73,7 +77,7 @@ def shared_trunk(model: Model, replay: Replay, held: list[CachedNodule], heads: 
             blank, blank, embeddings, weighted, LossConfig(), pull=PULL, steps=STEPS
         )
         parts = dict(zip(network.names, seen.chunk(len(network.names), 1), strict=True))
-        for task, branch in (("class", "classification"), ("malignancy", "regression")):
+        for task, branch in BRANCH_OF.items():
             name = f"heads.{branch}{OUTPUTS}{task}"
             answer = parts[branch] @ layers[f"{name}.weight"].T + layers[f"{name}.bias"]
             said[task].append(answer.detach().double().numpy())
@@ -107,12 +111,14 @@ def main() -> None:
     clear = np.array([np.median(h.case.malignancy) != 3 for h in held])
     malignant = np.array([np.median(h.case.malignancy) > 3 for h in held])[clear]
     score = np.array([np.mean(h.case.malignancy) for h in held])
+    size = np.array([h.case.equivalent_diameter_mm for h in held])
     patients = np.array([h.case.patient_id for h in held])
     for_class = Resamples(tuple(patients[clear]), BootstrapConfig())
     for_score = Resamples(tuple(patients), BootstrapConfig())
     print(f"{clear.sum()} nodules of protocol P, {len(held)} for the score\n")
-    print("| | AUC | score MAE | errors by entropy, AUROC | by disagreement, AUROC |")
-    print("|---|---|---|---|---|")
+    columns = ("AUC", "score MAE", "regressed diameter MAE, mm", "errors by entropy, AUROC")
+    print("| | " + " | ".join((*columns, "by disagreement, AUROC")) + " |")
+    print("|---" * (len(columns) + 2) + "|")
     found: dict[str, list[Replicates | None]] = {}
     for name, voices in rows.items():
         margin = voices["margin"][:, clear]
@@ -123,6 +129,9 @@ def main() -> None:
         found[name] = [
             for_class.replicate(metrics.auc, malignant.astype(float), mean),
             for_score.replicate(metrics.mean_absolute_error, score, voices["score"].mean(0)),
+            for_score.replicate(
+                metrics.mean_absolute_error, size, np.exp(voices["log diameter"].mean(0))
+            ),
             for_class.replicate(metrics.auc, wrong, doubt),
             None if disagreement is None else for_class.replicate(metrics.auc, wrong, disagreement),
         ]
