@@ -17,8 +17,10 @@ The operating point of a CT is chosen on the others: the threshold with the most
 positives a CT or fewer. CTs without any mark are counted at the threshold of all the marked ones.
 
 A model may have seen other places of a CT. --model NAME=DIR gives the CT of that name a model of
-its own, which never did; the others take --model DIR. The table tells every nodule. --out gets a
-PNG of the candidates shown of each CT; it shows patients, so keep it out of the repository.
+its own, which never did; the others take --model DIR. Instead of a folder, the checkpoint.pt of a
+cross-validation's network is taken with the shipped calibration. The table tells every nodule.
+--out gets a PNG of the candidates shown of each CT; it shows patients, so keep it out of the
+repository.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from one_network import characterizer
 from resmtnet import Characterizer, CTVolume
 from resmtnet.cli.display import save_overlay
 from resmtnet.inference.candidates import find_candidates
@@ -268,7 +271,7 @@ def main() -> None:
     arguments = _arguments()
     files = dict(text.split("=", 1) for text in arguments.ct)
     folders = models_of(arguments.model, list(files))
-    models = {folder: Characterizer.load(folder) for folder in dict.fromkeys(folders.values())}
+    models = {folder: characterizer(folder) for folder in dict.fromkeys(folders.values())}
     marks = read_marks(arguments.marks)
     ranked: dict[str, dict[str, list[tuple[Point, float]]]] = {}
     for name, path in files.items():

@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from froc import models_of
+from one_network import characterizer
 from resmtnet import Characterizer, CTVolume
 from resmtnet.data.archive import Archive
 from resmtnet.data.continuation import continue_ends
@@ -164,7 +165,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     names = [text.partition("=")[0] for text in given.ct]
     folders = models_of(given.model, ["", *names])
-    models = {folder: Characterizer.load(folder) for folder in dict.fromkeys(folders.values())}
+    models = {folder: characterizer(folder) for folder in dict.fromkeys(folders.values())}
     others = list(negative_places(given.points, given.ct))
     if given.limit:
         others = [others[n] for n in generator.permutation(len(others))[: given.limit]]
