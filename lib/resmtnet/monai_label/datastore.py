@@ -23,9 +23,10 @@ from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.errors import InputError, StoreError
 from resmtnet.monai_label.careful_datastore import CarefulDatastore
 from resmtnet.monai_label.downloads import converted
+from resmtnet.monai_label.open_volumes import open_apart
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
-from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.label_map import read_label_map_apart
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import DATABASE
 
@@ -82,7 +83,7 @@ def check_replacement(label: Path) -> None:
         if label.name.lower().endswith(".json"):
             json.loads(label.read_bytes())
         else:
-            read_label_map(label)
+            read_label_map_apart(label)
     except (InputError, ValueError, RecursionError) as error:
         why = str(error).rstrip(".")
         raise Refusal(
@@ -241,8 +242,10 @@ class StudiesDatastore(CarefulDatastore):
         raise Refusal(409, f"{name} exists already, with other voxels; give it another name.")
 
     def _holds(self, image_id: str, file: str) -> bool:
+        stored, sent = Path(self.volume_path(image_id)), Path(file)
         with as_refusals():
-            return is_same_ct(Path(self.volume_path(image_id)), Path(file))
+            open_apart(sent)
+            return is_same_ct(stored, sent)
 
     def image_of(self, name: str, client: str | None) -> str:
         """Return the id of the image that a client means; see `upload_names`."""

@@ -37,7 +37,7 @@ from resmtnet.readings.dicom.seg_write import segment_of_name, write_label_map
 from resmtnet.readings.dicom.source_series import SourceSeries
 from resmtnet.readings.formats.class_mask import write_ct
 from resmtnet.readings.formats.from_mask import possible_names
-from resmtnet.readings.formats.label_map import on_voxels_of, read_label_map
+from resmtnet.readings.formats.label_map import on_voxels_of, read_label_map_apart
 from resmtnet.readings.formats.regions import values_of
 
 logger = logging.getLogger(__name__)
@@ -223,7 +223,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
 
     def _store_mask(self, image_id: str, file: Path, info: dict[str, Any]) -> None:
         """Store a label map in the PACS as DICOM SEG; segments without voxels are left out."""
-        label_map = read_label_map(file)
+        label_map = read_label_map_apart(file)
         folder = Path(self.volume_path(image_id))
         ct = CTVolume.open(folder)
         voxels = on_voxels_of(label_map, ct.geometry)
@@ -283,7 +283,7 @@ def listed_by_value(file: Path, listed: list[dict[str, Any]]) -> list[dict[str, 
         file: the label map.
         listed: label_info of the request.
     """
-    label_map = read_label_map(file)
+    label_map = read_label_map_apart(file)
     values = values_of(label_map.mask)
     exact, entries = bool(label_map.segments), [*(label_map.segments or listed)]
     names = possible_names(values, entries, exact=exact)[0]

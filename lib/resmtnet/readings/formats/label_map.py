@@ -32,6 +32,10 @@ _OFF_GRID = 0.05
 """In voxels: a mask that lies so close to the voxels of the CT lies on them."""
 MOST_VOXELS = 1024 * 1024 * 2000
 """Of a label map, all layers together: a header of a few bytes could ask for all the memory."""
+_MOST_PER_VOXEL = 4
+"""Of the CT: a mask on finer voxels has more than it, but not many times more."""
+_SMALL = 2**26
+"""So many voxels are read of any mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +92,19 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(_whole(voxels, path), geometry, segments, text.warnings)
 
 
-def read_label_map_apart(path: Path) -> LabelMap:
+def read_label_map_apart(path: Path, ct: Geometry | None = None) -> LabelMap:
     """Read a label map of a stranger, see `ct.apart`; otherwise as read_label_map.
 
+    Args:
+        path: the file.
+        ct: the grid that it was drawn on, if it is known.
+
     Raises:
-        VolumeError: see read_label_map; or reading it takes too much memory or time.
+        VolumeError: see read_label_map; reading it takes too much memory or time; or its header
+            claims far more voxels than the CT has.
     """
+    if ct is not None:
+        _check_claim(path, math.prod(ct.size_ijk))
     with read_apart(f"{__name__}:_read_to", path) as folder:
         said = json.loads((folder / "map.json").read_text())
         mask = np.load(folder / "mask.npy", allow_pickle=False)
@@ -248,6 +259,25 @@ def _read_with_itk(text: TextHeader, suffix: str) -> tuple[NDArray[Any], Geometr
     if suffix == ".mha":
         meta_voxels(text, geometry.size_ijk)  # ITK passes over a wrong checksum
     return voxels, geometry
+
+
+def _check_claim(path: Path, n_ct: int) -> None:
+    """Compare what the header of a label map says with the CT, without reading its voxels."""
+    suffix = (image_suffix(path) or "").lower()
+    if suffix in (".nii", ".nii.gz"):
+        claimed = math.prod(read_geometry(path).size_ijk)
+    elif suffix in (".nrrd", ".mha"):
+        fields = read_text_header(path, suffix).fields
+        sizes = fields.get("sizes" if suffix == ".nrrd" else "DimSize", "").split()
+        claimed = math.prod(int(n) if n.isascii() and n.isdecimal() else 0 for n in sizes)
+    else:
+        return
+    most = max(_MOST_PER_VOXEL * n_ct, _SMALL)
+    if claimed > most:
+        raise VolumeError(
+            f"{path.name} has {claimed:,} voxels and the CT {n_ct:,}; at most {most:,} are read. "
+            "Save the mask on the voxels of the CT"
+        )
 
 
 def _check_number(n_voxels: int, path: Path) -> None:

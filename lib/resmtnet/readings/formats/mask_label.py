@@ -30,10 +30,10 @@ def read_mask(
         ct: the grid of the CT, against which the place of the mask is checked.
 
     Raises:
-        VolumeError: it cannot be read within bounds of memory and time, is no label map, or has
-            lost the geometry of the CT.
+        VolumeError: it cannot be read within bounds of memory and time, is no label map, has many
+            times the voxels of the CT, or has lost its geometry.
     """
-    label_map = read_label_map_apart(path)
+    label_map = read_label_map_apart(path, ct)
     warnings = label_map.warnings
     if ct is not None:
         warnings += grid_warnings(label_map.geometry, ct)
