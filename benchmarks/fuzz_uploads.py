@@ -29,6 +29,7 @@ import httpx
 from damaged_files import Files, mutated, nifti_files
 from fuzz_inputs import kinds
 from light_server import Server, one_server
+from memory import files_left
 
 LONGEST_S = 10.0
 IMAGE = "ct"
@@ -224,7 +225,7 @@ def main() -> int:
                         print(answer.status_code, answer.text[:1000])
             else:
                 fuzz(server, found, asked.files, asked.seconds)
-            left = sorted(p.name for p in (folder / "temporary").iterdir())
+            left = files_left(folder / "temporary")
             log = server.log.read_text(errors="replace")
     document = found.to_json() | {"temporary files left": left}
     print(json.dumps(document, indent=1))

@@ -20,12 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resmtnet.server.launch import ServerOptions, free_port
+from resmtnet.server.launch import OUR_APP, ServerOptions, free_port
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SUPPORT = CHECKOUT / "tests" / "support"
 IMPORTS_S, START_S = 300.0, 120.0
-_SERVED = ("monailabel.main", "resmtnet.server.app", "resmtnet.server.guarded_app")
 
 
 def small_app(folder: Path) -> Path:
@@ -39,14 +38,15 @@ def small_app(folder: Path) -> Path:
 class Forks:
     """The parent process, and the servers that it forks."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, served: str = OUR_APP) -> None:
         """Start the parent.
 
         Args:
             environment: of all servers, beside that of this process.
+            served: what uvicorn serves, as module:name.
         """
         self._parent = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, served],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -136,11 +136,14 @@ def one_server(
     folder: Path,
     conf: Mapping[str, str] | None = None,
     small_model: bool = True,
+    served: str = OUR_APP,
 ) -> Iterator[Server]:
     """Run one server inside the block, whose caches, tokens and temporary files are in a folder."""
-    forks = Forks(private(folder))
+    forks = Forks(private(folder), served)
     app = small_app(folder / "app") if small_model else None
-    options = ServerOptions(str(studies), port=free_port(), conf=conf or {}, app_dir=app)
+    options = ServerOptions(
+        str(studies), port=free_port(), conf=conf or {}, app_dir=app, uvicorn_app=served
+    )
     try:
         server = forks.start(options, folder / "server.log")
         yield server
@@ -169,7 +172,7 @@ def _be_parent() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for name in _SERVED:
+    for name in ("monailabel.main", sys.argv[1].partition(":")[0], "resmtnet.server.guarded_app"):
         importlib.import_module(name)
     running: set[int] = set()
     for line in sys.stdin:
