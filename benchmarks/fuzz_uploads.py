@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from damaged_files import Files, mutated, nifti_files
+from damaged_files import Files, mutated, nifti_files, seg_files
 from fuzz_inputs import kinds
 from light_server import Server, one_server
 from memory import files_left
@@ -190,6 +190,8 @@ class Found:
 def fuzz(server: Server, found: Found, most: int, seconds: float) -> None:
     """Send files until there are so many, or the time is over, or the server has ended."""
     end_s = time.monotonic() + seconds
+    with httpx.Client(base_url=server.url, timeout=300) as http:  # the first one waits for ITK
+        as_label(http, *next(iter(seg_files().items())), 1)
     with httpx.Client(base_url=server.url, timeout=LONGEST_S) as http:
         while found.next < most and time.monotonic() < end_s:
             found.send(http)

@@ -26,7 +26,7 @@ from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.open_volumes import open_apart
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
-from resmtnet.readings.formats.label_map import read_label_map_apart
+from resmtnet.readings.formats.label_map_apart import read_label_map_apart
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import DATABASE
 

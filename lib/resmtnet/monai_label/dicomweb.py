@@ -37,7 +37,8 @@ from resmtnet.readings.dicom.seg_write import segment_of_name, write_label_map
 from resmtnet.readings.dicom.source_series import SourceSeries
 from resmtnet.readings.formats.class_mask import write_ct
 from resmtnet.readings.formats.from_mask import possible_names
-from resmtnet.readings.formats.label_map import on_voxels_of, read_label_map_apart
+from resmtnet.readings.formats.label_map import on_voxels_of
+from resmtnet.readings.formats.label_map_apart import read_label_map_apart
 from resmtnet.readings.formats.regions import values_of
 
 logger = logging.getLogger(__name__)

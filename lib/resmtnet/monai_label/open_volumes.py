@@ -50,6 +50,8 @@ class OpenVolumes:
                 return ct
         if is_upload(path) and path.is_file():
             check_whole(path)
+            with read_apart("resmtnet.ct.image_file:try_header", path):
+                pass
         if image_suffix(path) is not None and path.is_file():
             open_apart(path)
         ct = CTVolume.open(path)

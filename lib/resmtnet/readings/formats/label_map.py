@@ -5,7 +5,6 @@ https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.ht
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.ct.apart import read_apart
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.image_file import check_whole, image_suffix, read_geometry
 from resmtnet.ct.nifti import open_nifti
@@ -32,10 +30,6 @@ _OFF_GRID = 0.05
 """In voxels: a mask that lies so close to the voxels of the CT lies on them."""
 MOST_VOXELS = 1024 * 1024 * 2000
 """Of a label map, all layers together: a header of a few bytes could ask for all the memory."""
-_MOST_PER_VOXEL = 4
-"""Of the CT: a mask on finer voxels has more than it, but not many times more."""
-_SMALL = 2**26
-"""So many voxels are read of any mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,40 +84,6 @@ def read_label_map(path: Path) -> LabelMap:
         return _flattened(voxels, geometry, found, path)
     segments = tuple({"name": s.name, "idx": s.value} for s in found)
     return LabelMap(_whole(voxels, path), geometry, segments, text.warnings)
-
-
-def read_label_map_apart(path: Path, ct: Geometry | None = None) -> LabelMap:
-    """Read a label map of a stranger, see `ct.apart`; otherwise as read_label_map.
-
-    Args:
-        path: the file.
-        ct: the grid that it was drawn on, if it is known.
-
-    Raises:
-        VolumeError: see read_label_map; reading it takes too much memory or time; or its header
-            claims far more voxels than the CT has.
-    """
-    if ct is not None:
-        _check_claim(path, math.prod(ct.size_ijk))
-    with read_apart(f"{__name__}:_read_to", path) as folder:
-        said = json.loads((folder / "map.json").read_text())
-        mask = np.load(folder / "mask.npy", allow_pickle=False)
-    grid = said["grid"]
-    geometry = Geometry(tuple(grid[0]), tuple(grid[1]), tuple(grid[2]), np.array(grid[3]))
-    return LabelMap(mask, geometry, tuple(said["segments"]), tuple(said["warnings"]))
-
-
-def _read_to(path: Path, folder: Path) -> None:
-    """Read a label map into files that read_label_map_apart takes."""
-    found = read_label_map(path)
-    grid = found.geometry
-    said = {
-        "grid": [grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, grid.direction.tolist()],
-        "segments": found.segments,
-        "warnings": found.warnings,
-    }
-    np.save(folder / "mask.npy", np.asarray(found.mask), allow_pickle=False)
-    (folder / "map.json").write_text(json.dumps(said))
 
 
 def grid_warnings(mask: Geometry, ct: Geometry) -> tuple[str, ...]:
@@ -259,25 +219,6 @@ def _read_with_itk(text: TextHeader, suffix: str) -> tuple[NDArray[Any], Geometr
     if suffix == ".mha":
         meta_voxels(text, geometry.size_ijk)  # ITK passes over a wrong checksum
     return voxels, geometry
-
-
-def _check_claim(path: Path, n_ct: int) -> None:
-    """Compare what the header of a label map says with the CT, without reading its voxels."""
-    suffix = (image_suffix(path) or "").lower()
-    if suffix in (".nii", ".nii.gz"):
-        claimed = math.prod(read_geometry(path).size_ijk)
-    elif suffix in (".nrrd", ".mha"):
-        fields = read_text_header(path, suffix).fields
-        sizes = fields.get("sizes" if suffix == ".nrrd" else "DimSize", "").split()
-        claimed = math.prod(int(n) if n.isascii() and n.isdecimal() else 0 for n in sizes)
-    else:
-        return
-    most = max(_MOST_PER_VOXEL * n_ct, _SMALL)
-    if claimed > most:
-        raise VolumeError(
-            f"{path.name} has {claimed:,} voxels and the CT {n_ct:,}; at most {most:,} are read. "
-            "Save the mask on the voxels of the CT"
-        )
 
 
 def _check_number(n_voxels: int, path: Path) -> None:

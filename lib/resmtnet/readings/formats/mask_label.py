@@ -10,7 +10,8 @@ from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct.geometry import Geometry
 from resmtnet.readings.formats.draft import AnsweredNodule, ParsedLabel
 from resmtnet.readings.formats.from_mask import from_mask
-from resmtnet.readings.formats.label_map import grid_warnings, read_label_map_apart
+from resmtnet.readings.formats.label_map import grid_warnings
+from resmtnet.readings.formats.label_map_apart import read_label_map_apart
 from resmtnet.types import Json
 
 
