@@ -33,8 +33,14 @@ EACH = 25
 class Found:
     """What the server answered."""
 
-    def __init__(self, most: int = 10**9, seconds: float = float("inf")) -> None:
-        """Count up to so many requests, for so long."""
+    def __init__(
+        self,
+        most: int = 10**9,
+        seconds: float = float("inf"),
+        longest_s: float = LONGEST_S,
+    ) -> None:
+        """Count up to so many requests, for so long; an answer after `longest_s` is a hang."""
+        self._longest_s = longest_s
         self.most, self.end_s = most, time.monotonic() + seconds
         self.turn = 0
         """Number of the next route's turn, which is the seed of its requests."""
@@ -59,7 +65,7 @@ class Found:
         """Send one request and look at the answer."""
         began_s = time.perf_counter()
         try:
-            answer = case.call(timeout=LONGEST_S, session=self._session)
+            answer = case.call(timeout=self._longest_s, session=self._session)
         except requests.exceptions.Timeout:
             self._note("hangs over 10 s", case)
             return

@@ -140,7 +140,9 @@ TURNS: list[tuple[str, Way, str]] = [
 class Found:
     """What the server answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = LONGEST_S) -> None:
+        """Take an answer that comes after so long for a hang."""
+        self._longest_s = longest_s
         self.next = 0
         """Number of the next file, which is the seed of its damage."""
         self.answers: Counter[str] = Counter()
@@ -159,7 +161,7 @@ class Found:
         try:
             answers = send(http, name, content, number)
         except httpx.TimeoutException:
-            self._note(number, f"no answer within {LONGEST_S:.0f} s")
+            self._note(number, f"no answer within {self._longest_s:.0f} s")
             return []
         except httpx.HTTPError as error:
             self._note(number, f"{type(error).__name__}: {error}")
@@ -169,7 +171,7 @@ class Found:
             is_json = answer.headers.get("content-type", "").startswith("application/json")
             if answer.status_code == 500 or (answer.status_code > 399 and not is_json):
                 self._note(number, f"{answer.request.url.path}: {answer.status_code} {answer.text}")
-        if time.monotonic() - began_s > LONGEST_S:
+        if time.monotonic() - began_s > self._longest_s:
             self._note(number, f"answered after {time.monotonic() - began_s:.0f} s")
         return answers
 

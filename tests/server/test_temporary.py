@@ -50,7 +50,7 @@ def test_the_next_server_deletes_what_a_killed_one_left_and_leaves_a_running_one
 ) -> None:
     killed, left = server(parent)
     killed.kill()
-    killed.wait()
+    killed.communicate()
     assert [path.name[:5] for path in left.iterdir() if path.name[0] != "."] == ["mask-"]
     running, folder = server(parent)
     last, _ = server(parent)

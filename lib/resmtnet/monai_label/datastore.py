@@ -26,7 +26,7 @@ from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.open_volumes import open_apart
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
-from resmtnet.readings.formats.label_map_apart import read_label_map_apart
+from resmtnet.readings.formats.label_map_apart import check_label_map
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import DATABASE
 
@@ -83,7 +83,7 @@ def check_replacement(label: Path) -> None:
         if label.name.lower().endswith(".json"):
             json.loads(label.read_bytes())
         else:
-            read_label_map_apart(label)
+            check_label_map(label)
     except (InputError, ValueError, RecursionError) as error:
         why = str(error).rstrip(".")
         raise Refusal(

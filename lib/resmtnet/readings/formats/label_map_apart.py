@@ -42,6 +42,21 @@ def read_label_map_apart(path: Path, ct: Geometry | None = None) -> LabelMap:
     return LabelMap(mask, geometry, tuple(said["segments"]), tuple(said["warnings"]))
 
 
+def check_label_map(path: Path) -> None:
+    """Let a worker read a label map of a stranger, of which nothing is needed here.
+
+    Raises:
+        VolumeError: it cannot be read; see read_label_map_apart.
+    """
+    with read_apart(f"{__name__}:_try", path):
+        pass
+
+
+def _try(path: Path, folder: Path) -> None:
+    """Read a label map; nothing is written."""
+    read_label_map(path)
+
+
 def _read_to(path: Path, folder: Path) -> None:
     """Read a label map into files that read_label_map_apart takes."""
     found = read_label_map(path)
