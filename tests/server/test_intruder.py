@@ -1,4 +1,4 @@
-"""The list of holes against both servers that can serve the app, and a small part of the fuzzing."""
+"""The list of holes against both servers that can serve the app, and a part of the fuzzing."""
 
 from __future__ import annotations
 

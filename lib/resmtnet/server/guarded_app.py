@@ -12,7 +12,6 @@ from resmtnet.errors import ConfigError
 from resmtnet.server.logs import log_as_configured
 from resmtnet.server.platform_fixes import guard_platform, mend_platform
 from resmtnet.server.rules import ServerRules
-from resmtnet.server.temporary import use_own_folder
 from resmtnet.server.tokens import NAMED as TOKENS_NAMED
 from resmtnet.server.tokens import Tokens, find_tokens
 
@@ -30,7 +29,6 @@ class GuardedApp:
         parent: Any = super()
         parent.server_mode(mode)
         if mode:
-            use_own_folder()
             settings = self.shared.settings
             self.rules = replace(self.rules, tokens=self._tokens(settings.token_file))
             log_as_configured(settings.log_format)

@@ -12,7 +12,6 @@ from monailabel.interfaces.utils.app import apps
 from monailabel.utils.async_tasks import utils as background
 
 from resmtnet.ct import apart
-from resmtnet.server.temporary import delete_own_folder
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(Exception):  # nothing is lost: each reading was on the disk when answered
             served.inbox.store.close()
     apart.stop()
-    delete_own_folder()
     logger.info("The server has stopped")
 
 
