@@ -30,7 +30,7 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
         settings = AppSettings.from_conf(conf or {})
         configure_platform(settings)
-        self.rules = ServerRules(**rules_of(settings, studies))
+        self.rules = ServerRules(**rules_of(settings, app_dir, studies))
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
         self.submissions = Submissions(database, self.datastore, self.shared.open)

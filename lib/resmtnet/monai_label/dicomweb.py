@@ -12,6 +12,7 @@ import shutil
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,22 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
             with self._locks.of(image_id):
                 if not folder.is_dir():
                     self._download(image_id, folder)
+        with suppress(OSError):  # deleted just now; the time tells which were not used for long
+            os.utime(folder)
         return str(folder)
+
+    @property
+    def cache_of_pacs(self) -> str:
+        """The folder of the series that were downloaded."""
+        return str(self._datastore.image_path())
+
+    def _remove_non_existing(self) -> int:
+        """Forget no image whose file was deleted from the cache: it is in the PACS, and has labels.
+
+        Returns:
+            0: nothing was removed.
+        """
+        return 0
 
     def content_key(self, image_id: str) -> str | None:
         """Return the key of a downloaded series, see `ct.content_key`; None if it is not there."""
@@ -149,7 +165,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         except IndexError as error:
             raise Refusal(404, f"The PACS has no series {image_id}.") from error
         except OSError as error:
-            raise Refusal(502, f"{self._client.base_url} did not answer: {error}") from error
+            raise _no_answer(error) from error
         info |= {"ts": int(time.time()), "name": f"{image_id}.nrrd"}
         self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=".nrrd"))
         self._update_datastore_file()
@@ -264,7 +280,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         except IndexError as error:
             raise Refusal(404, f"The PACS has no series {image_id}.") from error
         except OSError as error:
-            raise Refusal(502, f"{self._client.base_url} did not answer: {error}") from error
+            raise _no_answer(error) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -293,6 +309,12 @@ def listed_by_value(file: Path, listed: list[dict[str, Any]]) -> list[dict[str, 
         by_name.get(names[value], {}) | {"name": names[value] or "unknown", "idx": value}
         for value in values
     ]
+
+
+def _no_answer(error: OSError) -> Refusal:
+    """Return what a client is told, without the address of the PACS."""
+    logger.warning("The PACS did not answer: %s", type(error).__name__)
+    return Refusal(502, f"The PACS did not answer ({type(error).__name__}).")
 
 
 def _checked_uid(uid: str) -> str:

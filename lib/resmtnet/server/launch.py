@@ -34,6 +34,9 @@ PLATFORM_DEFAULTS = {
     "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "60",
     # MLflow writes a folder into the working directory at each training.
     "MONAI_LABEL_TRACKING_ENABLED": "false",
+    # It would send how it is used to its makers; where MONAI is, it is loaded.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
     # OpenMP threads of torch that wait give their core away soon, instead of spinning on it.
     "GOMP_SPINCOUNT": "1000",
 }
@@ -190,6 +193,7 @@ def serve(options: ServerOptions) -> int:
         0 when the user has stopped it.
     """
     os.environ.update(options.environment())
+    os.umask(int(options.conf.get("umask", "077"), 8))  # of the log; the app sets it again
     import uvicorn
     from monailabel.main import Main
 

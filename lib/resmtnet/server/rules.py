@@ -67,6 +67,9 @@ class ServerRules:
     insecure: bool = False
     """Whether other machines may ask without encryption."""
 
+    private_folders: tuple[str, ...] = ()
+    """Folders of the server whose paths are taken out of errors that clients see."""
+
     @property
     def asks_always(self) -> bool:
         """Whether programs of this machine need a token too.
