@@ -87,7 +87,7 @@ def main() -> int:
 def files_left(folder: Path) -> list[str]:
     """Return the names of temporary files of a server, without the one that says that it runs."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path.name for path in files if path.name != ".in-use"]
+    return [path.name for path in files if path.name != ".lock"]
 
 
 if __name__ == "__main__":

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from resmtnet.server import temporary
+from resmtnet.server import scratch
 
 SERVER = """
 import tempfile
-from resmtnet.server.temporary import use_own_folder
-print(use_own_folder(), flush=True)
+from resmtnet.server.scratch import own_temporary_folder
+print(own_temporary_folder(), flush=True)
 open(tempfile.mkstemp(prefix="mask-")[1], "w").close()
 print("written", flush=True)
 input()
@@ -64,15 +64,25 @@ def test_the_next_server_deletes_what_a_killed_one_left_and_leaves_a_running_one
 def test_what_is_no_folder_of_a_server_stays(parent: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
-    (mine / "work").touch()
-    (parent / f"{temporary.PREFIX}link").symlink_to(mine)
-    young, old = parent / f"{temporary.PREFIX}young", parent / f"{temporary.PREFIX}old"
-    for folder in (young, old, parent / "resmtnet-other"):
+    (mine / ".lock").touch()
+    (parent / f"{scratch.PREFIX}link").symlink_to(mine)
+    starting = parent / f"{scratch.PREFIX}starting"
+    for folder in (starting, parent / "resmtnet-other"):
         folder.mkdir()
-    an_hour_ago_s = time.time() - 3600
-    os.utime(old, (an_hour_ago_s, an_hour_ago_s))
-    temporary._delete_abandoned(parent)
-    assert (mine / "work").exists()
-    assert young.exists()
-    assert not old.exists()
-    assert (parent / "resmtnet-other").exists()
+    assert scratch.remove_abandoned(parent) == 0
+    assert len(list(parent.iterdir())) == 3
+    assert (mine / ".lock").exists()
+
+
+def test_the_folder_goes_when_the_server_ends_by_a_signal(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(parent))
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, str(parent))
+    monkeypatch.setattr(scratch, "_HELD", {})
+    folder = scratch.own_temporary_folder()
+    assert Path(tempfile.gettempdir()) == folder
+    scratch.remove_own_folder()
+    assert not folder.exists()
+    assert Path(tempfile.gettempdir()) == parent

@@ -40,6 +40,17 @@ def own_temporary_folder() -> Path:
     return folder
 
 
+def remove_own_folder() -> None:
+    """Delete the folder now: where a signal ends a process, what atexit would do is not done."""
+    for folder, lock in list(_HELD.items()):
+        del _HELD[folder]
+        tempfile.tempdir = str(folder.parent)
+        for name in ("TMPDIR", "TEMP", "TMP"):
+            os.environ[name] = str(folder.parent)
+        _remove(folder, os.getpid())
+        lock.release()
+
+
 def remove_abandoned(above: Path) -> int:
     """Delete the folders of servers that have ended without doing so; return how many."""
     count = 0
