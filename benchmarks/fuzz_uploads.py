@@ -229,6 +229,7 @@ def main() -> int:
                         print(answer.status_code, answer.text[:1000])
             else:
                 fuzz(server, found, asked.files, asked.seconds)
+            time.sleep(2)  # files are deleted after their answer was sent
             left = files_left(folder / "temporary")
             log = server.log.read_text(errors="replace")
     document = found.to_json() | {"temporary files left": left}

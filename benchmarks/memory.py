@@ -73,7 +73,7 @@ def main() -> int:
         small = not asked.real_model
         with one_server(folder / "studies", folder, small_model=small, served=served) as server:
             found = click(server, names, asked.infers)
-            time.sleep(1)
+            time.sleep(2)  # files are deleted after their answer was sent
             found["temporary files"] = files_left(folder / "temporary")
         found["temporary files after the stop"] = files_left(folder / "temporary")
     first, _, last = (value for what, value in found.items() if what.startswith("RSS"))
