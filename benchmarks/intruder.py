@@ -20,14 +20,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from intrusion.client import Client, Result
+from intrusion.client import PATIENCE_S, Client, Result
 from intrusion.holes import HOLES
 
 
-def intrude(url: str, only: str = "", skip: str = "") -> Iterator[tuple[str, str, Result]]:
+def intrude(
+    url: str, only: str = "", skip: str = "", patience_s: float = PATIENCE_S
+) -> Iterator[tuple[str, str, Result]]:
     """Try each hole; the server is asked for a sign of life after each."""
     with tempfile.TemporaryDirectory(prefix="intruder-") as folder:
-        client, gone = Client(url, Path(folder)), False
+        client, gone = Client(url, Path(folder), patience_s), False
         for group, name, attack in HOLES:
             if (only and only not in f"{group} {name}") or (skip and skip in f"{group} {name}"):
                 continue
@@ -46,12 +48,13 @@ def main() -> int:
     parser.add_argument("url", help="of a server that you can lose")
     parser.add_argument("--only", default="", help="holes with this word in group or name")
     parser.add_argument("--skip", default="", help="leave out holes with this word")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="for an answer, s")
     parser.add_argument("--json", type=Path, help="write the table to this file as well")
     asked = parser.parse_args()
     if not Client(asked.url, Path()).lives():
         parser.error(f"{asked.url} does not answer /info/")
     rows = []
-    for group, name, result in intrude(asked.url, asked.only, asked.skip):
+    for group, name, result in intrude(asked.url, asked.only, asked.skip, asked.patience):
         print(f"{group:9} {name:42} {result.state:9} {result.told[:90]}", flush=True)
         rows.append({"group": group, "hole": name, **asdict(result)})
     states = [str(row["state"]) for row in rows]

@@ -59,8 +59,9 @@ class Result:
 class Client:
     """Sends single requests, each over a connection of its own."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, patience_s: float = PATIENCE_S) -> None:
         self.host, self.port = urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or 80
+        self.patience_s = patience_s
         self.folder = folder
         """For files that a request names; only this program writes there."""
 
@@ -70,14 +71,16 @@ class Client:
         path: str,
         body: bytes | None = None,
         kind: str | None = None,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
         **headers: str,
     ) -> Answer:
         """Send a request; names of headers have _ for -."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         sent |= {"Content-Type": kind} if kind else {}
         began_s = time.monotonic()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=patience_s)
+        connection = http.client.HTTPConnection(
+            self.host, self.port, timeout=patience_s or self.patience_s
+        )
         try:
             connection.request(method, path, body, sent)
             reply = connection.getresponse()
