@@ -18,6 +18,7 @@ from intrusion.client import Attack, Client, Result, judged
 def many_batches(client: Client) -> Result:
     """45 batch inferences that are waited for: does /info still answer?"""
     client.ask("DELETE", "/batch/infer")  # one of the holes above
+    usual_s = client.ask("GET", "/info/").seconds
     path = "/batch/infer/resmtnet?run_sync=true"
     body = json.dumps({"max_batch_size": 1, "device": "cpu", "multi_gpu": False}).encode()
     with ThreadPoolExecutor(46) as pool:
@@ -32,7 +33,8 @@ def many_batches(client: Client) -> Result:
     for _ in range(30):  # an open server has to finish them first
         if client.lives():
             break
-    return Result("closed" if info.status == 200 and info.seconds < 2.5 else "open", told)
+    in_time = info.seconds < max(2.5, 20 * usual_s)  # a busy machine is no hole
+    return Result("closed" if info.status == 200 and in_time else "open", told)
 
 
 def claim() -> bytes:
