@@ -23,7 +23,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from light_server import one_server
-from resmtnet.ct.phantom import NoduleSpec, make_phantom, write_nifti
+from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom, write_nifti
 
 LONGEST_S = 10.0
 EACH = 25
@@ -135,12 +135,16 @@ def fuzz(url: str, found: Found, each: int = EACH, rounds: int = 10**9) -> None:
         found.turn += 1
 
 
-def small_studies(folder: Path) -> Path:
-    """Write one small CT; return its folder."""
+def small_phantom() -> Phantom:
+    """Make a CT of 80 x 80 x 64 voxels with one nodule."""
     centre = (-75.0, 0.0, 20.0)
     nodule = NoduleSpec(10.0, "solid", centre_lps_mm=centre)
-    made = make_phantom(seed=3, shape_kji=(64, 80, 80), nodules=[nodule], centre_lps_mm=centre)
-    write_nifti(made, folder / "phantom.nii.gz")
+    return make_phantom(seed=3, shape_kji=(64, 80, 80), nodules=[nodule], centre_lps_mm=centre)
+
+
+def small_studies(folder: Path) -> Path:
+    """Write one small CT; return its folder."""
+    write_nifti(small_phantom(), folder / "phantom.nii.gz")
     return folder
 
 

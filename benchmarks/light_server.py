@@ -201,6 +201,7 @@ def _be_server(arguments: list[str], log: str) -> None:
     from monailabel.main import Main
 
     from resmtnet.server.launch import GRACE_S
+    from resmtnet.server.scratch import own_temporary_folder
 
     with open(log, "a") as file:
         for stream in (1, 2):
@@ -209,6 +210,7 @@ def _be_server(arguments: list[str], log: str) -> None:
     code = 1
     try:
         tempfile.tempdir = None
+        own_temporary_folder()
         uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
         main = Main(actions="start_server")
         main.action_start_server(main.args_parser().parse_args(arguments))

@@ -85,9 +85,9 @@ def main() -> int:
 
 
 def files_left(folder: Path) -> list[str]:
-    """Return the names of temporary files of a server, without the one that says that it runs."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return [path.name for path in files if path.name != ".lock"]
+    """Return the temporary files of servers, without those that say that a server runs."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return [str(path.relative_to(folder)) for path in files]
 
 
 if __name__ == "__main__":

@@ -33,16 +33,20 @@ import httpx
 import numpy as np
 
 from damaged_files import nrrd_files
-from fuzz_api import small_studies
+from fuzz_api import small_phantom
 from light_server import Forks, Server, private, small_app
+from memory import files_left
+from resmtnet.ct.phantom import write_dicom_series
 from resmtnet.server.launch import ServerOptions, free_port
 
 FRESH_EVERY = 20
-LONGEST_S = 3.0
-"""A server is killed at a uniformly random moment up to so long after it answered."""
+LONGEST_S = 1.5
+"""A server is killed at a uniformly random moment up to so long after it kept a reading."""
+EARLY_EVERY = 5
+"""So often it is killed at a moment after the start, whatever it has answered."""
+PATIENCE_S = 60.0
 CENTRE = [-75.0, 0.0, 20.0]
 CLICK = {"params": json.dumps({"foreground": [[40, 40, 32]], "client_id": "kills"})}
-IMAGE = "phantom"
 
 
 class Acknowledged:
@@ -66,17 +70,31 @@ def digest_of(reading: Any) -> str:
     return digest(json.dumps(reading, sort_keys=True).encode())
 
 
+def image_of(http: httpx.Client) -> str:
+    """Return the id of the only image."""
+    found: str = next(iter(http.get("/datastore/?output=all").json()["objects"]))
+    return found
+
+
 class Clients:
     """Threads that send without a pause until the server is gone."""
 
     def __init__(self, url: str, seen: Acknowledged, round_: int, trains: bool) -> None:
         self._url, self._seen, self._round = url, seen, round_
-        self._over = threading.Event()
+        with httpx.Client(base_url=url, timeout=60) as http:
+            self._image = image_of(http)
+        self._over, self._kept = threading.Event(), threading.Event()
         works = [self.readings, self.markups, self.masks, self.clicks, self.looks]
         works += [self.trainings] if trains else []
         self._threads = [threading.Thread(target=self._run, args=(work,)) for work in works]
         for thread in self._threads:
             thread.start()
+
+    def wait_for_a_reading(self) -> None:
+        """Wait until the server has kept a reading of this round."""
+        end_s = time.monotonic() + PATIENCE_S
+        while not self._kept.wait(0.01) and time.monotonic() < end_s:
+            pass
 
     def stop(self) -> None:
         """End all threads."""
@@ -102,7 +120,7 @@ class Clients:
         """Send a reading."""
         reading = {
             "id": f"r{self._round}-{number}",
-            "image": IMAGE,
+            "image": self._image,
             "reader": f"reader {number % 3}",
             "centre_lps_mm": CENTRE,
             "malignancy": 1 + number % 5,
@@ -113,6 +131,7 @@ class Clients:
         if answer.status_code == 201:
             kept = answer.json()["reading"]
             self._seen.readings[kept["id"]] = digest_of(kept)
+            self._kept.set()
 
     def markups(self, http: httpx.Client, number: int) -> None:
         """Save markups under a tag."""
@@ -132,7 +151,7 @@ class Clients:
     def _label(self, http: httpx.Client, tag: str, name: str, content: bytes) -> None:
         possible = self._seen.labels.setdefault(tag, [])
         possible.append(digest(content))
-        place, params = {"image": IMAGE, "tag": tag}, {"params": '{"client_id": "kills"}'}
+        place, params = {"image": self._image, "tag": tag}, {"params": '{"client_id": "kills"}'}
         sent = {"label": (name, content)}
         answer = http.put("/datastore/label", params=place, data=params, files=sent)
         self._note(f"label {tag}", answer)
@@ -142,7 +161,7 @@ class Clients:
     def clicks(self, http: httpx.Client, number: int) -> None:
         """Click."""
         del number
-        path = f"/infer/resmtnet_click?image={IMAGE}"
+        path = f"/infer/resmtnet_click?image={self._image}"
         self._note("click", http.post(path, data=CLICK))
 
     def looks(self, http: httpx.Client, number: int) -> None:
@@ -166,7 +185,7 @@ def check(server: Server, seen: Acknowledged) -> list[str]:
         kept = {one["id"]: digest_of(one) for one in told}
         lost = [id_ for id_, sha in seen.readings.items() if kept.get(id_) != sha]
         for tag, possible in seen.labels.items():
-            answer = http.get("/datastore/label", params={"label": IMAGE, "tag": tag})
+            answer = http.get("/datastore/label", params={"label": image_of(http), "tag": tag})
             found = digest(answer.content) if answer.status_code == 200 else None
             acknowledged = seen.counts[f"label {tag} 200"] > 0
             if found not in possible and (found is not None or acknowledged):
@@ -211,7 +230,8 @@ def kills(folder: Path, total: dict[str, Any], most: int, seconds: float, real: 
     end_s = time.monotonic() + seconds
     try:
         while total["kills"] < most and time.monotonic() < end_s:
-            studies = small_studies(folder / f"studies-{total['kills']}")
+            studies = folder / f"studies-{total['kills']}"
+            write_dicom_series(small_phantom(), studies / "series")
             seen = Acknowledged()
             conf = {"warm_up": "false"}
             for _ in range(FRESH_EVERY):
@@ -223,7 +243,9 @@ def kills(folder: Path, total: dict[str, Any], most: int, seconds: float, real: 
                 if total["kills"] >= most or time.monotonic() > end_s:
                     break
                 clients = Clients(server.url, seen, total["kills"], real)
-                time.sleep(random.Random(total["kills"]).uniform(0, LONGEST_S * (3 if real else 1)))
+                if total["kills"] % EARLY_EVERY:
+                    clients.wait_for_a_reading()
+                time.sleep(random.Random(total["kills"]).uniform(0, LONGEST_S))
                 server.end(signal.SIGKILL)
                 clients.stop()
                 total["kills"] += 1
@@ -242,8 +264,7 @@ def kills(folder: Path, total: dict[str, Any], most: int, seconds: float, real: 
             damage = versions_verify(studies)
             total["versions"] += len(damage)
             total["damaged versions"] += sum(why is not None for why in damage.values())
-            left = [p for p in (folder / "temporary").rglob("*") if p.is_file()]
-            total["temporary files left"] += len(left)
+            total["temporary files left"] += files_left(folder / "temporary")
     finally:
         forks.stop()
     time.sleep(2)
@@ -267,7 +288,7 @@ def main() -> int:
         "lost": [],
         "versions": 0,
         "damaged versions": 0,
-        "temporary files left": 0,
+        "temporary files left": [],
         "answers": {},
     }
     if asked.resume and asked.resume.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,21 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for temporary files of a server."""
-    return tmp_path_factory.mktemp("temporary")
+def temporary() -> Path:
+    """The folder in which the servers of this file get theirs for temporary files."""
+    return Path(tempfile.gettempdir())
 
 
 @pytest.fixture(scope="module", params=[OUR_APP, PLAIN_APP], ids=["ours", "plain"])
 def url(
     request: pytest.FixtureRequest,
     phantom: Phantom,
-    temporary: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     studies = tmp_path_factory.mktemp("intruder") / "studies"
     write_nifti(phantom, studies / "phantom.nii.gz")
     (studies / f"{fuzz_uploads.IMAGE}.nii.gz").write_bytes(nifti_files(".nii.gz")["ct.nii.gz"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(temporary))
         patch.setenv("RESMTNET_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         options = ServerOptions(str(studies), port=free_port(), uvicorn_app=request.param)
         with running_server(options, timeout_s=240.0) as address:

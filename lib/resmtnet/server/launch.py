@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from resmtnet.errors import ConfigError, InputError, ResMTNetError
+from resmtnet.server.scratch import own_temporary_folder
 
 DEFAULT_PORT = 8000
 OUR_APP = "resmtnet.server.app:app"
@@ -194,6 +195,7 @@ def serve(options: ServerOptions) -> int:
     """
     os.environ.update(options.environment())
     os.umask(int(options.conf.get("umask", "077"), 8))  # of the log; the app sets it again
+    own_temporary_folder()
     import uvicorn
     from monailabel.main import Main
 
@@ -233,10 +235,14 @@ def running_server(options: ServerOptions, timeout_s: float = 60.0) -> Iterator[
         ResMTNetError: it did not start; with the end of its log.
     """
     command = [sys.executable, "-m", "monailabel.main", *options.arguments()]
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        process = subprocess.Popen(
-            command, env=options.environment(), stdout=log, stderr=subprocess.STDOUT
-        )
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="resmtnet-", ignore_cleanup_errors=True
+        ) as temporary,  # MONAI Label leaves files in it
+        tempfile.TemporaryFile("w+", errors="replace") as log,
+    ):
+        environment = {**options.environment(), "TMPDIR": temporary}
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_for_answer(process, options.url, timeout_s, log)
             yield options.url
