@@ -1,88 +1,63 @@
-"""Temporary files of servers: in a folder of their own, cleared away also after a kill."""
+"""Temporary files of a server: in a folder of its own, and gone when it is gone."""
 
 from __future__ import annotations
 
 import os
+import signal
+import stat
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
 
-import pytest
+from resmtnet.server.scratch import PREFIX, remove_abandoned
 
-from resmtnet.server import scratch
-
-SERVER = """
-import tempfile
-from resmtnet.server.scratch import own_temporary_folder
-print(own_temporary_folder(), flush=True)
-open(tempfile.mkstemp(prefix="mask-")[1], "w").close()
-print("written", flush=True)
-input()
-"""
+BEGIN = (
+    "import os, tempfile, time, sys; from resmtnet.server.scratch import own_temporary_folder; "
+    "folder = own_temporary_folder(); handle, name = tempfile.mkstemp(); os.umask(0o022); "
+    "assert name.startswith(str(folder)), name; print(folder, flush=True); "
+)
 
 
-@pytest.fixture
-def parent(tmp_path: Path) -> Path:
-    """The system's folder for temporary files."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    return folder
-
-
-def server(parent: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A process that has written a temporary file, and its folder."""
+def server(above: Path, then: str) -> tuple[subprocess.Popen[str], Path]:
+    environment = {**os.environ, "TMPDIR": str(above)}
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        env={**os.environ, "TMPDIR": str(parent)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [sys.executable, "-c", BEGIN + then], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout is not None
-    folder = Path(process.stdout.readline().strip())
-    assert process.stdout.readline().strip() == "written"
-    return process, folder
+    return process, Path(process.stdout.readline().strip())
 
 
-def test_the_next_server_deletes_what_a_killed_one_left_and_leaves_a_running_one_alone(
-    parent: Path,
+def test_a_server_that_ends_leaves_nothing(tmp_path: Path) -> None:
+    process, folder = server(tmp_path, "assert os.environ['TMPDIR'] == str(folder)")
+    process.communicate()
+    assert process.returncode == 0
+    assert folder.name.startswith(PREFIX)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_server_left_is_deleted_by_the_next_one_and_not_before(
+    tmp_path: Path,
 ) -> None:
-    killed, left = server(parent)
-    killed.kill()
-    killed.communicate()
-    assert [path.name[:5] for path in left.iterdir() if path.name[0] != "."] == ["mask-"]
-    running, folder = server(parent)
-    last, _ = server(parent)
-    assert not left.exists()
-    assert folder.parent == parent
-    assert len(list(folder.glob("mask-*"))) == 1
-    for process in (running, last):
-        process.communicate("\n")
+    process, folder = server(tmp_path, "time.sleep(600)")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert remove_abandoned(tmp_path) == 0  # it runs
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert len(list(folder.iterdir())) == 2  # an upload, and the lock
+    other = tmp_path / f"{PREFIX}of-a-user"
+    other.mkdir()  # without a lock: it may be in the making
+    while remove_abandoned(tmp_path) == 0:
+        time.sleep(0.01)
+    assert list(tmp_path.iterdir()) == [other]
 
 
-def test_what_is_no_folder_of_a_server_stays(parent: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    (mine / ".lock").touch()
-    (parent / f"{scratch.PREFIX}link").symlink_to(mine)
-    starting = parent / f"{scratch.PREFIX}starting"
-    for folder in (starting, parent / "resmtnet-other"):
-        folder.mkdir()
-    assert scratch.remove_abandoned(parent) == 0
-    assert len(list(parent.iterdir())) == 3
-    assert (mine / ".lock").exists()
-
-
-def test_the_folder_goes_when_the_server_ends_by_a_signal(
-    parent: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(parent))
-    for name in ("TMPDIR", "TEMP", "TMP"):
-        monkeypatch.setenv(name, str(parent))
-    monkeypatch.setattr(scratch, "_HELD", {})
-    folder = scratch.own_temporary_folder()
-    assert Path(tempfile.gettempdir()) == folder
-    scratch.remove_own_folder()
-    assert not folder.exists()
-    assert Path(tempfile.gettempdir()) == parent
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.mkdir()
+    (target / ".lock").touch()
+    above = tmp_path / "tmp"
+    above.mkdir()
+    (above / f"{PREFIX}x").symlink_to(target)
+    assert remove_abandoned(above) == 0
+    assert target.is_dir()

@@ -36,15 +36,32 @@ PLAIN_EVERY_S = 10.0
 """If stderr is no terminal, progress is one line every so many seconds."""
 
 
+def printable(text: str) -> str:
+    r"""Return a text without what steers a terminal, as a name or remark of a client may hold it.
+
+    Line breaks and tabs stay.
+
+    >>> printable("Smith\x1b[2J\nnodule")
+    'Smith [2J\nnodule'
+    """
+    steers = "".join(chr(n) for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t")
+    return text.translate(str.maketrans(dict.fromkeys(steers, " ")))
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a text on stdout, or on stderr."""
+    typer.echo(printable(text), err=err)
+
+
 def print_json(document: Json) -> None:
     """Print a document on stdout; its numbers are finite or null."""
-    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+    echo(json.dumps(document, indent=1, allow_nan=False))
 
 
 def print_warnings(lines: Iterable[str]) -> None:
     """Print warnings on stderr, one line each."""
     for line in lines:
-        typer.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)
 
 
 @contextmanager
@@ -98,7 +115,7 @@ class _PlainLines:
             return
         self._next[title] = now + PLAIN_EVERY_S
         share = f"{done}" if of is None else f"{done}/{of}"
-        typer.echo(f"{title}: {share} {note}".rstrip(), err=True)
+        echo(f"{title}: {share} {note}".rstrip(), err=True)
 
 
 def counted(title: str, entries: Iterable[Entry], tell: Tell) -> Iterator[Entry]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resmtnet.cli.output import JsonOption, print_json
+from resmtnet.cli.output import JsonOption, echo, print_json
 from resmtnet.cli.readings import open_readings
 from resmtnet.cli.site import DatabaseOption, StudiesOption, database_of
 
@@ -67,11 +67,11 @@ def purge(
         print_json(found)
         return
     verb = "would be deleted" if dry_run else "deleted"
-    typer.echo(
+    echo(
         f"{found['readings']} readings, {found['masks']} masks and {found['labels']} labels of "
         f"{len(images)} images {verb}"
     )
-    typer.echo(NOT_DELETED)
+    echo(NOT_DELETED)
 
 
 def _images(studies: Path, names: set[str]) -> set[str]:

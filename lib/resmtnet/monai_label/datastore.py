@@ -373,13 +373,13 @@ class StudiesDatastore(CarefulDatastore):
             self._told.add(tuple(names))
             known = self._datastore.objects.get(image_id)
             used = image_id + known.image.ext if known else names[0]
-            logger.warning(
-                "%s have the same id, %r: only %s is listed, and the readings of %r are of it. "
-                "Rename the others.",
-                " and ".join(names),
-                image_id,
-                used,
-                image_id,
+            endings = " and ".join(name[len(image_id) :] for name in names)
+            logger.warning(  # without the name: it can be that of a patient
+                "Files of one name end in %s: an id can name one of them, so only that in %s is "
+                "listed, and the readings of the id are of it. Rename the others; `resmtnet doctor "
+                "--studies FOLDER` names them.",
+                endings,
+                used[len(image_id) :],
             )
 
     def _filename(self, image_id: str, ext: str) -> str:

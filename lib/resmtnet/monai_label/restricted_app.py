@@ -92,6 +92,15 @@ def configure_platform(settings: AppSettings) -> None:
     logging.getLogger("monailabel.datastore").setLevel(logging.WARNING)  # it tells file names
     platform.MONAI_LABEL_AUTO_UPDATE_SCORING = False  # why: see server.launch
     platform.MONAI_LABEL_SESSIONS = settings.sessions
+    _stop_telemetry()
+
+
+def _stop_telemetry() -> None:
+    """Keep MLflow, which MONAI loads, from telling its makers that and how it is used."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    client = sys.modules.get("mlflow.telemetry.client")
+    if client is not None:
+        client.set_telemetry_client()  # which now makes none, and forgets the one there is
 
 
 def private_folders(settings: AppSettings, app_dir: str, studies: str) -> list[Path]:

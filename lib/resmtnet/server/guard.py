@@ -71,7 +71,8 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
-        reply = Reply(send, request_id, _redaction(self._find_rules().private_folders))
+        without_paths = _redaction(self._find_rules().private_folders)
+        reply = Reply(send, scope["path"], request_id, without_paths)
         caller = {"request_id": request_id, "client": _address(scope)}
         held, route = CALLER.set(caller), metrics.route_label(scope["path"])
         began_s = time.perf_counter()

@@ -12,7 +12,7 @@ from monailabel.interfaces.utils.app import apps
 from monailabel.utils.async_tasks import utils as background
 
 from resmtnet.ct import apart
-from resmtnet.server.scratch import remove_own_folder
+from resmtnet.server.scratch import remove_own
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(Exception):  # nothing is lost: each reading was on the disk when answered
             served.inbox.store.close()
     apart.stop()
-    remove_own_folder()
+    remove_own()
     logger.info("The server has stopped")
 
 

@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
+_VIEWER = "/ohif"
+_VIEWER_POLICY = "frame-ancestors 'self'; style-src 'self' 'unsafe-inline'; font-src 'self' data:"
+"""OHIF's page names fonts of Google: each browser that shows a study would tell so there."""
+
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -18,15 +22,21 @@ _SAFE_HEADERS = {
 class Reply:
     """Passes on what the app answers, with an id; errors become JSON without paths."""
 
-    def __init__(self, send: Send, request_id: str, without_paths: Callable[[str], str]) -> None:
+    def __init__(
+        self, send: Send, path: str, request_id: str, without_paths: Callable[[str], str]
+    ) -> None:
         """Answer a request.
 
         Args:
             send: to the client.
+            path: of the request.
             request_id: told in a header, and in errors.
             without_paths: takes paths of the server out of a text.
         """
         self._send, self._id, self._without_paths = send, request_id, without_paths
+        self._headers = _SAFE_HEADERS
+        if path.startswith(_VIEWER):
+            self._headers = {**_SAFE_HEADERS, "Content-Security-Policy": _VIEWER_POLICY}
         self._error = bytearray()
         """Of the app, as far as it has come."""
         self._error_headers: Mapping[str, str] | None = None
@@ -54,7 +64,7 @@ class Reply:
                 return
             self.begun, self.status = True, message["status"]
             headers["X-Request-ID"] = self._id
-            for name, value in _SAFE_HEADERS.items():
+            for name, value in self._headers.items():
                 headers.setdefault(name, value)
         elif self._drops_body:
             return
@@ -87,7 +97,7 @@ class Reply:
         headers = {
             "Content-Length": str(len(body)),
             "X-Request-ID": self._id,
-            **_SAFE_HEADERS,
+            **self._headers,
             **more,
         }
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -36,19 +36,8 @@ def own_temporary_folder() -> Path:
     tempfile.tempdir = str(folder)
     for name in ("TMPDIR", "TEMP", "TMP"):
         os.environ[name] = str(folder)
-    atexit.register(_remove, folder, os.getpid())
+    atexit.register(remove_own, os.getpid())
     return folder
-
-
-def remove_own_folder() -> None:
-    """Delete the folder now: where a signal ends a process, what atexit would do is not done."""
-    for folder, lock in list(_HELD.items()):
-        del _HELD[folder]
-        tempfile.tempdir = str(folder.parent)
-        for name in ("TMPDIR", "TEMP", "TMP"):
-            os.environ[name] = str(folder.parent)
-        _remove(folder, os.getpid())
-        lock.release()
 
 
 def remove_abandoned(above: Path) -> int:
@@ -67,8 +56,14 @@ def remove_abandoned(above: Path) -> int:
     return count
 
 
-def _remove(folder: Path, owner: int) -> None:
-    if os.getpid() != owner:  # a fork of the server ends
+def remove_own(owner: int | None = None) -> None:
+    """Delete the folder of this process; uvicorn ends by a signal, without what is due at exit.
+
+    Args:
+        owner: process that has made it; another one, such as a fork, leaves it alone.
+    """
+    if owner not in (None, os.getpid()):
         return
-    with suppress(OSError):
-        shutil.rmtree(folder)
+    for folder in _HELD:
+        with suppress(OSError):
+            shutil.rmtree(folder)
