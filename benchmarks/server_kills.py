@@ -41,9 +41,9 @@ from resmtnet.server.launch import ServerOptions, free_port
 
 FRESH_EVERY = 20
 LONGEST_S = 1.5
-"""A server is killed at a uniformly random moment up to so long after it kept a reading."""
-EARLY_EVERY = 5
-"""So often it is killed at a moment after the start, whatever it has answered."""
+"""A server is killed at a uniformly random moment up to so long after what a round waits for."""
+WAITS_FOR: list[tuple[str, ...]] = [(), ("reading 201",), ("reading 201",), ("label markups 200",)]
+"""What clients must have been answered before the kill, by turns."""
 PATIENCE_S = 60.0
 CENTRE = [-75.0, 0.0, 20.0]
 CLICK = {"params": json.dumps({"foreground": [[40, 40, 32]], "client_id": "kills"})}
@@ -83,18 +83,19 @@ class Clients:
         self._url, self._seen, self._round = url, seen, round_
         with httpx.Client(base_url=url, timeout=60) as http:
             self._image = image_of(http)
-        self._over, self._kept = threading.Event(), threading.Event()
+        self._over = threading.Event()
+        self._answered: set[str] = set()
         works = [self.readings, self.markups, self.masks, self.clicks, self.looks]
         works += [self.trainings] if trains else []
         self._threads = [threading.Thread(target=self._run, args=(work,)) for work in works]
         for thread in self._threads:
             thread.start()
 
-    def wait_for_a_reading(self) -> None:
-        """Wait until the server has kept a reading of this round."""
+    def wait_for(self, answers: tuple[str, ...]) -> None:
+        """Wait until each of these answers has come in this round."""
         end_s = time.monotonic() + PATIENCE_S
-        while not self._kept.wait(0.01) and time.monotonic() < end_s:
-            pass
+        while not self._answered.issuperset(answers) and time.monotonic() < end_s:
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """End all threads."""
@@ -115,6 +116,7 @@ class Clients:
 
     def _note(self, what: str, answer: httpx.Response) -> None:
         self._seen.counts[f"{what} {answer.status_code}"] += 1
+        self._answered.add(f"{what} {answer.status_code}")
 
     def readings(self, http: httpx.Client, number: int) -> None:
         """Send a reading."""
@@ -131,7 +133,6 @@ class Clients:
         if answer.status_code == 201:
             kept = answer.json()["reading"]
             self._seen.readings[kept["id"]] = digest_of(kept)
-            self._kept.set()
 
     def markups(self, http: httpx.Client, number: int) -> None:
         """Save markups under a tag."""
@@ -243,8 +244,7 @@ def kills(folder: Path, total: dict[str, Any], most: int, seconds: float, real: 
                 if total["kills"] >= most or time.monotonic() > end_s:
                     break
                 clients = Clients(server.url, seen, total["kills"], real)
-                if total["kills"] % EARLY_EVERY:
-                    clients.wait_for_a_reading()
+                clients.wait_for(WAITS_FOR[total["kills"] % len(WAITS_FOR)])
                 time.sleep(random.Random(total["kills"]).uniform(0, LONGEST_S))
                 server.end(signal.SIGKILL)
                 clients.stop()
