@@ -240,9 +240,9 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
 
     def _store_mask(self, image_id: str, file: Path, info: dict[str, Any]) -> None:
         """Store a label map in the PACS as DICOM SEG; segments without voxels are left out."""
-        label_map = read_label_map_apart(file)
         folder = Path(self.volume_path(image_id))
         ct = CTVolume.open(folder)
+        label_map = read_label_map_apart(file, ct.geometry)
         voxels = on_voxels_of(label_map, ct.geometry)
         source = SourceSeries.open(folder, ct)
         pacs = Pacs(self._client)
