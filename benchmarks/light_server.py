@@ -200,7 +200,7 @@ def _be_server(arguments: list[str], log: str) -> None:
     import uvicorn
     from monailabel.main import Main
 
-    from resmtnet.server.launch import GRACE_S
+    from resmtnet.server.launch import run_uvicorn
     from resmtnet.server.scratch import own_temporary_folder
 
     with open(log, "a") as file:
@@ -211,7 +211,7 @@ def _be_server(arguments: list[str], log: str) -> None:
     try:
         tempfile.tempdir = None
         own_temporary_folder()
-        uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
+        uvicorn.run = partial(run_uvicorn, uvicorn.run)
         main = Main(actions="start_server")
         main.action_start_server(main.args_parser().parse_args(arguments))
         code = 0

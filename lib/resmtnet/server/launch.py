@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import socket
 import ssl
@@ -13,12 +14,12 @@ import threading
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from resmtnet.errors import ConfigError, InputError, ResMTNetError
 from resmtnet.server.scratch import own_temporary_folder
@@ -199,12 +200,24 @@ def serve(options: ServerOptions) -> int:
     import uvicorn
     from monailabel.main import Main
 
-    # MONAI Label lets uvicorn wait without end for requests that run when the server is stopped.
-    uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
+    uvicorn.run = partial(run_uvicorn, uvicorn.run)
     main = Main(actions="start_server")
     with suppress(KeyboardInterrupt):
         main.action_start_server(main.args_parser().parse_args(options.arguments()))
     return 0
+
+
+def run_uvicorn(run: Callable[..., None], *what: Any, log_config: Any = None, **how: Any) -> None:
+    """Run uvicorn as MONAI Label asks for, with an end to waiting and no file left behind.
+
+    MONAI Label lets it wait without end for requests that run when the server is stopped, and
+    writes the settings of the log to a temporary file, which nobody deletes.
+    """
+    file = Path(log_config) if isinstance(log_config, str) else None
+    if file is not None and file.suffix == ".json" and file.parent == Path(tempfile.gettempdir()):
+        log_config = json.loads(file.read_text())
+        file.unlink()
+    run(*what, log_config=log_config, timeout_graceful_shutdown=GRACE_S, **how)
 
 
 def open_when_ready(options: ServerOptions, address: str) -> None:
