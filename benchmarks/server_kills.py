@@ -2,8 +2,8 @@
 
     python benchmarks/server_kills.py [--kills 200] [--seconds 300] [--resume FILE] [--real-model]
 
-Clients send readings and labels (markups and masks), click, ask for /info, batches, and (with the
-shipped model, `--real-model`) trainings, until the server gets SIGKILL. Then it is started again
+Clients send readings and labels (markups and masks), click, ask for /info, and (with the shipped
+model, `--real-model`) for trainings, until the server gets SIGKILL. Then it is started again
 on the same studies. Each reading that was answered 201 must be told word for word, and the file of
 each label must be the last one that was answered 200, or one that was sent after it. After twenty
 kills the published versions are checked as `resmtnet model verify` does, and the studies are made
@@ -166,10 +166,9 @@ class Clients:
         self._note("click", http.post(path, data=CLICK))
 
     def looks(self, http: httpx.Client, number: int) -> None:
-        """Ask for what viewers ask for, and now and then for a batch."""
+        """Ask for what viewers ask for."""
+        del number
         self._note("info", http.get("/info/"))
-        if number % 10 == 5:
-            self._note("batch", http.post("/batch/infer/resmtnet", json={"max_batch_size": 1}))
         self._over.wait(0.05)
 
     def trainings(self, http: httpx.Client, number: int) -> None:
