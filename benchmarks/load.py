@@ -154,8 +154,12 @@ def with_clicks(
         with httpx.Client(base_url=url, timeout=300) as http:
             for name in names:  # opened before the time runs, and something to train on
                 click_into(http, name)
-                given = {"image": name, "reader": "ann", "centre_lps_mm": [-75.0, 0.0, 20.0]}
-                http.post("/resmtnet/readings", json={**given, "class": "malignant"})
+                for reader in ("ann", "bob"):
+                    given = {"image": name, "reader": reader, "centre_lps_mm": [-75.0, 0.0, 20.0]}
+                    http.post("/resmtnet/readings", json={**given, "class": "malignant"})
+            started = http.post("/train/resmtnet", json={})
+            if started.status_code != 200:
+                raise SystemExit(f"no training starts: {started.text}")
         end_s = time.monotonic() + seconds
 
         def click(number: int) -> None:
