@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -215,6 +216,9 @@ def _be_server(arguments: list[str], log: str) -> None:
         main = Main(actions="start_server")
         main.action_start_server(main.args_parser().parse_args(arguments))
         code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(code)
 

@@ -1,3 +1,4 @@
+import logging
 import tempfile
 from pathlib import Path
 
@@ -118,11 +119,14 @@ def test_the_settings_of_the_log_are_used_and_not_left_behind(
     made, own = tmp_path / "tmp1.json", tmp_path / "settings" / "log.json"
     own.parent.mkdir()
     for file in (made, own):
-        file.write_text('{"version": 1}')
+        file.write_text(
+            '{"version": 1, "incremental": true, "loggers": {"made": {"level": "ERROR"}}}'
+        )
     asked: list[dict[str, object]] = []
     launch.run_uvicorn(lambda *what, **how: asked.append(how), "app", log_config=str(made))
     launch.run_uvicorn(lambda *what, **how: asked.append(how), "app", log_config=str(own))
-    assert [how["log_config"] for how in asked] == [{"version": 1}, str(own)]
+    assert [how["log_config"] for how in asked] == [None, str(own)]
+    assert logging.getLogger("made").level == logging.ERROR
     assert {how["timeout_graceful_shutdown"] for how in asked} == {launch.GRACE_S}
     assert not made.exists()
     assert own.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging.config
 import os
 import socket
 import ssl
@@ -215,8 +216,9 @@ def run_uvicorn(run: Callable[..., None], *what: Any, log_config: Any = None, **
     """
     file = Path(log_config) if isinstance(log_config, str) else None
     if file is not None and file.suffix == ".json" and file.parent == Path(tempfile.gettempdir()):
-        log_config = json.loads(file.read_text())
+        logging.config.dictConfig(json.loads(file.read_text()))  # as uvicorn would
         file.unlink()
+        log_config = None
     run(*what, log_config=log_config, timeout_graceful_shutdown=GRACE_S, **how)
 
 
