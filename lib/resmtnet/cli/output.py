@@ -23,7 +23,8 @@ Entry = TypeVar("Entry")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:N or auto; default: auto, cuda where there is one."),
 ]
 ModelOption = Annotated[
     Path | None,
