@@ -45,8 +45,8 @@ def printable(text: str) -> str:
     >>> printable("Smith\x1b[2J\nnodule")
     'Smith [2J\nnodule'
     """
-    steers = "".join(chr(n) for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t")
-    return text.translate(str.maketrans(dict.fromkeys(steers, " ")))
+    steers = (n for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t")
+    return text.translate(dict.fromkeys(steers, " "))
 
 
 def echo(text: str, err: bool = False) -> None:

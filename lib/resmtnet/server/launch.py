@@ -197,8 +197,9 @@ def serve(options: ServerOptions) -> int:
     import uvicorn
     from monailabel.main import Main
 
-    # MONAI Label lets uvicorn wait without end for requests that run when the server is stopped.
-    uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
+    # MONAI Label lets uvicorn wait without end for requests that run when the server is stopped,
+    # and its usual parser takes headers of any size into memory; h11 takes 64 KB.
+    uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S, http="h11")
     main = Main(actions="start_server")
     with suppress(KeyboardInterrupt):
         main.action_start_server(main.args_parser().parse_args(options.arguments()))
