@@ -90,7 +90,8 @@ async def _log_in(
     role = access.proven_role(given.get("token", "").strip(), "page", scope, headers, rules)
     if role is None:
         return _page(scope, "That is no token of this server.", 401)
-    return _with_cookie(RedirectResponse(_next(scope), 303, _NO_STORE), scope, headers, role, rules)
+    answer = RedirectResponse(_next(scope), 303, _NO_STORE)
+    return _with_cookie(answer, scope, headers, role, rules)
 
 
 async def _log_out(scope: Scope, receive: Receive, headers: object, rules: ServerRules) -> Response:
