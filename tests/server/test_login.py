@@ -231,6 +231,11 @@ def test_nobody_else_can_read_what_the_server_writes(site: Site, tmp_path: Path)
     assert [path for path in readable if "matplotlib" not in path] == []
 
 
+def test_headers_are_bounded(site: Site) -> None:
+    big = httpx.get(f"{site.url}/health", headers={"X-Big": "a" * 200_000})
+    assert big.status_code == 400
+
+
 def test_a_wrong_token_is_told_on_the_page(site: Site) -> None:
     reply = httpx.post(f"{site.url}/login", data={"token": "wrong"})
     assert reply.status_code == 401
