@@ -43,9 +43,9 @@ def url(
 
 
 def test_no_hole_is_open_and_no_upload_is_left_behind(url: str, temporary: Path) -> None:
-    before = set(temporary.iterdir())  # MONAI Label's own, made at the start
+    before = set(temporary.rglob("*"))  # MONAI Label's own, made at the start
     results: list[tuple[str, str, Any]] = list(intruder.intrude(url))
     assert [(name, r.told) for _, name, r in results if r.state == "open"] == []
     assert sum(r.state == "closed" for _, _, r in results) > 40
-    left = [p.name for p in temporary.iterdir() if p not in before and p.is_file()]
+    left = [p.name for p in temporary.rglob("*") if p not in before and p.is_file()]
     assert left == []
