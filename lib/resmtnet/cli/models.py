@@ -283,7 +283,9 @@ def trust(
     Needed once for versions that were published before they were signed, and after the key was
     lost; until then the shipped model is served in their place.
     """
-    version = _versions(studies, database, None).trust(name)
+    versions = _versions(studies, database, None)
+    keep_audit_log(versions.folder.parent)
+    version = versions.trust(name)
     if as_json:
         print_json(version.to_json())
     else:

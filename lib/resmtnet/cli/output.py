@@ -23,7 +23,8 @@ Entry = TypeVar("Entry")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:N or auto; default: auto, cuda where there is one."),
 ]
 ModelOption = Annotated[
     Path | None,
@@ -44,8 +45,8 @@ def printable(text: str) -> str:
     >>> printable("Smith\x1b[2J\nnodule")
     'Smith [2J\nnodule'
     """
-    steers = "".join(chr(n) for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t")
-    return text.translate(str.maketrans(dict.fromkeys(steers, " ")))
+    steers = (n for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t")
+    return text.translate(dict.fromkeys(steers, " "))
 
 
 def echo(text: str, err: bool = False) -> None:

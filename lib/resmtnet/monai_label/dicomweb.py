@@ -27,7 +27,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.content_key import downloaded_series_key
 from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError, PacsError
-from resmtnet.monai_label.datastore import check_replacement, checked_tag
+from resmtnet.monai_label.datastore_checks import check_replacement, checked_tag
 from resmtnet.monai_label.downloads import Locks
 from resmtnet.monai_label.pacs import Pacs, referenced_series
 from resmtnet.monai_label.refusals import Refusal

@@ -9,7 +9,7 @@ DATABASE = Path("resmtnet", "readings.sqlite")
 
 BESIDE = (
     *("answers", "audit.jsonl", "crops", "labels-*", "models", "observations", "offers.sqlite*"),
-    *("pacs-results", "repeated.sqlite*", "scores", "training", "upload_names.json"),
+    *("pacs-results", "repeats.sqlite*", "scores", "training", "upload_names.json"),
 )
 """What lies beside the database, as patterns of names."""
 

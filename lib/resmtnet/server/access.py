@@ -20,7 +20,11 @@ OPEN = frozenset({"/health", "/ready", "/login", "/logout", "/favicon.ico"})
 """Routes that show no data of patients, and change nothing."""
 
 _OPEN = re.compile(r"/(auth|static)(/|$)")
-_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = re.compile(
+    r"forwarded|via|(x-forwarded|x-real|x-original|x-envoy|cf|cdn|fly|tailscale|ngrok)-.+"
+    r"|(x-cluster|x|true)-client-ip"
+)
+"""Headers that proxies and tunnels add: the request may come from another machine."""
 _NEEDED: tuple[tuple[str, re.Pattern[str], str], ...] = (
     # Method ("" for any), path, role: the first that fits.
     ("GET", re.compile(r"/logs(/|$)"), ADMIN),
@@ -70,7 +74,7 @@ def asks_for_login(scope: Scope, headers: Mapping[str, str], rules: ServerRules)
         return True
     ends = (scope.get("server"), scope.get("client"))
     local = all(end is not None and is_loopback(str(end[0])) for end in ends)
-    return not local or any(name in headers for name in _FORWARDED)
+    return not local or any(map(_FORWARDED.fullmatch, headers))
 
 
 def check_encrypted(scope: Scope, headers: Mapping[str, str], rules: ServerRules) -> None:

@@ -154,7 +154,7 @@ def _check_sender(scope: Scope, headers: Mapping[str, str], found: ServerRules) 
     if len(Headers(scope=scope).getlist("host")) != 1:
         raise Refused(400, "One header Host is needed.")
     rules.check_host(headers["host"], found)
-    rules.check_origin(headers, found)
+    rules.check_origin(scope["method"], headers, found)
     raw_path = scope.get("raw_path", scope["path"].encode())
     rules.check_path(raw_path.decode("latin-1"))
     _check_query(scope["query_string"].decode("latin-1"))

@@ -212,14 +212,16 @@ def run_uvicorn(run: Callable[..., None], *what: Any, log_config: Any = None, **
     """Run uvicorn as MONAI Label asks for, with an end to waiting and no file left behind.
 
     MONAI Label lets it wait without end for requests that run when the server is stopped, and
-    writes the settings of the log to a temporary file, which nobody deletes.
+    writes the settings of the log to a temporary file, which nobody deletes. Its usual parser takes
+    headers of any size into memory; h11 takes 64 KB.
     """
     file = Path(log_config) if isinstance(log_config, str) else None
     if file is not None and file.suffix == ".json" and file.parent == Path(tempfile.gettempdir()):
         logging.config.dictConfig(json.loads(file.read_text()))  # as uvicorn would
         file.unlink()
         log_config = None
-    run(*what, log_config=log_config, timeout_graceful_shutdown=GRACE_S, **how)
+    how |= {"timeout_graceful_shutdown": GRACE_S, "http": "h11"}
+    run(*what, log_config=log_config, **how)
 
 
 def open_when_ready(options: ServerOptions, address: str) -> None:

@@ -61,7 +61,9 @@ def with_token_in_address(
         raise Refused(401, "The token in the address is none of this server.")
     kept = [p for p in parse_qsl(scope["query_string"].decode("latin-1")) if p[0] != "token"]
     address = quote(scope["path"]) + (f"?{urlencode(kept)}" if kept else "")
-    return _with_cookie(RedirectResponse(_local(address), 303, _NO_STORE), scope, role, rules)
+    return _with_cookie(
+        RedirectResponse(_local(address), 303, _NO_STORE), scope, headers, role, rules
+    )
 
 
 def wants_page(scope: Scope, headers: Mapping[str, str]) -> bool:
@@ -88,7 +90,8 @@ async def _log_in(
     role = access.proven_role(given.get("token", "").strip(), "page", scope, headers, rules)
     if role is None:
         return _page(scope, "That is no token of this server.", 401)
-    return _with_cookie(RedirectResponse(_next(scope), 303, _NO_STORE), scope, role, rules)
+    answer = RedirectResponse(_next(scope), 303, _NO_STORE)
+    return _with_cookie(answer, scope, headers, role, rules)
 
 
 async def _log_out(scope: Scope, receive: Receive, headers: object, rules: ServerRules) -> Response:
@@ -166,14 +169,17 @@ def _local(address: str) -> str:
     return address if own and address.isprintable() else "/"
 
 
-def _with_cookie(answer: Response, scope: Scope, role: str, rules: ServerRules) -> Response:
+def _with_cookie(
+    answer: Response, scope: Scope, headers: Mapping[str, str], role: str, rules: ServerRules
+) -> Response:
     assert rules.tokens is not None
+    by_proxy = headers.get("x-forwarded-proto") if rules.behind_proxy else None
     answer.set_cookie(
         access.cookie_name(scope),
         rules.tokens.cookie(role),
         path="/",
         httponly=True,
         samesite="lax",  # a link of another page may open a study; it can change nothing
-        secure=scope.get("scheme") == "https",
+        secure=scope.get("scheme") == "https" or by_proxy == "https",
     )
     return answer
