@@ -15,9 +15,11 @@ import json
 import tempfile
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -135,11 +137,12 @@ def fuzz(url: str, found: Found, each: int = EACH, rounds: int = 10**9) -> None:
         found.turn += 1
 
 
-def small_phantom() -> Phantom:
-    """Make a CT of 80 x 80 x 64 voxels with one nodule."""
+def small_phantom(seed: int = 3, diameter_mm: float = 10.0) -> Phantom:
+    """Make a CT of 80 x 80 x 64 voxels: a nodule in air, where the small model finds it at once."""
     centre = (-75.0, 0.0, 20.0)
-    nodule = NoduleSpec(10.0, "solid", centre_lps_mm=centre)
-    return make_phantom(seed=3, shape_kji=(64, 80, 80), nodules=[nodule], centre_lps_mm=centre)
+    nodule = NoduleSpec(diameter_mm, "solid", centre_lps_mm=centre)
+    made = make_phantom(seed, (64, 80, 80), nodules=[nodule], centre_lps_mm=centre)
+    return replace(made, hu=np.where(made.label_map() > 0, 50, -800).astype(np.int16))
 
 
 def small_studies(folder: Path) -> Path:

@@ -18,8 +18,9 @@ from typing import Any
 
 import httpx
 
+from fuzz_api import small_phantom
 from light_server import Server, one_server
-from resmtnet.ct.phantom import NoduleSpec, make_phantom, write_nifti
+from resmtnet.ct.phantom import write_nifti
 from resmtnet.server.launch import OUR_APP, PLAIN_APP
 
 KINDS = [
@@ -33,12 +34,9 @@ POINT = {"params": json.dumps({"foreground": [[40, 40, 32]], "client_id": "memor
 
 def make_studies(folder: Path, count: int) -> list[str]:
     """Write small CTs with a nodule each; return their ids."""
-    centre = (-75.0, 0.0, 20.0)
     names = [f"ct-{n:03}" for n in range(count)]
     for n, name in enumerate(names):
-        nodule = NoduleSpec(8.0 + n % 5, "solid", centre_lps_mm=centre)
-        made = make_phantom(seed=n, shape_kji=(64, 80, 80), nodules=[nodule], centre_lps_mm=centre)
-        write_nifti(made, folder / f"{name}.nii.gz")
+        write_nifti(small_phantom(n, 8.0 + n % 5), folder / f"{name}.nii.gz")
     return names
 
 
