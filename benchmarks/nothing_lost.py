@@ -1,11 +1,13 @@
 """Is every acknowledged reading still there? Writers are killed, crowded, and run out of disk.
 
     python benchmarks/nothing_lost.py [--kills 200] [--each 250] [--out FILE]
+    python benchmarks/nothing_lost.py --only-kills --kills 1000 --seconds 300 --resume FILE
 
 A writer prints the id of a reading, and the SHA-256 of its JSON, once the store has returned it;
 that is what "acknowledged" means. Afterwards the store is opened anew and must hold each of them,
-word for word. A kill shows what a process may lose, not what a power cut may: for that the store
-relies on SQLite's synchronous=FULL.
+word for word. `--only-kills` leaves the rest out, stops after so many seconds, and goes on the next
+time where FILE says that it stopped. A kill shows what a process may lose, not what a power cut
+may: for that the store relies on SQLite's synchronous=FULL.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,11 +90,15 @@ def started(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[dict[str, str], str]:
-    """Wait for a writer; return what it acknowledged, by id, and why it stopped if it was refused.
+    """Wait for a writer; see acknowledged_in for what is returned."""
+    return acknowledged_in(process.communicate()[0])
+
+
+def acknowledged_in(told: str) -> tuple[dict[str, str], str]:
+    """Return what a writer acknowledged, by id, and why it stopped if it was refused.
 
     A line that the kill cut short is no acknowledgement.
     """
-    told = process.communicate()[0]
     lines = told[: told.rfind("\n") + 1].splitlines()
     refused = [line for line in lines if line.startswith(REFUSED)]
     pairs = (line.split() for line in lines if line != STARTED and line not in refused)
@@ -116,26 +122,84 @@ def compare(path: Path, acknowledged: dict[str, str]) -> Json:
     }
 
 
-def kills(folder: Path, count: int, seed: int = 0, fresh_every: int = 10) -> Json:
-    """Kill a writer at random moments; every tenth time it begins a new database."""
-    moments, total = random.Random(seed), {"kills": 0, "acknowledged": 0, "present": 0, "kept": 0}
+def killed(path: Path, name: str, after_s: float) -> tuple[dict[str, str], int]:
+    """Kill a writer some time after it started; return what it acknowledged, and its exit code."""
+    process = started(writer(path, name, 10**6))
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    return ended(process)[0], process.returncode
+
+
+def killed_fork(path: Path, name: str, after_s: float) -> tuple[dict[str, str], int]:
+    """The same with a fork of this process, which may have no threads; it begins at once."""
+    out, into = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.dup2(into, 1)
+        sys.stdout = os.fdopen(1, "w")
+        write(path, name, 10**6, None, None)
+        os._exit(0)
+    os.close(into)
+    with os.fdopen(out) as told:
+        assert told.readline().strip() == STARTED
+        time.sleep(after_s)
+        os.kill(pid, signal.SIGKILL)
+        acknowledged = acknowledged_in(told.read())[0]
+    return acknowledged, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kills(
+    folder: Path,
+    count: int,
+    seed: int = 0,
+    fresh_every: int = 10,
+    first: int = 0,
+    end_s: float = float("inf"),
+    kill: Callable[[Path, str, float], tuple[dict[str, str], int]] = killed,
+) -> Json:
+    """Kill a writer at random moments; every tenth time it begins a new database.
+
+    Args:
+        folder: for the databases.
+        count: kills in all.
+        seed: of the moments.
+        fresh_every: kills of one database.
+        first: number of the first kill, where an earlier run has stopped.
+        end_s: of time.monotonic(), after which the run stops with the database at hand.
+        kill: starts a writer and kills it.
+    """
+    total = {"kills": 0, "acknowledged": 0, "present": 0, "kept": 0}
     acknowledged: dict[str, str] = {}
-    for number in range(count):
+    for number in range(first, count):
         if number % fresh_every == 0:
             acknowledged = {}
+            if time.monotonic() > end_s:
+                break
         path = folder / f"kills-{number // fresh_every}" / "readings.sqlite"
-        process = started(writer(path, f"w{number}", 10**6))
-        time.sleep(moments.uniform(0, LONGEST_S))
-        process.send_signal(signal.SIGKILL)
-        acknowledged.update(ended(process)[0])
+        after_s = random.Random(f"{seed}:{number}").uniform(0, LONGEST_S)
+        told, code = kill(path, f"w{number}", after_s)
+        acknowledged.update(told)
+        total["kills"] += code == -signal.SIGKILL
         found = compare(path, acknowledged)
-        total["kills"] += process.returncode == -signal.SIGKILL
         if found["present"] < found["acknowledged"]:
             raise SystemExit(f"lost after kill {number}: {found}")
         if number % fresh_every == fresh_every - 1 or number == count - 1:
             for name in ("acknowledged", "present", "kept"):
                 total[name] += found[name]
     return total
+
+
+def kills_in_slices(file: Path, count: int, seconds: float, seed: int) -> Json:
+    """Go on with the kills of a file for some seconds; return the sum."""
+    before = json.loads(file.read_text()) if file.exists() else {"kills": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        end_s = time.monotonic() + seconds
+        found = kills(
+            Path(folder), count, seed, first=before["kills"], end_s=end_s, kill=killed_fork
+        )
+    document = {name: number + before.get(name, 0) for name, number in found.items()}
+    file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
 
 
 def crowd(folder: Path, each: int, writers: int = 4, killed: int = 0, seed: int = 0) -> Json:
@@ -211,6 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--each", type=int, default=250, help="readings of each writer")
     parser.add_argument("--out", type=Path, help="JSON to write")
+    parser.add_argument("--only-kills", action="store_true")
+    parser.add_argument("--seconds", type=float, default=300.0, help="of a slice of --only-kills")
+    parser.add_argument("--resume", type=Path, default=Path("kills.json"), help="of --only-kills")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--name", help=argparse.SUPPRESS)
     parser.add_argument("--user", type=int, help=argparse.SUPPRESS)
@@ -218,6 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.write:
         write(given.write, given.name, given.each, given.largest, given.user)
+        return
+    if given.only_kills:
+        print(json.dumps(kills_in_slices(given.resume, given.kills, given.seconds, given.seed)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -166,6 +166,16 @@ def private_tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def private_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Answers of models that tests ask directly, or through MONAI Label's client, go with them."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)
+        yield
+
+
 @dataclass(frozen=True)
 class SharedServer:
     """A server that several files of tests ask; no test may rely on what others left there."""

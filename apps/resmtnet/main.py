@@ -7,7 +7,6 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.train import TrainTask
 
-from resmtnet.monai_label.datastore import VolumePaths, studies_datastore
 from resmtnet.monai_label.dicomweb import keep_dicom, use_installed_dcmqi
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
 from resmtnet.monai_label.labels import Submissions
@@ -18,6 +17,7 @@ from resmtnet.monai_label.results_app import results_in_pacs
 from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
+from resmtnet.monai_label.studies import VolumePaths, studies_datastore
 from resmtnet.monai_label.trainer import make_trainers
 from resmtnet.monai_label.warm_up import start_warm_up
 from resmtnet.server.guarded_app import GuardedApp
@@ -30,7 +30,7 @@ class ResMTNetApp(RestrictedApp, GuardedApp, MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str] | None) -> None:
         settings = AppSettings.from_conf(conf or {})
         configure_platform(settings)
-        self.rules = ServerRules(**rules_of(settings, studies))
+        self.rules = ServerRules(**rules_of(settings, app_dir, studies))
         self.shared = SharedCharacterizer(served_model(app_dir, studies, settings), settings)
         database = settings.database(app_dir, studies)
         self.submissions = Submissions(database, self.datastore, self.shared.open)

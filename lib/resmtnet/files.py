@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +14,9 @@ from resmtnet.errors import InputError
 
 
 @contextmanager
-def atomic_file(path: Path, *, durable: bool = True, within: Path | None = None) -> Iterator[Path]:
+def atomic_file(
+    path: Path, *, durable: bool = True, within: Path | None = None, private: bool = False
+) -> Iterator[Path]:
     """Give an empty draft that becomes the file when the block ends, and vanishes if it fails.
 
     Nobody ever sees half of the file, and what stood there before stays until the new one is whole.
@@ -24,6 +26,7 @@ def atomic_file(path: Path, *, durable: bool = True, within: Path | None = None)
         durable: the file, and its name in the folder, are on the disk when the block has ended. It
             costs some milliseconds: False for what can be made again, such as a cache.
         within: a folder that must exist: what disappeared with a disk is not made anew.
+        private: only this user can read the file (mode 0600), and folders that are made (0700).
 
     Yields:
         The draft, in the same folder, hidden, ending in ".tmp".
@@ -33,9 +36,9 @@ def atomic_file(path: Path, *, durable: bool = True, within: Path | None = None)
     """
     if within is not None and not within.is_dir():
         raise FileNotFoundError(f"{within} has disappeared: {path.name} is not written")
-    make_folder(path.parent, durable=durable)
+    make_folder(path.parent, durable=durable, private=private)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    draft.touch(exist_ok=False)
+    draft.touch(0o600 if private else 0o666, exist_ok=False)
     try:
         yield draft
         _move(draft, path, durable)
@@ -62,9 +65,9 @@ def atomic_folder(folder: Path, marker: str, *, durable: bool = True) -> Iterato
     folder = folder.resolve()
     check_place(folder, marker)
     make_folder(folder.parent, durable=durable)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    draft = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    draft.mkdir()  # not mkdtemp: the folder gets the permissions that the user's umask gives
     try:
-        draft.chmod(0o755)
         yield draft
         old = draft.with_name(draft.name + "-old")
         if durable:
@@ -100,20 +103,42 @@ def _move(draft: Path, place: Path, durable: bool) -> None:
         sync(place.parent)
 
 
-def make_folder(folder: Path, *, durable: bool = True) -> None:
+def make_folder(folder: Path, *, durable: bool = True, private: bool = False) -> None:
     """Make a folder and those above it where they are missing.
 
     Args:
         folder: to make.
         durable: the names of new folders are on the disk afterwards.
+        private: only this user can look into new folders (mode 0700).
     """
     if folder.is_dir():
         return
     if folder.parent != folder:
-        make_folder(folder.parent, durable=durable)
-    folder.mkdir(exist_ok=True)
+        make_folder(folder.parent, durable=durable, private=private)
+    folder.mkdir(0o700 if private else 0o777, exist_ok=True)
     if durable:
         sync(folder.parent)
+
+
+def tighten(path: Path, umask: int = 0o077, *, inside: bool = True) -> None:
+    """Take permissions away from a file, or from a folder with all that it holds.
+
+    Links are not followed, and what belongs to another user stays as it is.
+
+    Args:
+        path: of it; nothing happens if it is not there.
+        umask: the permissions that nothing shall have; nothing is ever added.
+        inside: also what a folder holds.
+    """
+    with suppress(OSError):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            return
+        if mode & umask:
+            path.chmod(stat.S_IMODE(mode) & ~umask)
+        if inside and stat.S_ISDIR(mode):
+            for inner in path.iterdir():
+                tighten(inner, umask)
 
 
 def sync_tree(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import damaged_files
 import fuzz_inputs
 
 KINDS = fuzz_inputs.kinds()
@@ -31,7 +32,7 @@ def test_the_valid_files_are_read_and_damaged_ones_are_read_or_refused(
 
 def test_a_seed_gives_the_same_damage_again() -> None:
     files = KINDS["nrrd"][0]
-    first, again, other = (fuzz_inputs.mutated(files, random.Random(n)) for n in (1, 1, 2))
+    first, again, other = (damaged_files.mutated(files, random.Random(n)) for n in (1, 1, 2))
     assert first == again
     assert first != other
 

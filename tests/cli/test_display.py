@@ -47,6 +47,14 @@ def printed(content: object) -> str:
     return captured.get()
 
 
+def test_a_name_of_an_image_neither_steers_the_terminal_nor_colours_the_table() -> None:
+    content = document(nodule("N1", long_axis_mm=9.0))
+    content["image"]["id"] = "a\x1b[2J[red]b[/red]"
+    text = printed(findings_table(content))
+    assert "\x1b[2J" not in text
+    assert "a [2J[red]b[/red]" in text
+
+
 def test_table_shows_each_nodule_with_its_numbers_and_intervals() -> None:
     sizes = {"long_axis_mm": 10.04, "short_axis_mm": 9.0, "volume_mm3": 523.6}
     text = printed(findings_table(document(nodule("N1", **sizes), nodule("N2", "benign"))))

@@ -11,7 +11,8 @@ import pytest
 
 from resmtnet.ct import apart
 from resmtnet.errors import SeveralSeriesError, VolumeError
-from resmtnet.readings.formats.label_map import read_label_map, read_label_map_apart
+from resmtnet.readings.formats.label_map import read_label_map
+from resmtnet.readings.formats.label_map_apart import read_label_map_apart
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
 HERE = f"{__name__}:"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -196,3 +197,15 @@ def test_a_header_of_a_few_bytes_asks_for_no_memory(tmp_path: Path) -> None:
         )
         with pytest.raises(VolumeError, match=r"ct\.nrrd (has|is truncated)"):
             CTVolume.open(path)
+
+
+def test_an_upload_that_claims_more_than_its_bytes_can_hold_is_refused(tmp_path: Path) -> None:
+    head = (
+        b"NRRD0004\ntype: uchar\ndimension: 3\nspace: left-posterior-superior\n"
+        b"sizes: 1024 1024 1024\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+        b"encoding: gzip\nspace origin: (0,0,0)\n\n"
+    )
+    path = tmp_path / "ct.nrrd"
+    path.write_bytes(head + gzip.compress(bytes(2**24), mtime=0) * 64)
+    with pytest.raises(VolumeError, match="no CT can be packed into"):
+        image_file.try_header(path, tmp_path)

@@ -11,8 +11,9 @@ import pytest
 
 from resmtnet.errors import ConfigError, StoreError
 from resmtnet.monai_label import careful_datastore as module
-from resmtnet.monai_label.datastore import StudiesDatastore, studies_datastore
+from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.studies import studies_datastore
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import database_in
 from resmtnet.readings.record import Reading

@@ -13,8 +13,9 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.series_index import SeriesIndex
 from resmtnet.monai_label import datastore as module
 from resmtnet.monai_label import downloads
-from resmtnet.monai_label.datastore import StudiesDatastore, VolumePaths
+from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.refusals import Refusal
+from resmtnet.monai_label.studies import VolumePaths
 
 
 @pytest.fixture

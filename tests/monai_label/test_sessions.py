@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,15 @@ def test_a_session_ends_although_no_session_is_in_memory(
     assert sessions.remove_expired() == 1
     assert not meta.parent.exists()
     assert sessions.get_session(lasts) is not None
+
+
+def test_the_upload_of_a_refused_session_is_deleted(
+    sessions: CheckedSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(HTTPException):
+        sessions.add_session(uploaded(tmp_path / "up", "meta.info"))
+    assert not (tmp_path / "up").exists()
+    with pytest.raises(HTTPException):
+        sessions.add_session(uploaded(tmp_path, "a.zip"), uncompress=True)
+    assert list(tmp_path.iterdir()) == []

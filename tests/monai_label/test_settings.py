@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,20 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         "behind_proxy": "true",
         "insecure": "true",
         "log_format": "json",
+        "candidate_threshold": "0.2",
+        "sessions": "true",
+        "store_results": "on_submit",
+        "results_node": "PACS@10.0.0.1:104",
+        "poll_s": "5",
+        "hosts": "viewer.example",
+        "origins": "https://viewer.example",
+        "upload_mb": "10",
+        "upload_days": "7",
+        "cache_days": "8",
+        "pacs_cache_gb": "9",
+        "umask": "027",
     }
+    assert set(conf) == set(AppSettings.__dataclass_fields__)
     assert AppSettings.from_conf(conf) == AppSettings(
         models=("resmtnet", "resmtnet_findings"),
         model_dir=tmp_path,
@@ -47,7 +61,34 @@ def test_every_key_has_an_effect(tmp_path: Path) -> None:
         behind_proxy=True,
         insecure=True,
         log_format="json",
+        candidate_threshold=0.2,
+        sessions=True,
+        store_results="on_submit",
+        results_node="PACS@10.0.0.1:104",
+        poll_s=5,
+        hosts=("viewer.example",),
+        origins=("https://viewer.example",),
+        upload_mb=10,
+        upload_days=7,
+        cache_days=8,
+        pacs_cache_gb=9,
+        umask="027",
     )
+
+
+def test_the_page_of_the_server_lists_every_key_with_its_default() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "server.md").read_text("utf-8")
+    table = page.partition("## Settings of the app")[2].partition("## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| ", table, re.MULTILINE))
+    assert set(rows) == set(AppSettings.__dataclass_fields__)
+    for key in dataclasses.fields(AppSettings):
+        (told,) = re.findall(r"\*\*(.+?)\*\*", rows[key.name])
+        default = "all" if key.default == MODELS else key.default
+        if default in (None, (), "") and default is not False:
+            continue  # told in words
+        if isinstance(default, bool):
+            default = str(default).lower()
+        assert told == (f"{default:g}" if isinstance(default, float) else str(default)), key.name
 
 
 def test_every_key_says_how_it_is_parsed_and_its_default_is_what_its_text_means() -> None:
@@ -87,6 +128,8 @@ def test_keys_of_other_apps_are_ignored() -> None:
         ("token_file", "/"),
         ("behind_proxy", "perhaps"),
         ("log_format", "xml"),
+        ("umask", "022"),
+        ("cache_days", "-1"),
     ],
 )
 def test_an_impossible_value_is_refused_with_its_key(key: str, value: str) -> None:

@@ -72,6 +72,58 @@ def test_nothing_of_the_patient_is_left_and_all_of_the_others(studies, tmp_path)
     assert not (tmp_path / "cache" / "volumes").exists()
 
 
+def test_copies_of_a_pacs_go_too(tmp_path, monkeypatch):
+    """The CT in the cache, its download, its label, and its lines in MONAI Label's lists."""
+    monkeypatch.setenv("RESMTNET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path / "dicom"))
+    monkeypatch.setenv("RESMTNET_APP_DIR", str(tmp_path / "app"))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").touch()
+    cache = tmp_path / "dicom" / "0123"
+    (cache / "labels" / "final").mkdir(parents=True)
+    for uid in ("1.2.1", "1.2.2", "1.2.3"):
+        (cache / uid).mkdir()
+        (cache / f"{uid}.nrrd").touch()
+        (cache / "labels" / "final" / f"{uid}.nrrd").touch()
+    entries = {f"1.2.{n}": {"image": {"info": {"PatientID": f"P{n}"}}} for n in (1, 2, 3)}
+    for entry in entries.values():
+        entry["labels"] = {"final": {"info": {}}}
+    for name in ("datastore_v2.json", "datastore_v2.previous.json"):
+        (cache / name).write_text(json.dumps({"objects": entries}))
+    with ReadingStore.open(tmp_path / "app" / "resmtnet" / "readings.sqlite") as store:
+        for n, patient in ((1, "P1"), (2, "P2")):
+            reading = Reading(
+                image=f"1.2.{n}",
+                reader="ann",
+                centre_lps_mm=(0.0, 0.0, 0.0),
+                malignancy=3,
+                study_patient=pseudonym(patient),
+            )
+            store.add(reading)
+    url = "http://127.0.0.1:1/dicom-web"
+    assert run(["purge", "--studies", url, "--patient", "P1", "--dry-run"]) == 0
+    assert (cache / "1.2.1").is_dir()
+    assert run(["purge", "--studies", url, "--patient", "P1"]) == 0
+    names = sorted(path.name for path in cache.rglob("*") if "1.2." in path.name)
+    assert names == ["1.2.2", "1.2.2.nrrd", "1.2.2.nrrd", "1.2.3", "1.2.3.nrrd", "1.2.3.nrrd"]
+    for name in ("datastore_v2.json", "datastore_v2.previous.json"):
+        assert "P1" not in (cache / name).read_text()
+        assert set(json.loads((cache / name).read_text())["objects"]) == {"1.2.2", "1.2.3"}
+    (line,) = (tmp_path / "app" / "resmtnet" / "audit.jsonl").read_text().splitlines()
+    told = json.loads(line)
+    assert (told["event"], told["readings"], told["series"]) == ("patient purged", 1, 2)
+    assert "P1" not in line
+
+
+def test_a_label_is_forgotten_in_the_list_and_the_image_stays(studies):
+    entry = {"image": {"info": {}}, "labels": {"final": {"info": {"reader": "ann"}}}}
+    listed = studies / "datastore_v2.json"
+    listed.write_text(json.dumps({"objects": {"ct0": entry, "ct1": entry}}))
+    purge(studies)
+    objects = json.loads(listed.read_text())["objects"]
+    assert (objects["ct0"]["labels"], objects["ct1"]) == ({}, entry)
+
+
 def test_dry_run_deletes_nothing_and_says_how_much_it_would(studies, capsys):
     before = bytes_of(studies)
     purge(studies, "--dry-run", "--json")

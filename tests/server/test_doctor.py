@@ -43,6 +43,14 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         check_all_good(examine(str(tmp_path), free_port(), tmp_path))
 
 
+def test_images_of_one_name_are_named(tmp_path: Path) -> None:
+    for name in ("a.nii", "a.nrrd", "b.nii", ".a.mha"):
+        (tmp_path / name).touch()
+    state, told = states(str(tmp_path))["studies"]
+    assert state == "note"
+    assert "; of a only one file each is listed" in told
+
+
 def test_a_pacs_that_does_not_answer_and_a_port_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

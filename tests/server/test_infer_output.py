@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.background import BackgroundTasks
 from starlette.exceptions import HTTPException
 
 from resmtnet.ct import Geometry
@@ -51,3 +54,33 @@ def test_on_a_folder_a_dicom_seg_is_refused_with_what_is_allowed(
         infer_output.check_output({"output": "dicom_seg", "image": "ct"})
     assert caught.value.status_code == 400
     assert json.dumps(caught.value.detail)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_mask_and_dicom_seg_are_deleted_after_the_answer(
+    grid: Geometry, make_finding: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool
+) -> None:
+    seg, mask = tmp_path / "seg.dcm", write_mask([make_finding(grid, (8, 8, 5))], grid, ".nrrd")
+
+    def convert(*_: Any) -> str:
+        seg.touch()
+        return str(seg)
+
+    def run(background_tasks: BackgroundTasks) -> str:
+        infer_output._seg_by_value("series", str(mask), [])
+        if fails:
+            raise ValueError("after the SEG")
+        return "answer"
+
+    monkeypatch.setattr(infer_output, "nifti_to_dicom_seg", convert)
+    tasks = BackgroundTasks()
+    bound = inspect.signature(run).bind(tasks)
+    if fails:
+        with pytest.raises(ValueError, match="after"):
+            infer_output._run_and_delete(run, bound)
+    else:
+        assert infer_output._run_and_delete(run, bound) == "answer"
+        assert seg.exists()
+        asyncio.run(tasks())
+    assert not seg.exists()
+    assert not mask.exists()

@@ -1,3 +1,5 @@
+import logging
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,23 @@ def test_importing_the_launcher_is_light() -> None:
 
     code = "import sys, resmtnet.server.launch; sys.exit('monailabel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_settings_of_the_log_are_used_and_not_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made, own = tmp_path / "tmp1.json", tmp_path / "settings" / "log.json"
+    own.parent.mkdir()
+    for file in (made, own):
+        file.write_text(
+            '{"version": 1, "incremental": true, "loggers": {"made": {"level": "ERROR"}}}'
+        )
+    asked: list[dict[str, object]] = []
+    launch.run_uvicorn(lambda *what, **how: asked.append(how), "app", log_config=str(made))
+    launch.run_uvicorn(lambda *what, **how: asked.append(how), "app", log_config=str(own))
+    assert [how["log_config"] for how in asked] == [None, str(own)]
+    assert logging.getLogger("made").level == logging.ERROR
+    assert {how["timeout_graceful_shutdown"] for how in asked} == {launch.GRACE_S}
+    assert not made.exists()
+    assert own.exists()

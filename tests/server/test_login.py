@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,12 @@ from resmtnet.audit import FILE
 from resmtnet.ct.phantom import Phantom, write_nifti
 from resmtnet.readings.location import database_in
 from resmtnet.readings.store import ReadingStore
-from resmtnet.server.launch import ServerOptions, free_port, running_server
+from resmtnet.server.launch import (
+    ServerOptions,
+    default_app_dir,
+    free_port,
+    running_server,
+)
 from resmtnet.server.tokens import Tokens, find_tokens
 
 pytestmark = [
@@ -35,6 +42,7 @@ pytestmark = [
 ]
 
 PLUGIN = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
+LOG_CONFIG = re.compile(r"/tmp/tmp\w+\.json$")
 CHROMIUM = shutil.which("chromium")
 
 
@@ -43,20 +51,40 @@ class Site:
     url: str
     tokens: Tokens
     studies: Path
+    written: tuple[Path, ...]
+    """Where the server writes."""
 
 
 @pytest.fixture(scope="module")
 def site(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("login")
     write_nifti(phantom, folder / "studies" / "phantom.nii.gz")
-    tokens = find_tokens(folder / "tokens")
-    conf = {"token_file": str(folder / "tokens"), "log_format": "json"}
+    # As an earlier version has written it, with an audit log that all can read.
+    (folder / "studies" / "resmtnet" / "answers").mkdir(parents=True)
+    (folder / "studies" / "resmtnet" / FILE).touch(0o644)
+    tokens = find_tokens(folder / "config" / "resmtnet" / "tokens")
+    (folder / "app").mkdir()
+    shutil.copy(default_app_dir() / "main.py", folder / "app")
+    (folder / "tmp").mkdir()
+    conf = {"token_file": str(folder / "config" / "resmtnet" / "tokens"), "log_format": "json"}
+    written = tuple(folder / n for n in ("studies/resmtnet", "studies/labels", "app/logs", "cache"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESMTNET_CACHE_DIR", str(folder / "cache"))
-        options = ServerOptions(str(folder / "studies"), port=free_port(), conf=conf)
-        with running_server(options, timeout_s=240.0) as url:
-            patch.undo()
-            yield Site(url, tokens, folder / "studies")
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        patch.setenv("TMPDIR", str(folder / "tmp"))
+        options = ServerOptions(
+            str(folder / "studies"), port=free_port(), conf=conf, app_dir=folder / "app"
+        )
+        earlier = os.umask(0o022)
+        try:
+            with running_server(options, timeout_s=240.0) as url:
+                patch.undo()
+                os.umask(earlier)
+                yield Site(
+                    url, tokens, folder / "studies", (*written, folder / "config", folder / "tmp")
+                )
+        finally:
+            os.umask(earlier)
 
 
 def plugin_client(site: Site, folder: Path) -> Any:
@@ -106,6 +134,7 @@ def test_a_browser_gets_a_cookie_from_the_printed_address(site: Site) -> None:
     with httpx.Client(base_url=site.url, follow_redirects=True) as browser:
         assert browser.get("/ohif/", headers={"Accept": "text/html"}).url.path == "/login"
         page = browser.get(f"/ohif/?token={token}")
+        assert "font-src 'self' data:" in page.headers["content-security-policy"]
         assert (page.status_code, page.url.path, page.url.query) == (200, "/ohif/", b"")
         assert "OHIF" in page.text
         assert browser.get("/info/").json()["name"] == "Res-MTNet"
@@ -185,6 +214,52 @@ def test_the_log_names_the_request_and_no_image(site: Site) -> None:
     assert not any(token in log for token in site.tokens.by_role.values())
 
 
+def test_nobody_else_can_read_what_the_server_writes(site: Site, tmp_path: Path) -> None:
+    """Under umask 022: readings, answers, labels, list, caches, log, tokens, uploads."""
+    headers = {"Authorization": f"Bearer {site.tokens.by_role['reader']}"}
+    clicked = {"params": json.dumps({"foreground": [[40, 40, 20]]})}
+    with httpx.Client(base_url=site.url, headers=headers, timeout=120) as client:
+        client.post("/infer/resmtnet_click?image=phantom&output=json", data=clicked)
+        label = {"label": ("a.json", b"{}")}
+        client.put("/datastore/label?image=phantom", files=label, data={"params": "{}"})
+    inside = [path for folder in site.written for path in folder.rglob("*")]
+    inside += [folder for folder in site.written if folder.name not in ("tmp", "config")]
+    inside += [*site.studies.glob("datastore_v2*.json")]
+    names = {path.name for path in inside}
+    assert {"readings.sqlite", "answers", FILE, "phantom.json", "datastore_v2.json"} <= names
+    assert {"app.log", "volumes", "tokens"} <= names
+    readable = [str(path) for path in inside if path.exists() and path.stat().st_mode & 0o077]
+    # What other packages write names no patient: a list of fonts, and how the log is set up.
+    by_others = [p for p in readable if "matplotlib" in p or LOG_CONFIG.search(p)]
+    assert sorted(set(readable) - set(by_others)) == []
+
+
+def test_headers_are_bounded(site: Site) -> None:
+    big = httpx.get(f"{site.url}/health", headers={"X-Big": "a" * 200_000})
+    assert big.status_code == 400
+
+
+def test_a_wrong_token_is_told_on_the_page(site: Site) -> None:
+    reply = httpx.post(f"{site.url}/login", data={"token": "wrong"})
+    assert reply.status_code == 401
+    assert "<form" in reply.text
+    assert "no token of this server" in reply.text
+
+
+def test_many_wrong_tokens_are_put_off_and_who_was_in_stays_in(site: Site) -> None:
+    right = {"Authorization": f"Bearer {site.tokens.by_role['reader']}"}
+    assert httpx.get(f"{site.url}/info/", headers=right).status_code == 200
+    statuses = [
+        httpx.get(f"{site.url}/info/", headers={"Authorization": f"Bearer guess-{n}"}).status_code
+        for n in range(25)
+    ]
+    assert set(statuses) == {401, 429}
+    put_off = httpx.get(f"{site.url}/?token={site.tokens.by_role['admin']}")
+    assert put_off.status_code == 429
+    assert int(put_off.headers["retry-after"]) > 0
+    assert httpx.get(f"{site.url}/info/", headers=right).status_code == 200
+
+
 def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: Path) -> None:
     """`resmtnet serve` on all addresses with a certificate; SIGTERM ends it at once."""
     openssl = shutil.which("openssl")
@@ -201,7 +276,9 @@ def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: P
     command = [sys.executable, "-m", "resmtnet.cli", "serve", "--studies", tmp_path / "studies"]
     command += ["--host", "0.0.0.0", "--port", str(port), "--tls-cert", cert, "--tls-key", key]
     command += ["--token-file", tmp_path / "tokens", "--conf", "warm_up=false"]
+    (tmp_path / "tmp").mkdir()
     environment = {**os.environ, "RESMTNET_CACHE_DIR": str(tmp_path / "cache")}
+    environment["TMPDIR"] = str(tmp_path / "tmp")
     with (tmp_path / "log").open("w+") as log:
         server = subprocess.Popen(
             [str(part) for part in command], env=environment, stdout=log, stderr=log
@@ -221,17 +298,44 @@ def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: P
                 headers = {"Authorization": f"Bearer {token}"}
                 begun = client.post("/train/resmtnet", json=EAGER, headers=headers)
                 assert begun.status_code == 200, begun.text
-            server.send_signal(signal.SIGTERM)
+                with ThreadPoolExecutor(1) as pool:
+                    place = {"image": "phantom", "reader": "b", "centre_lps_mm": [-75.0, 0.0, 20.0]}
+                    kept = client.post(
+                        "/resmtnet/readings", json={**place, "class": "benign"}, headers=headers
+                    )
+                    clicked = pool.submit(
+                        client.post,
+                        "/infer/resmtnet_click?image=phantom&output=json",
+                        data={"params": json.dumps({"foreground": [[40, 40, 20]]})},
+                        headers=headers,
+                        timeout=60,
+                    )
+                    _until_one_runs(client, headers)
+                    server.send_signal(signal.SIGTERM)
+                    assert clicked.result().status_code == 200  # what runs is answered
             assert server.wait(60) in (0, -signal.SIGTERM)
+            with ReadingStore.open(database_in(tmp_path / "studies")) as store:
+                assert store.get(kept.json()["reading"]["id"]) is not None
+            assert list((tmp_path / "tmp").glob("resmtnet-*")) == []
         finally:
             server.kill()
             server.wait()
 
 
+def _until_one_runs(client: httpx.Client, headers: dict[str, str]) -> None:
+    """Wait until an inference runs, or was answered already."""
+    for _ in range(600):
+        figures = client.get("/metrics", headers=headers).text
+        if 'resmtnet_requests_running{route="/infer"} 1' in figures or 'route="/infer"' in (
+            "".join(line for line in figures.splitlines() if "seconds_count" in line)
+        ):
+            return
+
+
 def _until_it_answers(client: httpx.Client, server: subprocess.Popen[bytes], log: Path) -> None:
     import time
 
-    for _ in range(600):
+    for _ in range(1500):
         try:
             client.get("/health")
         except httpx.TransportError:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
 from resmtnet.audit import CALLER
+from resmtnet.errors import StoreError, VolumeError
 from resmtnet.server.logs import JsonLines, RequestIds, TextLines, without_patient
 from resmtnet.server.metrics import route_label
 
@@ -31,6 +33,24 @@ def record(text: str, **more: object) -> logging.LogRecord:
 )
 def test_paths_and_uids_are_left_out(text: str, told: str) -> None:
     assert without_patient(record(text)) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (Path("/studies/Smith John.nii.gz"), "it: [path]"),
+        (VolumeError("Smith John.nii.gz is damaged"), "it: VolumeError"),
+        (ValueError("Smith^John"), "it: ValueError"),
+        (
+            OSError(28, "No space left on device", "Smith John.nii.gz"),
+            "it: No space left on device",
+        ),
+        (StoreError("the database is locked"), "it: the database is locked"),
+    ],
+)
+def test_what_a_message_is_filled_with_names_no_patient(value: object, told: str) -> None:
+    filled = logging.LogRecord("x", logging.WARNING, "x.py", 1, "it: %s", (value,), None)
+    assert without_patient(filled) == told
 
 
 def test_an_error_tells_where_but_not_its_text() -> None:

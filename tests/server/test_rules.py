@@ -42,7 +42,7 @@ def test_a_declared_name_is_served() -> None:
     ],
 )
 def test_own_pages_links_and_programs_may_ask(headers: dict[str, str]) -> None:
-    rules.check_origin(headers, NONE)
+    rules.check_origin("GET", headers, NONE)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,19 @@ def test_own_pages_links_and_programs_may_ask(headers: dict[str, str]) -> None:
 )
 def test_pages_of_other_servers_may_not(more: dict[str, str]) -> None:
     with pytest.raises(Refused) as caught:
-        rules.check_origin({"host": "127.0.0.1:8000", **more}, NONE)
+        rules.check_origin("GET", {"host": "127.0.0.1:8000", **more}, NONE)
     assert caught.value.status_code == 403
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_link_of_another_server_can_show_but_not_change(method: str) -> None:
+    headers = {"host": "127.0.0.1:8000", "sec-fetch-site": "cross-site"}
+    with pytest.raises(Refused):
+        rules.check_origin(method, {**headers, "sec-fetch-mode": "navigate"}, NONE)
+
+
 def test_a_declared_page_may() -> None:
-    rules.check_origin({"host": "x", "origin": "https://viewer.example:3000"}, DECLARED)
+    rules.check_origin("POST", {"host": "x", "origin": "https://viewer.example:3000"}, DECLARED)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,26 @@ def test_options_that_are_no_object_are_refused(trainer: OneTrainer, started: li
     assert started == []
 
 
+@pytest.mark.parametrize("path", ["/train/", "/train/resmtnet?enqueue=true"])
+def test_only_few_trainings_wait_for_another_one(
+    trainer: OneTrainer, started: list[Any], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    waiting = [{"status": "RUNNING"}, {"status": "DONE"}, {"status": "SUBMITTED"}]
+    monkeypatch.setitem(training.background.background_tasks, "train", waiting)
+    assert post(path, {})[0] == 200
+    waiting.append({"status": "SUBMITTED"})
+    status, told = post(path, {})
+    assert status == 503
+    assert "2 trainings wait already" in told["detail"]
+    assert len(started) == 1
+
+
+def test_the_plain_start_checks_what_starts_all_trainers(trainer: OneTrainer) -> None:
+    trainer.missing = "5 more patients"
+    with pytest.raises(Refusal, match="5 more patients"):
+        training.check_start_all({"params": None})
+
+
 def test_a_trainer_that_is_not_there_is_told_with_those_that_are(
     trainer: OneTrainer, started: list[Any]
 ) -> None:

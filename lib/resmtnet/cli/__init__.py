@@ -27,6 +27,7 @@ from resmtnet.cli import (
     readings,
     serving,
 )
+from resmtnet.cli.output import echo
 from resmtnet.errors import InputError, ResMTNetError
 
 MISTAKE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -69,7 +70,7 @@ active.register(app)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"resmtnet {__version__}")
+        echo(f"resmtnet {__version__}")
         raise typer.Exit
 
 
@@ -124,5 +125,5 @@ def _tell(error: object, code: int) -> int:
     context = getattr(error, "ctx", None)
     if context is not None:
         text = f"{text.rstrip('.')}. Try '{context.command_path} --help'."
-    typer.echo(f"resmtnet: {' '.join(text.split())}", err=True)
+    echo(f"resmtnet: {' '.join(text.split())}", err=True)
     return code

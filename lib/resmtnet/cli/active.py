@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resmtnet.cli.output import DeviceOption, JsonOption, print_json, progress
+from resmtnet.cli.output import DeviceOption, JsonOption, echo, print_json, progress
 from resmtnet.errors import InputError
 
 EXAMPLE = (
@@ -68,9 +68,9 @@ def simulate_active_learning(
     if as_json:
         print_json(document)
         return
-    typer.echo(goal_text(document))
-    typer.echo(f"Never worse than stratified random: {', '.join(document['never_worse'])}")
-    typer.echo("\n".join(str(file) for file in files))
+    echo(goal_text(document))
+    echo(f"Never worse than stratified random: {', '.join(document['never_worse'])}")
+    echo("\n".join(str(file) for file in files))
 
 
 def _parts(text: str) -> list[str]:

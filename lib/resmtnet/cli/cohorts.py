@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, progress
+from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, echo, print_json, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -51,8 +51,8 @@ def score(
     if as_json:
         print_json(asdict(outcome))
         return
-    typer.echo(
+    echo(
         f"{outcome.studies} studies, {outcome.scored} scored now, {outcome.failed} failed; "
         f"{outcome.rows} rows"
     )
-    typer.echo(f"{out / ROWS}\n{out / SUMMARY}")
+    echo(f"{out / ROWS}\n{out / SUMMARY}")

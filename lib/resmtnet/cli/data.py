@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resmtnet.cli.output import JsonOption, counted, print_json, print_warnings, progress
+from resmtnet.cli.output import JsonOption, counted, echo, print_json, print_warnings, progress
 
 if TYPE_CHECKING:
     from resmtnet.data.archive import Crop, Nodule
@@ -240,7 +240,7 @@ def phantom(
     if as_json:
         print_json({"image": str(paths.image), "truth": str(paths.truth), "seed": seed})
     else:
-        typer.echo(f"{paths.image}\ntruth: {paths.truth}")
+        echo(f"{paths.image}\ntruth: {paths.truth}")
 
 
 def _with_rule(provenance: Mapping[str, Any], keep_reversed_scales: bool) -> dict[str, Any]:
@@ -292,4 +292,4 @@ def _write_archive(
         warnings = list(provenance.get("warnings", ()))
         print_json({"archive": str(out), "nodules": len(nodules), "warnings": warnings})
     else:
-        typer.echo(f"{out}: {len(nodules)} nodules")
+        echo(f"{out}: {len(nodules)} nodules")

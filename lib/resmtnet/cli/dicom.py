@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resmtnet.cli.output import JsonOption, print_json, print_warnings
+from resmtnet.cli.output import JsonOption, echo, print_json, print_warnings
 from resmtnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def export_text(
     if as_json:
         print_json({"reports": texts})
     else:
-        typer.echo("\n\n".join(f"{one}\n{text}" for one, text in texts.items()))
+        echo("\n\n".join(f"{one}\n{text}" for one, text in texts.items()))
 
 
 def retract(
@@ -108,9 +108,9 @@ def retract(
         print_json({"retracted": [asdict(one) for one in withdrawn]})
         return
     if not withdrawn:
-        typer.echo("Nothing was stored of this CT.")
+        echo("Nothing was stored of this CT.")
     for one in withdrawn:
-        typer.echo(f"{one.kind} {one.sop_instance_uid}: {one.retracted}")
+        echo(f"{one.kind} {one.sop_instance_uid}: {one.retracted}")
 
 
 def _results(studies: str, database: Path | None) -> PacsResults:
@@ -177,7 +177,7 @@ def _export(
         print_json({"files": files, "problems": problems})
         return
     print_warnings(problems)
-    typer.echo("\n".join(files) if files else "Nothing was written.")
+    echo("\n".join(files) if files else "Nothing was written.")
 
 
 def _by_reader(inbox: Inbox, image: str) -> Iterator[tuple[str, list[ResultNodule], SourceSeries]]:

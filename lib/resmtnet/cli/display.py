@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from resmtnet.characteristics import TEXTURE
+from resmtnet.cli.output import printable
 from resmtnet.ct import CTVolume
 from resmtnet.types import Json
 
@@ -35,7 +37,7 @@ def findings_table(document: Json, title: str | None = None) -> Table:
     """
     model, image = document["model"], document["image"]
     table = Table(
-        title=title or f"{image['id']} ({model['name']} {model['version']})",
+        title=escape(printable(title or f"{image['id']} ({model['name']} {model['version']})")),
         title_justify="left",
         box=None,  # its lines would not leave room for the numbers on 80 columns
         padding=(0, 1, 0, 0),
@@ -48,7 +50,7 @@ def findings_table(document: Json, title: str | None = None) -> Table:
     for nodule in document["nodules"]:
         name, malignancy = nodule["class"]["name"], nodule["malignancy"]
         table.add_row(
-            nodule["id"],
+            escape(printable(nodule["id"])),
             f"[{COLOURS[name]}]{name}[/]",
             f"{nodule['class']['probabilities']['malignant']:.2f}",
             _ranged(malignancy["score"], malignancy["interval_90"], 1),

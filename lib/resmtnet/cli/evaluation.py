@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, progress
+from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, echo, print_json, progress
 from resmtnet.errors import InputError
 
 EXAMPLE = (
@@ -106,8 +106,8 @@ def evaluate(
         return
     from resmtnet.evaluation.card import figures_section
 
-    typer.echo(figures_section(document))
-    typer.echo("\n".join(str(path) for path in written))
+    echo(figures_section(document))
+    echo("\n".join(str(path) for path in written))
 
 
 def _ask(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resmtnet.cli.output import JsonOption, ModelOption, print_json
+from resmtnet.cli.output import JsonOption, ModelOption, echo, print_json
 from resmtnet.cli.readings import export_app
 
 
@@ -30,8 +30,8 @@ def export_onnx(
         print_json(description)
         return
     for name in description["files"]:
-        typer.echo(str(out / name))
-    typer.echo(
+        echo(str(out / name))
+    echo(
         f"opset {description['opset']}; greatest difference to PyTorch "
         f"{description['parity']['greatest_difference']:.1e}"
     )

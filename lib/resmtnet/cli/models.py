@@ -14,6 +14,7 @@ from resmtnet.cli.output import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    echo,
     print_json,
     print_warnings,
     progress,
@@ -169,9 +170,9 @@ def _print_files(files: list[Path], as_json: bool) -> None:
         print_json({"predictions": [str(file) for file in files]})
         return
     for file in files:
-        typer.echo(str(file))
+        echo(str(file))
     options = " ".join(f"--predictions {file}" for file in files)
-    typer.echo(f"figures: resmtnet evaluate {options} --out report/")
+    echo(f"figures: resmtnet evaluate {options} --out report/")
 
 
 def _print_model(folder: Path, info: ModelInfo, as_json: bool) -> None:
@@ -179,7 +180,7 @@ def _print_model(folder: Path, info: ModelInfo, as_json: bool) -> None:
         written = {"name": info.name, "version": info.version, "sha256": info.sha256}
         print_json({"model": str(folder), **written})
     else:
-        typer.echo(f"{folder}: {info.name} {info.version} ({info.sha256[:12]})")
+        echo(f"{folder}: {info.name} {info.version} ({info.sha256[:12]})")
 
 
 @model_app.command(
@@ -219,7 +220,7 @@ def verify(
         checked = {"name": info.name, "version": info.version, "sha256": info.sha256}
         print_json({"model": str(path), **checked, "ok": True})
     else:
-        typer.echo(f"{path}: {info.name} {info.version} is intact (sha256 {info.sha256})")
+        echo(f"{path}: {info.name} {info.version} is intact (sha256 {info.sha256})")
 
 
 def _check_signature(folder: Path) -> None:
@@ -247,7 +248,7 @@ def _verify_all(versions: ModelRegistry, as_json: bool) -> None:
         print_json({name: {"ok": not why, "damage": why} for name, why in damage.items()})
     else:
         for name, why in damage.items():
-            typer.echo(f"{name}: {why or 'intact'}")
+            echo(f"{name}: {why or 'intact'}")
     if any(damage.values()):
         raise typer.Exit(1)
 
@@ -267,7 +268,7 @@ def list_versions(
         return
     print_warnings([warning] if warning else [])
     for line in _lines(found):
-        typer.echo(line)
+        echo(line)
 
 
 @model_app.command(epilog="Example: resmtnet model trust 3-1a2b3c4d --studies studies/")
@@ -282,11 +283,13 @@ def trust(
     Needed once for versions that were published before they were signed, and after the key was
     lost; until then the shipped model is served in their place.
     """
-    version = _versions(studies, database, None).trust(name)
+    versions = _versions(studies, database, None)
+    keep_audit_log(versions.folder.parent)
+    version = versions.trust(name)
     if as_json:
         print_json(version.to_json())
     else:
-        typer.echo(f"{version.name} ({_version_string(version)}) is signed")
+        echo(f"{version.name} ({_version_string(version)}) is signed")
 
 
 @model_app.command(epilog="Example: resmtnet model rollback --studies studies/ --to shipped")
@@ -310,7 +313,7 @@ def rollback(
     if as_json:
         print_json(version.to_json())
     else:
-        typer.echo(f"{version.name} ({_version_string(version)}) is served")
+        echo(f"{version.name} ({_version_string(version)}) is served")
 
 
 def _versions(studies: str | None, database: Path | None, model: Path | None) -> ModelRegistry:

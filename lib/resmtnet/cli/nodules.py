@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, print_warnings
+from resmtnet.cli.output import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    echo,
+    print_json,
+    print_warnings,
+)
 from resmtnet.errors import InputError, PointError
 from resmtnet.types import Point
 
@@ -326,6 +333,6 @@ def _print_table(document: dict[str, Any]) -> None:
 
     Console().print(findings_table(document))
     for line in risk_lines(document):
-        typer.echo(line)
-    typer.echo("Estimates of what readers would say; no diagnosis, not a medical device.")
+        echo(line)
+    echo("Estimates of what readers would say; no diagnosis, not a medical device.")
     print_warnings(warning_lines(document))

@@ -23,7 +23,8 @@ Entry = TypeVar("Entry")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, nothing else.")]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda or cuda:N; default: cuda where there is one.")
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:N or auto; default: auto, cuda where there is one."),
 ]
 ModelOption = Annotated[
     Path | None,
@@ -36,15 +37,32 @@ PLAIN_EVERY_S = 10.0
 """If stderr is no terminal, progress is one line every so many seconds."""
 
 
+def printable(text: str) -> str:
+    r"""Return a text without what steers a terminal, as a name or remark of a client may hold it.
+
+    Line breaks and tabs stay.
+
+    >>> printable("Smith\x1b[2J\nnodule")
+    'Smith [2J\nnodule'
+    """
+    steers = (n for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t")
+    return text.translate(dict.fromkeys(steers, " "))
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print a text on stdout, or on stderr."""
+    typer.echo(printable(text), err=err)
+
+
 def print_json(document: Json) -> None:
     """Print a document on stdout; its numbers are finite or null."""
-    typer.echo(json.dumps(document, indent=1, allow_nan=False))
+    echo(json.dumps(document, indent=1, allow_nan=False))
 
 
 def print_warnings(lines: Iterable[str]) -> None:
     """Print warnings on stderr, one line each."""
     for line in lines:
-        typer.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)
 
 
 @contextmanager
@@ -98,7 +116,7 @@ class _PlainLines:
             return
         self._next[title] = now + PLAIN_EVERY_S
         share = f"{done}" if of is None else f"{done}/{of}"
-        typer.echo(f"{title}: {share} {note}".rstrip(), err=True)
+        echo(f"{title}: {share} {note}".rstrip(), err=True)
 
 
 def counted(title: str, entries: Iterable[Entry], tell: Tell) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resmtnet.cli.output import JsonOption, print_json, print_warnings
+from resmtnet.cli.output import JsonOption, echo, print_json, print_warnings
 from resmtnet.cli.site import DatabaseOption, StudiesOption, database_of
 from resmtnet.errors import InputError
 
@@ -60,7 +60,7 @@ def export_csv(
         if as_json:
             print_json({"file": str(out), "readings": len(rows)})
         else:
-            typer.echo(f"{out}: {len(rows)} readings")
+            echo(f"{out}: {len(rows)} readings")
     elif as_json:
         print_json({"readings": [_document(kept) for kept in rows]})
     else:
@@ -84,7 +84,7 @@ def backup(
     if as_json:
         print_json({"file": str(out), "readings": count})
     else:
-        typer.echo(f"{out}: {count} readings")
+        echo(f"{out}: {count} readings")
 
 
 @readings_app.command(epilog="Example: resmtnet readings verify --studies studies/")
@@ -99,7 +99,7 @@ def verify(
     if as_json:
         print_json({"readings": count, "ok": not problems, "problems": problems})
     else:
-        typer.echo("\n".join(problems) or f"{count} readings, none is missing")
+        echo("\n".join(problems) or f"{count} readings, none is missing")
     if problems:
         raise typer.Exit(1)
 
@@ -126,8 +126,8 @@ def agreement(
         return
     counts = document["readings"]
     print_warnings(document["warnings"])
-    typer.echo(f"{counts['standing']} readings in force, {counts['compared']} compared")
-    typer.echo("\n".join(str(file) for file in files))
+    echo(f"{counts['standing']} readings in force, {counts['compared']} compared")
+    echo("\n".join(str(file) for file in files))
 
 
 def open_readings(studies: str | None, database: Path | None) -> ReadingStore:
@@ -163,4 +163,4 @@ def _print_columns(meanings: dict[str, str], as_json: bool) -> None:
         print_json({"columns": meanings})
         return
     for name, meaning in meanings.items():
-        typer.echo(f"{name}: {meaning}")
+        echo(f"{name}: {meaning}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from resmtnet.cli.output import JsonOption
+from resmtnet.cli.output import JsonOption, echo
 from resmtnet.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ def doctor(
     from resmtnet.server.doctor import check_all_good, examine, summary
 
     checks = examine(studies, port, model)
-    typer.echo(json.dumps([asdict(c) for c in checks], indent=2) if as_json else summary(checks))
+    echo(json.dumps([asdict(c) for c in checks], indent=2) if as_json else summary(checks))
     check_all_good(checks)
 
 
@@ -98,11 +98,11 @@ def serve(
     address = f"{options.url}/?token={tokens.by_role[first]}"
     if as_json:
         told = {"url": options.url, "studies": options.studies, "address": address}
-        typer.echo(json.dumps({**told, "tokens": tokens.source}))
+        echo(json.dumps({**told, "tokens": tokens.source}))
     else:
-        typer.echo(f"Serving {options.studies} at {options.url} (Ctrl-C stops)", err=True)
-        typer.echo(f"In a browser: {address}", err=True)
-        typer.echo(f"Tokens of the roles {', '.join(tokens.by_role)}: {tokens.source}", err=True)
+        echo(f"Serving {options.studies} at {options.url} (Ctrl-C stops)", err=True)
+        echo(f"In a browser: {address}", err=True)
+        echo(f"Tokens of the roles {', '.join(tokens.by_role)}: {tokens.source}", err=True)
     if open_page:
         open_when_ready(options, address)
     raise typer.Exit(serve_app(options))

@@ -64,6 +64,12 @@ def start() -> None:
             _HELPER.process()
 
 
+def stop() -> None:
+    """End the helper, when no more files will be read."""
+    with _HELPER.lock:
+        _HELPER.stop()
+
+
 class _Helper:
     """The helper process of this process; one file at a time."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.errors import ConfigError
-from resmtnet.files import atomic_file
+from resmtnet.files import atomic_file, make_folder
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -184,12 +184,15 @@ class VolumeCache:
         """Puts the JSON first: an entry exists when its .npy does."""
         if voxels.nbytes > self.limit_bytes:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, durable=False, private=True)
         self._make_room(voxels.nbytes)
         array_path, extra_path = self._paths(key)
-        with atomic_file(extra_path, durable=False) as draft:
+        with atomic_file(extra_path, durable=False, private=True) as draft:
             draft.write_text(json.dumps(extra), "utf-8")
-        with atomic_file(array_path, durable=False) as draft, draft.open("wb") as file:
+        with (
+            atomic_file(array_path, durable=False, private=True) as draft,
+            draft.open("wb") as file,
+        ):
             np.save(file, voxels)
 
     def _make_room(self, n_bytes: int) -> None:

@@ -28,6 +28,10 @@ _ITK_ERRORS = (RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 _SPACING_MM = (0.01, 100.0)
 """What the voxels of a CT can be apart; beyond it the unit is not mm."""
 
+_LARGE = 2**27
+"""Voxels of 512 slices of 512 x 512."""
+_MOST_PER_BYTE = 100
+"""Voxels that a byte of a compressed CT can hold: noise cannot be packed, and a CT has some."""
 _MOST_HEADER_BYTES = 2**24
 _NRRD_END = re.compile(rb"\n\r?\n")
 _NRRD_DATA_FILE = re.compile(rb"(?:^|[\r\n])\s*data\s*file\s*:(?!=)", re.IGNORECASE)
@@ -139,9 +143,14 @@ def try_header(path: Path, folder: Path) -> None:
         folder: nothing is written there.
 
     Raises:
-        VolumeError: it is none of a CT.
+        VolumeError: it is none of a CT, or claims far more voxels than its bytes can hold.
     """
-    read_geometry(path)
+    claimed, size = math.prod(read_geometry(path).size_ijk), path.stat().st_size
+    if claimed > _LARGE and claimed > _MOST_PER_BYTE * size:
+        raise VolumeError(
+            f"{path.name} claims {claimed:,} voxels in {size:,} bytes, which no CT can be packed "
+            "into: it is damaged, or made to fill memory and disk."
+        )
 
 
 def _header(path: Path, spacing_ijk_mm: Sequence[float] | None) -> TextHeader | None:

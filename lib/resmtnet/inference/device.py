@@ -27,12 +27,15 @@ def check_device(name: str, what: str = "device") -> str:
 def choose_device(device: str | None) -> str:
     """Return the device asked for, or a GPU if there is one.
 
+    Args:
+        device: "cpu", "cuda" or "cuda:N"; None or "auto": a GPU if there is one.
+
     Raises:
         ConfigError: the device does not exist on this machine.
     """
     import torch
 
-    if device is None:
+    if device is None or device.lower() == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = check_device(device).partition(":")
     count = torch.cuda.device_count()

@@ -30,6 +30,9 @@ from resmtnet.monai_label.shared_list import SharedListDatastore
 
 logger = logging.getLogger(__name__)
 
+UPLOADED = "uploaded"
+"""Marks what is known of an image that a client has sent, and that was not put into the folder."""
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
@@ -147,7 +150,7 @@ class CarefulDatastore(SharedListDatastore):
         own_id, ext = self._to_id(os.path.basename(image_filename))
         image_id = image_id or own_id
         name = image_id + ext
-        info = {**(image_info or {}), "ts": int(time.time()), "name": name}
+        info = {**(image_info or {}), "ts": int(time.time()), "name": name, UPLOADED: True}
         with (
             self._storing(),
             FileLock(self._lock_file),
@@ -160,6 +163,20 @@ class CarefulDatastore(SharedListDatastore):
                 del self._datastore.objects[image_id]
                 raise
         return image_id
+
+    def uploads(self, before_s: float) -> list[str]:
+        """Return the images without a label that clients have uploaded before a time.
+
+        Args:
+            before_s: seconds since the epoch.
+        """
+        return [
+            image_id
+            for image_id, entry in list(self._datastore.objects.items())
+            if entry.image.info.get(UPLOADED)
+            and not entry.labels
+            and entry.image.info.get("ts", before_s) < before_s
+        ]
 
     def remove_image(self, image_id: str) -> None:
         """Delete an image and its labels; 503 if the folder is gone or cannot be written."""

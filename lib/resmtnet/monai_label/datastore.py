@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
-from fastapi import HTTPException
-from monailabel.config import settings as platform
 from monailabel.datastore.local import DataModel, ImageLabelModel
-from monailabel.interfaces.datastore import Datastore
 
 from resmtnet.ct.apart import read_apart
 from resmtnet.ct.content_key import FileKeys
 from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.series_index import SeriesIndex, split_series
-from resmtnet.errors import InputError, StoreError
 from resmtnet.monai_label.careful_datastore import CarefulDatastore
+from resmtnet.monai_label.datastore_checks import check_replacement, checked_id, checked_tag
 from resmtnet.monai_label.downloads import converted
+from resmtnet.monai_label.open_volumes import open_apart
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
-from resmtnet.readings.formats.label_map import read_label_map
-from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.location import DATABASE
 
 logger = logging.getLogger(__name__)
@@ -45,49 +39,6 @@ _CONVERTED = (SERIES_EXTENSION, ".mhd", ".nhdr")
 """Kinds of images that a viewer cannot download as one file."""
 _REFRESH_S = 2.0
 _FIRST_SCAN_S = 4.0
-
-_ID = re.compile(r"[^/\\:\x00-\x1f]{1,200}")
-_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-
-
-def checked_id(image_id: str) -> str:
-    """Return an image id if it names a file in the studies folder, and nothing outside it.
-
-    Raises:
-        Refusal: 400 for any other.
-    """
-    if not _ID.fullmatch(image_id) or image_id.startswith("."):
-        raise Refusal(400, f"Image id {image_id!r}: a plain file name without folders is needed.")
-    return image_id
-
-
-def checked_tag(tag: str) -> str:
-    """Return a label tag if it names a folder of labels, and nothing outside it.
-
-    Raises:
-        Refusal: 400 for any other.
-    """
-    if not _TAG.fullmatch(tag) or ".." in tag:
-        raise Refusal(400, f"Label tag {tag!r}: letters, digits, '_', '-' and '.' are allowed.")
-    return tag
-
-
-def check_replacement(label: Path) -> None:
-    """Refuse to replace a label by a file that cannot be read.
-
-    Raises:
-        Refusal: 400.
-    """
-    try:
-        if label.name.lower().endswith(".json"):
-            json.loads(label.read_bytes())
-        else:
-            read_label_map(label)
-    except (InputError, ValueError, RecursionError) as error:
-        why = str(error).rstrip(".")
-        raise Refusal(
-            400, f"The new label cannot be read: {why}. The one saved before is kept."
-        ) from error
 
 
 class StudiesDatastore(CarefulDatastore):
@@ -241,8 +192,10 @@ class StudiesDatastore(CarefulDatastore):
         raise Refusal(409, f"{name} exists already, with other voxels; give it another name.")
 
     def _holds(self, image_id: str, file: str) -> bool:
+        stored, sent = Path(self.volume_path(image_id)), Path(file)
         with as_refusals():
-            return is_same_ct(Path(self.volume_path(image_id)), Path(file))
+            open_apart(sent)
+            return is_same_ct(stored, sent)
 
     def image_of(self, name: str, client: str | None) -> str:
         """Return the id of the image that a client means; see `upload_names`."""
@@ -370,13 +323,13 @@ class StudiesDatastore(CarefulDatastore):
             self._told.add(tuple(names))
             known = self._datastore.objects.get(image_id)
             used = image_id + known.image.ext if known else names[0]
-            logger.warning(
-                "%s have the same id, %r: only %s is listed, and the readings of %r are of it. "
-                "Rename the others.",
-                " and ".join(names),
-                image_id,
-                used,
-                image_id,
+            endings = " and ".join(name[len(image_id) :] for name in names)
+            logger.warning(  # without the name: it can be that of a patient
+                "Files of one name end in %s: an id can name one of them, so only that in %s is "
+                "listed, and the readings of the id are of it. Rename the others; `resmtnet doctor "
+                "--studies FOLDER` names them.",
+                endings,
+                used[len(image_id) :],
             )
 
     def _filename(self, image_id: str, ext: str) -> str:
@@ -399,76 +352,3 @@ class StudiesDatastore(CarefulDatastore):
             )
             added += 1
         return added
-
-
-def studies_datastore(studies: str, inbox: Inbox) -> StudiesDatastore:
-    """Return the datastore of a folder, with MONAI Label's own settings.
-
-    A database that is damaged or lost is told in the log; the server starts all the same.
-    """
-    datastore = StudiesDatastore(
-        studies,
-        platform.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-        platform.MONAI_LABEL_DATASTORE_READ_ONLY,
-        lambda: inbox.store.images(),
-        inbox.database.parent,
-        lambda image: _last_reader(inbox, image),
-    )
-    try:
-        inbox.store.check_in_place()
-    except StoreError as error:
-        logger.error("No reading can be stored: %s", error)
-    return datastore
-
-
-def _last_reader(inbox: Inbox, image: str) -> str | None:
-    """Return who has drawn on an image last; None if nobody has, or the database says nothing."""
-    try:
-        readings = inbox.store.readings(image, every=True)
-    except StoreError:
-        return None
-    return next((one.reader for one in reversed(readings) if one.source != "rest"), None)
-
-
-class VolumePaths:
-    """A datastore as inference and scoring see it: paths that `CTVolume.open` takes.
-
-    `get_image_uri` of the datastore itself is a file for download, which may have to be made first.
-    """
-
-    def __init__(self, datastore: Datastore) -> None:
-        """Wrap a datastore.
-
-        Args:
-            datastore: of any kind; its `volume_path` and `content_key` are used if it has them.
-        """
-        self._datastore = datastore
-
-    def get_image_uri(self, image_id: str) -> str:
-        """Return the path of an image, downloaded first from a PACS.
-
-        Raises:
-            Refusal: 404 for an unknown image.
-        """
-        find = getattr(self._datastore, "volume_path", self._datastore.get_image_uri)
-        path = find(image_id)
-        if not path:
-            raise Refusal(404, f"There is no image {image_id!r}; /datastore lists them.")
-        return str(path)
-
-    def content_key(self, image_id: str) -> str | None:
-        """Return a key that changes when the image is replaced under its id.
-
-        None: the image is not on this machine. A datastore that cannot tell gives the same key for
-        every content.
-        """
-        find = getattr(self._datastore, "content_key", lambda image_id: "")
-        try:
-            key = find(image_id)
-        except HTTPException:  # the id is none
-            return None
-        return None if key is None else str(key)
-
-    def save_label(self, *arguments: Any) -> Any:
-        """Store a label in the datastore."""
-        return self._datastore.save_label(*arguments)

@@ -12,6 +12,7 @@ import shutil
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.content_key import downloaded_series_key
 from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import InputError, PacsError
-from resmtnet.monai_label.datastore import check_replacement, checked_tag
+from resmtnet.monai_label.datastore_checks import check_replacement, checked_tag
 from resmtnet.monai_label.downloads import Locks
 from resmtnet.monai_label.pacs import Pacs, referenced_series
 from resmtnet.monai_label.refusals import Refusal
@@ -37,7 +38,8 @@ from resmtnet.readings.dicom.seg_write import segment_of_name, write_label_map
 from resmtnet.readings.dicom.source_series import SourceSeries
 from resmtnet.readings.formats.class_mask import write_ct
 from resmtnet.readings.formats.from_mask import possible_names
-from resmtnet.readings.formats.label_map import on_voxels_of, read_label_map
+from resmtnet.readings.formats.label_map import on_voxels_of
+from resmtnet.readings.formats.label_map_apart import read_label_map_apart
 from resmtnet.readings.formats.regions import values_of
 
 logger = logging.getLogger(__name__)
@@ -91,7 +93,22 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
             with self._locks.of(image_id):
                 if not folder.is_dir():
                     self._download(image_id, folder)
+        with suppress(OSError):  # deleted just now; the time tells which were not used for long
+            os.utime(folder)
         return str(folder)
+
+    @property
+    def cache_of_pacs(self) -> str:
+        """The folder of the series that were downloaded."""
+        return str(self._datastore.image_path())
+
+    def _remove_non_existing(self) -> int:
+        """Forget no image whose file was deleted from the cache: it is in the PACS, and has labels.
+
+        Returns:
+            0: nothing was removed.
+        """
+        return 0
 
     def content_key(self, image_id: str) -> str | None:
         """Return the key of a downloaded series, see `ct.content_key`; None if it is not there."""
@@ -148,7 +165,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         except IndexError as error:
             raise Refusal(404, f"The PACS has no series {image_id}.") from error
         except OSError as error:
-            raise Refusal(502, f"{self._client.base_url} did not answer: {error}") from error
+            raise _no_answer(error) from error
         info |= {"ts": int(time.time()), "name": f"{image_id}.nrrd"}
         self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=".nrrd"))
         self._update_datastore_file()
@@ -223,9 +240,9 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
 
     def _store_mask(self, image_id: str, file: Path, info: dict[str, Any]) -> None:
         """Store a label map in the PACS as DICOM SEG; segments without voxels are left out."""
-        label_map = read_label_map(file)
         folder = Path(self.volume_path(image_id))
         ct = CTVolume.open(folder)
+        label_map = read_label_map_apart(file, ct.geometry)
         voxels = on_voxels_of(label_map, ct.geometry)
         source = SourceSeries.open(folder, ct)
         pacs = Pacs(self._client)
@@ -263,7 +280,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         except IndexError as error:
             raise Refusal(404, f"The PACS has no series {image_id}.") from error
         except OSError as error:
-            raise Refusal(502, f"{self._client.base_url} did not answer: {error}") from error
+            raise _no_answer(error) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -283,7 +300,7 @@ def listed_by_value(file: Path, listed: list[dict[str, Any]]) -> list[dict[str, 
         file: the label map.
         listed: label_info of the request.
     """
-    label_map = read_label_map(file)
+    label_map = read_label_map_apart(file)
     values = values_of(label_map.mask)
     exact, entries = bool(label_map.segments), [*(label_map.segments or listed)]
     names = possible_names(values, entries, exact=exact)[0]
@@ -292,6 +309,12 @@ def listed_by_value(file: Path, listed: list[dict[str, Any]]) -> list[dict[str, 
         by_name.get(names[value], {}) | {"name": names[value] or "unknown", "idx": value}
         for value in values
     ]
+
+
+def _no_answer(error: OSError) -> Refusal:
+    """Return what a client is told, without the address of the PACS."""
+    logger.warning("The PACS did not answer: %s", type(error).__name__)
+    return Refusal(502, f"The PACS did not answer ({type(error).__name__}).")
 
 
 def _checked_uid(uid: str) -> str:

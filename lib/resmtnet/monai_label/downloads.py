@@ -14,6 +14,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.cache import cache_folder, file_state
 from resmtnet.ct.image_file import is_detached
 from resmtnet.errors import InputError
+from resmtnet.files import make_folder
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.readings.formats.class_mask import write_ct
 
@@ -60,6 +61,7 @@ def converted(volume: Path, image_id: str) -> Path:
     if target.is_file() and not is_detached(volume):
         os.utime(target)
         return target
+    make_folder(target.parent, durable=False, private=True)
     try:
         write_ct(CTVolume.open(volume), target)
     except InputError as error:

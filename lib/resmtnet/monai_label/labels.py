@@ -15,9 +15,9 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.findings import Finding
-from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.infer import InferResult, SharedCharacterizer
 from resmtnet.monai_label.request import InferRequest
+from resmtnet.monai_label.studies import VolumePaths
 from resmtnet.readings.answer_log import GivenAnswer
 from resmtnet.readings.formats.draft import Problem
 from resmtnet.readings.inbox import Inbox, SavedLabel

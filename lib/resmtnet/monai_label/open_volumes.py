@@ -50,7 +50,10 @@ class OpenVolumes:
                 return ct
         if is_upload(path) and path.is_file():
             check_whole(path)
-        if image_suffix(path) is not None and path.is_file():
+            if image_suffix(path) is not None:
+                with read_apart("resmtnet.ct.image_file:try_header", path):
+                    pass
+        if path.is_file() and (is_upload(path) or image_suffix(path) is not None):
             open_apart(path)
         ct = CTVolume.open(path)
         if is_upload(path) or is_detached(path):

@@ -20,11 +20,10 @@ from resmtnet.errors import InputError, PointError
 from resmtnet.inference.brock import BrockInputs
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request_keys import check_infer_keys
+from resmtnet.monai_label.setting_values import parse_context, parse_count
 from resmtnet.monai_label.settings import (
     CANDIDATES_RANGE,
     AppSettings,
-    parse_context,
-    parse_count,
 )
 from resmtnet.readings.formats.class_mask import mask_extension
 from resmtnet.types import Point

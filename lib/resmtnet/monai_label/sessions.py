@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,13 @@ class CheckedSessions(Sessions):  # type: ignore[misc]
         session_id: str | None = None,
     ) -> Any:
         """Keep an uploaded image; 400 for an archive that is to be unpacked."""
+        try:
+            return self._add(data_file, expiry, uncompress, session_id)
+        except BaseException:
+            _delete_received(Path(data_file))
+            raise
+
+    def _add(self, data_file: str, expiry: int, uncompress: bool, session_id: str | None) -> Any:
         if uncompress:
             raise Refusal(400, "uncompress: archives are not unpacked; upload the image itself.")
         if os.path.basename(data_file) == _META:
@@ -88,3 +97,13 @@ class CheckedSessions(Sessions):  # type: ignore[misc]
         if not _ID.fullmatch(str(session_id)):
             raise Refusal(400, "session_id: the id that PUT /session answered is needed.")
         return Path(self.store_path, session_id).resolve()
+
+
+def _delete_received(file: Path) -> None:
+    """Delete an upload that is not kept: MONAI Label does so only if it is."""
+    temporary = Path(tempfile.gettempdir())
+    received = file if file.is_dir() else file.parent
+    if received.parent == temporary:
+        shutil.rmtree(received, ignore_errors=True)
+    elif received == temporary:
+        file.unlink(missing_ok=True)

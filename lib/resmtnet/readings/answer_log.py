@@ -196,7 +196,7 @@ class AnswerLog:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **_packed(image, answer))
         path, site = folder / f"{name}.npz", self._folder.parent
-        with atomic_file(path, durable=False, within=site) as draft:
+        with atomic_file(path, durable=False, within=site, private=True) as draft:
             draft.write_bytes(buffer.getbuffer())
         for path in sorted(folder.glob("*.npz"))[:-MOST_ANSWERS]:
             path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from resmtnet.errors import StoreError
-from resmtnet.files import atomic_file
+from resmtnet.files import atomic_file, make_folder
 from resmtnet.readings import mask_files
 from resmtnet.readings.database import Database, masks_folder, store_errors
 from resmtnet.readings.migrations import APPLICATION_ID
@@ -27,9 +27,9 @@ def back_up(database: Database, path: Path) -> int:
         StoreError: the place holds something else, is in use, or cannot be written.
     """
     with store_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, private=True)
         _check_place(path, database.path)
-        with atomic_file(path) as draft:
+        with atomic_file(path, private=True) as draft:
             count = _copy(database, draft)
             mask_files.copy_all(masks_folder(database.path), masks_folder(path))
         return count

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from resmtnet.errors import StoreError
-from resmtnet.files import sync
+from resmtnet.files import make_folder, sync
 from resmtnet.readings.location import network_file_system
 from resmtnet.readings.migrations import APPLICATION_ID, MIGRATIONS
 
@@ -56,7 +56,7 @@ class Database:
         self._inherited: list[sqlite3.Connection] = []
         """Of the process that this one was forked from; they must be neither used nor closed."""
         with store_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, private=True)
             _refuse_network(path)
             with self._alone():
                 _inspect(path)
@@ -227,6 +227,8 @@ def _holds_something(place: Path) -> bool:
 def _prepare(path: Path) -> None:
     """Bring the file to the newest schema, in one transaction per step."""
     new = not path.exists()
+    if new:  # SQLite gives the permissions of the file to its log as well
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as connection:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":

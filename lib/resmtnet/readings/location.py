@@ -7,6 +7,12 @@ from pathlib import Path
 DATABASE = Path("resmtnet", "readings.sqlite")
 """The database within a folder of studies, or within that of the app."""
 
+BESIDE = (
+    *("answers", "audit.jsonl", "crops", "labels-*", "models", "observations", "offers.sqlite*"),
+    *("pacs-results", "repeats.sqlite*", "scores", "training", "upload_names.json"),
+)
+"""What lies beside the database, as patterns of names."""
+
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs"}
     | {"fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs"}
@@ -22,6 +28,18 @@ def database_in(folder: Path) -> Path:
     'studies/resmtnet/readings.sqlite'
     """
     return folder / DATABASE
+
+
+def own_files(database: Path) -> list[Path]:
+    """Return what this package writes beside a readings database, as far as it is there.
+
+    In its usual place that is the whole folder; elsewhere the folder may hold files of others.
+    """
+    folder = database.parent
+    if folder.name == DATABASE.parts[0]:
+        return [folder]
+    names = (f"{database.stem}*", *BESIDE)
+    return [path for name in names for path in folder.glob(name)]
 
 
 def network_file_system(folder: Path, mounts: Path = MOUNTS) -> str | None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from resmtnet.errors import ReadingError
-from resmtnet.files import atomic_file
+from resmtnet.files import atomic_file, make_folder
 from resmtnet.readings.record import MaskReference
 
 _LONGEST_NAME = 255
@@ -23,7 +23,7 @@ def keep(folder: Path, file: Path) -> MaskReference:
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     kept = folder / (sha256 + "".join(file.suffixes[-2:]).lower())
-    with atomic_file(kept) as draft:
+    with atomic_file(kept, private=True) as draft:
         draft.write_bytes(content)
     return MaskReference(kept.name, sha256)
 
@@ -46,8 +46,8 @@ def copy_all(source: Path, target: Path) -> None:
     """Copy the masks that are not there yet; a file that appears is complete."""
     if not source.is_dir():
         return
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target, private=True)
     for file in sorted(source.iterdir()):
         if not file.name.startswith(".") and not (target / file.name).exists():
-            with atomic_file(target / file.name) as draft:
+            with atomic_file(target / file.name, private=True) as draft:
                 shutil.copyfile(file, draft)

@@ -255,6 +255,7 @@ class ModelRegistry:
         version = self._version(name)
         if version.is_forged:
             raise ModelError(f"Version {name} is not trusted: {version.damage}")
+        audit("version signed", version=name)
         return version
 
     # -- inside ----------------------------------------------------------------------------

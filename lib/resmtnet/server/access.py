@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from monailabel.config import settings
 from starlette.types import Scope
 
+from resmtnet.audit import audit
 from resmtnet.server.rules import Refused, ServerRules, is_loopback
 from resmtnet.server.tokens import ROLES
 
@@ -19,7 +20,11 @@ OPEN = frozenset({"/health", "/ready", "/login", "/logout", "/favicon.ico"})
 """Routes that show no data of patients, and change nothing."""
 
 _OPEN = re.compile(r"/(auth|static)(/|$)")
-_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = re.compile(
+    r"forwarded|via|(x-forwarded|x-real|x-original|x-envoy|cf|cdn|fly|tailscale|ngrok)-.+"
+    r"|(x-cluster|x|true)-client-ip"
+)
+"""Headers that proxies and tunnels add: the request may come from another machine."""
 _NEEDED: tuple[tuple[str, re.Pattern[str], str], ...] = (
     # Method ("" for any), path, role: the first that fits.
     ("GET", re.compile(r"/logs(/|$)"), ADMIN),
@@ -69,7 +74,7 @@ def asks_for_login(scope: Scope, headers: Mapping[str, str], rules: ServerRules)
         return True
     ends = (scope.get("server"), scope.get("client"))
     local = all(end is not None and is_loopback(str(end[0])) for end in ends)
-    return not local or any(name in headers for name in _FORWARDED)
+    return not local or any(map(_FORWARDED.fullmatch, headers))
 
 
 def check_encrypted(scope: Scope, headers: Mapping[str, str], rules: ServerRules) -> None:
@@ -97,13 +102,60 @@ def role_of(scope: Scope, headers: Mapping[str, str], rules: ServerRules) -> str
         headers: of it, names in lower case.
         rules: hold the tokens.
     """
-    if rules.tokens is None:
-        return None
     kind, _, given = headers.get("authorization", "").partition(" ")
     if kind.lower() in ("bearer", "token") and given:
-        return rules.tokens.role_of(given.strip())
+        return proven_role(given.strip(), "header", scope, headers, rules)
     cookie = _cookie(headers.get("cookie", ""), cookie_name(scope))
-    return rules.tokens.role_of_cookie(cookie) if cookie else None
+    return proven_role(cookie, "cookie", scope, headers, rules) if cookie else None
+
+
+def proven_role(
+    given: str,
+    way: str,
+    scope: Scope,
+    headers: Mapping[str, str],
+    rules: ServerRules,
+    name: str = "",
+) -> str | None:
+    """Return the role of a token, or of a cookie; None if it is none of this server.
+
+    Args:
+        given: the token or cookie.
+        way: by which it came: header, cookie, address, page or client; for the audit log.
+        scope: of the request.
+        headers: of it, names in lower case.
+        rules: hold the tokens.
+        name: that the client gave itself.
+
+    Raises:
+        Refused: 429 if this client has tried too many others.
+    """
+    if rules.tokens is None:
+        return None
+    guesses, address = rules.tokens.guesses, client_address(scope, headers, rules)
+    wait_s = guesses.wait_s(address, given)
+    if wait_s:
+        raise Refused(
+            429,
+            "Too many wrong tokens came from your address; try again later.",
+            {"Retry-After": str(round(wait_s))},
+        )
+    compare = rules.tokens.role_of_cookie if way == "cookie" else rules.tokens.role_of
+    role = compare(given)
+    is_new = guesses.note(address, given, role is not None)
+    if role is None and (is_new or way not in ("header", "cookie")):
+        audit("login refused", way=way, name=name[:80])
+    elif way not in ("header", "cookie"):
+        audit("login", role=role, way=way, name=name[:80])
+    return role
+
+
+def client_address(scope: Scope, headers: Mapping[str, str], rules: ServerRules) -> str:
+    """Return the address of a client; behind a proxy, as the proxy tells it."""
+    client = scope.get("client")
+    address = str(client[0]) if client else ""
+    told = headers.get("x-forwarded-for", "").split(",")[-1].strip()
+    return told[:64] if rules.behind_proxy and told else address
 
 
 def check_role(scope: Scope, headers: Mapping[str, str], rules: ServerRules) -> str:

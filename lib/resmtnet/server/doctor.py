@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from resmtnet import __version__
 from resmtnet.ct.cache import cache_folder
+from resmtnet.ct.image_file import image_suffix
 from resmtnet.errors import ResMTNetError
 from resmtnet.readings.location import database_in
 from resmtnet.server.launch import default_app_dir
@@ -123,8 +125,24 @@ def _studies(folder: Path) -> tuple[str, str]:
     entries = sum(not path.name.startswith(".") for path in folder.iterdir())
     writable = os.access(folder, os.W_OK)
     told = f"{folder}, {entries} entries"
+    twice = _of_one_id(folder)
+    if twice:
+        return (
+            POOR,
+            f"{told}; of {', '.join(twice)} only one file each is listed: rename the others",
+        )
     advice = "; read-only: name a database elsewhere with --conf readings=FILE"
     return (GOOD, told) if writable else (POOR, told + advice)
+
+
+def _of_one_id(folder: Path) -> list[str]:
+    """Return the names under which several images lie in a folder, with different suffixes."""
+    ids = Counter(
+        path.name[: -len(suffix)]
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and (suffix := image_suffix(path)) is not None
+    )
+    return sorted(name for name, count in ids.items() if count > 1)
 
 
 def _pacs(url: str) -> tuple[str, str]:

@@ -5,24 +5,25 @@ The same guard stands before MONAI Label's own app and before ours.
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from anyio import to_thread
 from monailabel.config import settings
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from resmtnet.audit import CALLER, audit
 from resmtnet.server import access, bodies, login, metrics, rules
 from resmtnet.server.pages import own_page
+from resmtnet.server.redaction import Redaction
+from resmtnet.server.reply import Reply
 from resmtnet.server.rules import Refused, ServerRules
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,6 @@ _AUDITED = {
 _RETRY_S = 5
 _FALSE = ("false", "0", "no", "off", "n", "f", "")
 _LONGEST_VALUE = 2000
-
-_SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "frame-ancestors 'self'",
-}
 
 
 class Guard:
@@ -76,7 +71,8 @@ class Guard:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)
-        reply = _Reply(send, request_id)
+        without_paths = _redaction(self._find_rules().private_folders)
+        reply = Reply(send, scope["path"], request_id, without_paths)
         caller = {"request_id": request_id, "client": _address(scope)}
         held, route = CALLER.set(caller), metrics.route_label(scope["path"])
         began_s = time.perf_counter()
@@ -95,11 +91,11 @@ class Guard:
             CALLER.reset(held)
 
     async def _pass_on(
-        self, scope: Scope, receive: Receive, reply: _Reply, caller: dict[str, str]
+        self, scope: Scope, receive: Receive, reply: Reply, caller: dict[str, str]
     ) -> None:
         found, headers = self._find_rules(), lower_case(scope)
         _check_sender(scope, headers, found)
-        answer = login.with_token_in_address(scope, found)
+        answer = login.with_token_in_address(scope, headers, found)
         log_in = login.handler_of(scope["method"], scope["path"])
         if log_in is not None and not settings.MONAI_LABEL_AUTH_ENABLE:
             answer = await log_in(scope, receive, headers, found)
@@ -111,6 +107,7 @@ class Guard:
                     raise
                 answer = login.to_login(scope)
         if answer is not None:
+            reply.shows_pages = True
             await answer(scope, receive, reply)
             return
         receive = await _checked(scope, receive, headers, found)
@@ -157,7 +154,7 @@ def _check_sender(scope: Scope, headers: Mapping[str, str], found: ServerRules) 
     if len(Headers(scope=scope).getlist("host")) != 1:
         raise Refused(400, "One header Host is needed.")
     rules.check_host(headers["host"], found)
-    rules.check_origin(headers, found)
+    rules.check_origin(scope["method"], headers, found)
     raw_path = scope.get("raw_path", scope["path"].encode())
     rules.check_path(raw_path.decode("latin-1"))
     _check_query(scope["query_string"].decode("latin-1"))
@@ -209,6 +206,11 @@ def _tell(scope: Scope, route: str, status: int, took_s: float, caller: dict[str
         audit(_AUDITED[route], method=scope["method"], status=status)
 
 
+@lru_cache(maxsize=4)
+def _redaction(folders: tuple[str, ...]) -> Redaction:
+    return Redaction(folders)
+
+
 def _check_query(query: str) -> None:
     """Refuse values that no route takes, and that functions below would fail on.
 
@@ -241,55 +243,3 @@ def _check_sync(scope: Scope) -> None:
             "run_sync: this server would answer nothing else until the end. Leave it out and ask "
             "for the state with GET, or use `resmtnet serve`.",
         )
-
-
-class _Reply:
-    """Passes on what the app answers, with an id; replaces plain-text errors by JSON."""
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._id = send, request_id
-        self.begun = False
-        """Whether the answer has begun."""
-        self.status = 499
-        """Of the answer; 499 until it begins, as for a client that left."""
-        self._drops_body = False
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            kind = headers.get("content-type", "")
-            if message["status"] >= 400 and not kind.startswith("application/json"):
-                self._drops_body = True
-                await self.refuse(message["status"], _reason(message["status"]))
-                return
-            self.begun, self.status = True, message["status"]
-            headers["X-Request-ID"] = self._id
-            for name, value in _SAFE_HEADERS.items():
-                headers.setdefault(name, value)
-        elif self._drops_body:
-            return
-        await self._send(message)
-
-    async def refuse(self, status: int, reason: str, more: Mapping[str, str] | None = None) -> None:
-        """Answer an error as JSON, unless an answer has begun."""
-        if self.begun:
-            return
-        self.begun, self.status = True, status
-        content: dict[str, Any] = {"detail": reason, "request_id": self._id}
-        body = json.dumps(content).encode()
-        headers = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            "X-Request-ID": self._id,
-            **_SAFE_HEADERS,
-            **(more or {}),
-        }
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-        await self._send({"type": "http.response.body", "body": body})
-
-
-def _reason(status: int) -> str:
-    if status >= 500:
-        return "The request failed; the server's log says why."
-    return "There is no such route; /docs lists them." if status == 404 else "Refused."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.utils.convert import nifti_to_dicom_seg
 from monailabel.endpoints import infer
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import remove_file
 
 from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.readings.formats.regions import values_of
@@ -24,6 +26,8 @@ from resmtnet.server.rules import Refused
 from resmtnet.types import Json
 
 _SEG = "dicom_seg"
+_MADE: ContextVar[list[str]] = ContextVar("made")
+"""Files that the request at hand has made, to be deleted."""
 
 
 def check_output(arguments: Mapping[str, Any]) -> None:
@@ -66,10 +70,27 @@ def name_segments() -> None:
             if isinstance(asked, dict):
                 asked["label_info"] = _label_info(task.labels, asked.get("label_info"))
                 bound.arguments["params"] = json.dumps(asked)
-        return run(*bound.args, **bound.kwargs)
+        return _run_and_delete(run, bound)
 
     named.names_segments = True  # type: ignore[attr-defined]
     infer.run_inference = named
+
+
+def _run_and_delete(run: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
+    """Run an inference; a DICOM SEG is deleted once it was sent, which MONAI Label leaves out."""
+    made: list[str] = []
+    held = _MADE.set(made)
+    try:
+        answer = run(*bound.args, **bound.kwargs)
+    except BaseException:
+        for path in made:
+            remove_file(path)
+        raise
+    finally:
+        _MADE.reset(held)
+    for path in made:
+        bound.arguments["background_tasks"].add_task(remove_file, path)
+    return answer
 
 
 def _label_info(labels: Mapping[str, int], given: object) -> list[Json]:
@@ -83,10 +104,13 @@ def _seg_by_value(
     series_dir: str, label: str, label_info: Sequence[Json], *more: Any, **named: Any
 ) -> str:
     """MONAI Label's nifti_to_dicom_seg, with an entry for each value that has voxels."""
+    _MADE.get([]).append(label)
     values = values_of(read_label_map(Path(label)).mask)
     if not values:
         raise Refused(404, "No nodule was found, so there is no DICOM SEG; output=json says so.")
     by_value = {entry.get("idx"): entry for entry in label_info}
     listed = [by_value.get(value, {"name": "unknown"}) for value in values]
     convert: Callable[..., str] = nifti_to_dicom_seg
-    return convert(series_dir, label, listed, *more, **named)
+    seg = convert(series_dir, label, listed, *more, **named)
+    _MADE.get([]).append(seg)
+    return seg

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import logging.config
 import os
 import socket
 import ssl
@@ -13,14 +15,15 @@ import threading
 import time
 import urllib.request
 import webbrowser
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from resmtnet.errors import ConfigError, InputError, ResMTNetError
+from resmtnet.server.scratch import own_temporary_folder
 
 DEFAULT_PORT = 8000
 OUR_APP = "resmtnet.server.app:app"
@@ -34,6 +37,9 @@ PLATFORM_DEFAULTS = {
     "MONAI_LABEL_DICOMWEB_CACHE_EXPIRY": "60",
     # MLflow writes a folder into the working directory at each training.
     "MONAI_LABEL_TRACKING_ENABLED": "false",
+    # It would send how it is used to its makers; where MONAI is, it is loaded.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
     # OpenMP threads of torch that wait give their core away soon, instead of spinning on it.
     "GOMP_SPINCOUNT": "1000",
 }
@@ -190,15 +196,32 @@ def serve(options: ServerOptions) -> int:
         0 when the user has stopped it.
     """
     os.environ.update(options.environment())
+    os.umask(int(options.conf.get("umask", "077"), 8))  # of the log; the app sets it again
+    own_temporary_folder()
     import uvicorn
     from monailabel.main import Main
 
-    # MONAI Label lets uvicorn wait without end for requests that run when the server is stopped.
-    uvicorn.run = partial(uvicorn.run, timeout_graceful_shutdown=GRACE_S)
+    uvicorn.run = partial(run_uvicorn, uvicorn.run)
     main = Main(actions="start_server")
     with suppress(KeyboardInterrupt):
         main.action_start_server(main.args_parser().parse_args(options.arguments()))
     return 0
+
+
+def run_uvicorn(run: Callable[..., None], *what: Any, log_config: Any = None, **how: Any) -> None:
+    """Run uvicorn as MONAI Label asks for, with an end to waiting and no file left behind.
+
+    MONAI Label lets it wait without end for requests that run when the server is stopped, and
+    writes the settings of the log to a temporary file, which nobody deletes. Its usual parser takes
+    headers of any size into memory; h11 takes 64 KB.
+    """
+    file = Path(log_config) if isinstance(log_config, str) else None
+    if file is not None and file.suffix == ".json" and file.parent == Path(tempfile.gettempdir()):
+        logging.config.dictConfig(json.loads(file.read_text()))  # as uvicorn would
+        file.unlink()
+        log_config = None
+    how |= {"timeout_graceful_shutdown": GRACE_S, "http": "h11"}
+    run(*what, log_config=log_config, **how)
 
 
 def open_when_ready(options: ServerOptions, address: str) -> None:
@@ -229,10 +252,14 @@ def running_server(options: ServerOptions, timeout_s: float = 60.0) -> Iterator[
         ResMTNetError: it did not start; with the end of its log.
     """
     command = [sys.executable, "-m", "monailabel.main", *options.arguments()]
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        process = subprocess.Popen(
-            command, env=options.environment(), stdout=log, stderr=subprocess.STDOUT
-        )
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="resmtnet-", ignore_cleanup_errors=True
+        ) as temporary,  # MONAI Label leaves files in it
+        tempfile.TemporaryFile("w+", errors="replace") as log,
+    ):
+        environment = {**options.environment(), "TMPDIR": temporary}
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_for_answer(process, options.url, timeout_s, log)
             yield options.url

@@ -11,6 +11,9 @@ from monailabel.app import app as platform
 from monailabel.interfaces.utils.app import apps
 from monailabel.utils.async_tasks import utils as background
 
+from resmtnet.ct import apart
+from resmtnet.server.scratch import remove_own
+
 logger = logging.getLogger(__name__)
 
 METHODS = ("train", "batch_infer", "scoring")
@@ -25,6 +28,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     for served in apps.values():
         with suppress(Exception):  # nothing is lost: each reading was on the disk when answered
             served.inbox.store.close()
+    apart.stop()
+    remove_own()
     logger.info("The server has stopped")
 
 

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, quote, urlencode
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope
 
-from resmtnet.audit import audit
 from resmtnet.server import access
 from resmtnet.server.bodies import read_all
 from resmtnet.server.rules import Refused, ServerRules
@@ -42,25 +41,29 @@ def handler_of(method: str, path: str) -> Handler | None:
     return _HANDLERS.get((method, plain))
 
 
-def with_token_in_address(scope: Scope, rules: ServerRules) -> Response | None:
+def with_token_in_address(
+    scope: Scope, headers: Mapping[str, str], rules: ServerRules
+) -> Response | None:
     """Answer an address with ?token=...: a cookie, and the same address without the token.
 
     Returns:
         None for any other address.
 
     Raises:
-        Refused: 401 for a wrong token.
+        Refused: 401 for a wrong token, 429 after too many, 403 without encryption.
     """
     given = access.token_in_query(scope)
     if given is None:
         return None
-    role = rules.tokens.role_of(given) if rules.tokens else None
-    _note(scope, role, "address")
+    access.check_encrypted(scope, headers, rules)
+    role = access.proven_role(given, "address", scope, headers, rules)
     if role is None:
         raise Refused(401, "The token in the address is none of this server.")
     kept = [p for p in parse_qsl(scope["query_string"].decode("latin-1")) if p[0] != "token"]
     address = quote(scope["path"]) + (f"?{urlencode(kept)}" if kept else "")
-    return _with_cookie(RedirectResponse(_local(address), 303, _NO_STORE), scope, role, rules)
+    return _with_cookie(
+        RedirectResponse(_local(address), 303, _NO_STORE), scope, headers, role, rules
+    )
 
 
 def wants_page(scope: Scope, headers: Mapping[str, str]) -> bool:
@@ -84,11 +87,11 @@ async def _log_in(
 ) -> Response:
     access.check_encrypted(scope, headers, rules)
     given = await _fields(receive)
-    role = rules.tokens.role_of(given.get("token", "").strip()) if rules.tokens else None
-    _note(scope, role, "page")
+    role = access.proven_role(given.get("token", "").strip(), "page", scope, headers, rules)
     if role is None:
         return _page(scope, "That is no token of this server.", 401)
-    return _with_cookie(RedirectResponse(_next(scope), 303, _NO_STORE), scope, role, rules)
+    answer = RedirectResponse(_next(scope), 303, _NO_STORE)
+    return _with_cookie(answer, scope, headers, role, rules)
 
 
 async def _log_out(scope: Scope, receive: Receive, headers: object, rules: ServerRules) -> Response:
@@ -111,8 +114,8 @@ async def _give_bearer(
     access.check_encrypted(scope, headers, rules)
     given = await _fields(receive)
     token = given.get("password", "").strip()
-    role = rules.tokens.role_of(token) if rules.tokens else None
-    _note(scope, role, "client", given.get("username", ""))
+    name = given.get("username", "")
+    role = access.proven_role(token, "client", scope, headers, rules, name)
     if role is None:
         raise Refused(401, "The password is no token of this server.")
     return JSONResponse({"access_token": token, "token_type": "bearer"}, headers=_NO_STORE)
@@ -166,18 +169,17 @@ def _local(address: str) -> str:
     return address if own and address.isprintable() else "/"
 
 
-def _with_cookie(answer: Response, scope: Scope, role: str, rules: ServerRules) -> Response:
+def _with_cookie(
+    answer: Response, scope: Scope, headers: Mapping[str, str], role: str, rules: ServerRules
+) -> Response:
     assert rules.tokens is not None
+    by_proxy = headers.get("x-forwarded-proto") if rules.behind_proxy else None
     answer.set_cookie(
         access.cookie_name(scope),
         rules.tokens.cookie(role),
         path="/",
         httponly=True,
         samesite="lax",  # a link of another page may open a study; it can change nothing
-        secure=scope.get("scheme") == "https",
+        secure=scope.get("scheme") == "https" or by_proxy == "https",
     )
     return answer
-
-
-def _note(scope: Scope, role: str | None, way: str, name: str = "") -> None:
-    audit("login" if role else "login refused", role=role, way=way, name=name[:80])

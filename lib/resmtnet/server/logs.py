@@ -7,8 +7,10 @@ import logging
 import re
 import traceback
 from datetime import datetime, timezone
+from pathlib import Path
 
 from resmtnet.audit import CALLER
+from resmtnet.errors import ConfigError, ModelError, PacsError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +19,8 @@ QUIET = ("monailabel", "uvicorn.access", "httpx", "pynetdicom", "pydicom", "dico
 
 _JSON = "json"
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/][^\s'\",;]+")
+_TOLD = (ConfigError, ModelError, PacsError, StoreError)
+"""Errors whose text says nothing of an image."""
 _UID = re.compile(r"\b\d+(?:\.\d+){4,}\b")
 
 
@@ -80,14 +84,33 @@ def log_as_configured(form: str) -> None:
 
 
 def without_patient(record: logging.LogRecord) -> str:
-    """Return the message of a record; paths and UIDs, which can name a patient, are left out.
+    """Return the message of a record without what can name a patient: paths, UIDs, texts of errors.
+
+    The text of an error about a file has its name; of the others the first line is kept.
 
     >>> told = logging.LogRecord("a", 20, "", 1, "cannot read /studies/Smith.nii.gz", None, None)
     >>> without_patient(told)
     'cannot read [path]'
     """
-    first_line = record.getMessage().split("\n")[0]
-    return _UID.sub("[uid]", _PATH.sub("[path]", first_line))
+    given = record.args
+    if isinstance(given, tuple):
+        given = tuple(map(_shown, given))
+    try:
+        text = str(record.msg) % given if given else str(record.msg)
+    except (TypeError, ValueError):  # told by the part of logging that prints such mistakes
+        text = str(record.msg)
+    return _UID.sub("[uid]", _PATH.sub("[path]", text.split("\n")[0]))
+
+
+def _shown(value: object) -> object:
+    """Return what is told of an argument of a message."""
+    if isinstance(value, Path):
+        return "[path]"
+    if isinstance(value, OSError):
+        return value.strerror or type(value).__name__
+    if isinstance(value, BaseException):
+        return str(value) if isinstance(value, _TOLD) else type(value).__name__
+    return value
 
 
 def _error(error: BaseException) -> list[str]:

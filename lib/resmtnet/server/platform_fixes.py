@@ -69,6 +69,7 @@ def guard_platform(find_rules: Callable[[], ServerRules]) -> None:
     served = getattr(sys.modules.get(PLATFORM), "app", None)
     if served is None or "resmtnet.server.app" in sys.modules:  # which has a guard of its own
         return
+    _check_first(train, "run", training.check_start_all)
     _check_first(train, "run_model", training.check_start)
     chain: ASGIApp | None = getattr(served, "middleware_stack", None)
     if chain is None:

@@ -67,6 +67,9 @@ class ServerRules:
     insecure: bool = False
     """Whether other machines may ask without encryption."""
 
+    private_folders: tuple[str, ...] = ()
+    """Folders of the server whose paths are taken out of errors that clients see."""
+
     @property
     def asks_always(self) -> bool:
         """Whether programs of this machine need a token too.
@@ -109,11 +112,14 @@ def check_host(host: str, rules: ServerRules) -> None:
         )
 
 
-def check_origin(headers: Mapping[str, str], rules: ServerRules) -> None:
+def check_origin(method: str, headers: Mapping[str, str], rules: ServerRules) -> None:
     """Refuse a request that a page of another server makes a browser send.
 
+    A link may lead here from anywhere; a form may not.
+
     Args:
-        headers: of the request, names in lower case.
+        method: of the request.
+        headers: of it, names in lower case.
         rules: declare pages that may.
 
     Raises:
@@ -122,7 +128,8 @@ def check_origin(headers: Mapping[str, str], rules: ServerRules) -> None:
     origin = headers.get("origin")
     if origin is None:
         site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
-        if site in ("cross-site", "same-site") and mode != "navigate":
+        is_link = mode == "navigate" and method in ("GET", "HEAD")
+        if site in ("cross-site", "same-site") and not is_link:
             raise Refused(403, "A page of another server may not use this one.")
         return
     if origin.lower() in rules.origins:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from resmtnet.errors import ConfigError
 from resmtnet.files import atomic_file
+from resmtnet.server.guesses import Guesses
 
 ROLES = ("reader", "trainer", "admin")
 """Each may do what those before it may do as well; docs/security.md says what."""
@@ -43,6 +44,8 @@ class Tokens:
     """Where they are from, for the message at the start."""
     chosen: bool = False
     """Whether the user named a file or a token, so that a token is to be asked for."""
+    guesses: Guesses = field(default_factory=Guesses, repr=False, compare=False)
+    """What each client has tried."""
 
     def role_of(self, token: str) -> str | None:
         """Return the role of a token, or None; takes as long for a wrong one as for a right one."""

@@ -13,11 +13,15 @@ from monailabel.config import settings
 from monailabel.endpoints import train
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks import utils as background
 
 from resmtnet.types import Json
 
 UNDER_WAY = ("SUBMITTED", "RUNNING")
 """States of a training that has not ended, as MONAI Label names them."""
+
+MOST_WAITING = 2
+"""Trainings that wait for the end of another one."""
 
 _status_of_platform = train.status
 
@@ -54,14 +58,7 @@ def trainers() -> Mapping[str, SiteTrainer]:
 @router.post("/", include_in_schema=False)
 def start_all(params: dict[str, Any] | None = None, run_sync: bool = False) -> Any:
     """Start every trainer; OHIF sends the options by trainer name."""
-    known, given = trainers(), params or {}
-    for name, trainer in known.items():
-        own = given.get(name)
-        if own is not None and not isinstance(own, dict):
-            raise HTTPException(400, f"{name} is {own!r}; a JSON object of options is needed.")
-        trainer.check({**(own or {}), **given})
-        if not trainer.runs:
-            trainer.check_ready({**(own or {}), **given})
+    check_start_all({"params": params})
     return train.run(params, run_sync)
 
 
@@ -77,6 +74,7 @@ def start(
     if model not in known:
         allowed = ", ".join(known) or "none: training is switched off"
         raise HTTPException(404, f"There is no trainer {model!r}; allowed are {allowed}.")
+    _check_queue()
     asked: Json = params or {}
     known[model].check(asked)
     if known[model].runs and not enqueue:
@@ -106,12 +104,45 @@ def status(all: bool = False, check_if_running: bool = False) -> Any:  # noqa: A
     return {**found, "status": f"{found.get('status')}. {told}"} if told else found
 
 
+def check_start_all(arguments: Mapping[str, Any]) -> None:
+    """Refuse to start every trainer where one of them cannot start.
+
+    Args:
+        arguments: of MONAI Label's function: `params`.
+    """
+    _check_queue()
+    given = arguments.get("params") or {}
+    for name, trainer in trainers().items():
+        own = given.get(name)
+        if own is not None and not isinstance(own, dict):
+            raise HTTPException(400, f"{name} is {own!r}; a JSON object of options is needed.")
+        trainer.check({**(own or {}), **given})
+        if not trainer.runs:
+            trainer.check_ready({**(own or {}), **given})
+
+
+def _check_queue() -> None:
+    """Refuse a training where enough of them wait.
+
+    Raises:
+        HTTPException: 503 with Retry-After.
+    """
+    waiting = sum(task.get("status") == UNDER_WAY[0] for task in background.tasks("train"))
+    if waiting >= MOST_WAITING:
+        raise HTTPException(
+            503,
+            f"{waiting} trainings wait already; stop them with DELETE /train/, or ask again later.",
+            {"Retry-After": "60"},
+        )
+
+
 def check_start(arguments: Mapping[str, Any]) -> None:
     """Refuse a training that cannot start, where MONAI Label's own route starts it.
 
     Args:
         arguments: of MONAI Label's function: `model` and `params`.
     """
+    _check_queue()
     trainer = trainers().get(arguments["model"])
     if trainer is not None:
         asked = arguments.get("params") or {}

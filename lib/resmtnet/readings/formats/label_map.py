@@ -5,7 +5,6 @@ https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.ht
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.ct.apart import read_apart
 from resmtnet.ct.geometry import Geometry
 from resmtnet.ct.image_file import check_whole, image_suffix, read_geometry
 from resmtnet.ct.nifti import open_nifti
@@ -86,33 +84,6 @@ def read_label_map(path: Path) -> LabelMap:
         return _flattened(voxels, geometry, found, path)
     segments = tuple({"name": s.name, "idx": s.value} for s in found)
     return LabelMap(_whole(voxels, path), geometry, segments, text.warnings)
-
-
-def read_label_map_apart(path: Path) -> LabelMap:
-    """Read a label map of a stranger, see `ct.apart`; otherwise as read_label_map.
-
-    Raises:
-        VolumeError: see read_label_map; or reading it takes too much memory or time.
-    """
-    with read_apart(f"{__name__}:_read_to", path) as folder:
-        said = json.loads((folder / "map.json").read_text())
-        mask = np.load(folder / "mask.npy", allow_pickle=False)
-    grid = said["grid"]
-    geometry = Geometry(tuple(grid[0]), tuple(grid[1]), tuple(grid[2]), np.array(grid[3]))
-    return LabelMap(mask, geometry, tuple(said["segments"]), tuple(said["warnings"]))
-
-
-def _read_to(path: Path, folder: Path) -> None:
-    """Read a label map into files that read_label_map_apart takes."""
-    found = read_label_map(path)
-    grid = found.geometry
-    said = {
-        "grid": [grid.size_ijk, grid.spacing_mm, grid.origin_lps_mm, grid.direction.tolist()],
-        "segments": found.segments,
-        "warnings": found.warnings,
-    }
-    np.save(folder / "mask.npy", np.asarray(found.mask), allow_pickle=False)
-    (folder / "map.json").write_text(json.dumps(said))
 
 
 def grid_warnings(mask: Geometry, ct: Geometry) -> tuple[str, ...]:

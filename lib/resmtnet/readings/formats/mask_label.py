@@ -10,7 +10,8 @@ from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.ct.geometry import Geometry
 from resmtnet.readings.formats.draft import AnsweredNodule, ParsedLabel
 from resmtnet.readings.formats.from_mask import from_mask
-from resmtnet.readings.formats.label_map import grid_warnings, read_label_map_apart
+from resmtnet.readings.formats.label_map import grid_warnings
+from resmtnet.readings.formats.label_map_apart import read_label_map_apart
 from resmtnet.types import Json
 
 
@@ -30,10 +31,10 @@ def read_mask(
         ct: the grid of the CT, against which the place of the mask is checked.
 
     Raises:
-        VolumeError: it cannot be read within bounds of memory and time, is no label map, or has
-            lost the geometry of the CT.
+        VolumeError: it cannot be read within bounds of memory and time, is no label map, has many
+            times the voxels of the CT, or has lost its geometry.
     """
-    label_map = read_label_map_apart(path)
+    label_map = read_label_map_apart(path, ct)
     warnings = label_map.warnings
     if ct is not None:
         warnings += grid_warnings(label_map.geometry, ct)

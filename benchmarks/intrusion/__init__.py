@@ -1,0 +1,1 @@
+"""What benchmarks/intruder.py tries on a server, with the standard library alone."""
