@@ -285,7 +285,9 @@ def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: P
         )
         try:
             trusting = httpx.Client(
-                base_url=f"https://127.0.0.1:{port}", verify=ssl._create_unverified_context()
+                base_url=f"https://127.0.0.1:{port}",
+                verify=ssl._create_unverified_context(),
+                timeout=60,
             )
             with trusting as client:
                 _until_it_answers(client, server, tmp_path / "log")
