@@ -6,9 +6,9 @@
 FOLDS is the --out of the cross-validation of docs/experiments/version-4.md. The network that left
 out its folds 0 to 3 is member 0 of the shipped model, so that the weights and what the network sees
 of the training nodules (replay set, here without folds 0 to 3) come from there. Its answers for the
-left-out folds become the reference set of OUT, of which experiments on learning (gate.py) make sites
-and a reference set. The calibration is fitted to another network's answers for folds 4 and 5, so
-that no constant has seen the left-out folds either.
+left-out folds become the reference set of OUT, of which experiments on learning (gate.py) make
+sites and a reference set. The calibration is fitted to another network's answers for folds 4 and 5,
+so that no constant has seen the left-out folds either.
 
 With --negatives, an archive of places without a nodule, the network looks at some of those of the
 left-out patients; hard_negatives.py needs what it says there (OUT/../negatives.npz).

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resmtnet.characteristics import branch_tasks
+from resmtnet.characteristics import NODULE, branch_tasks
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.network.resmtnet import BRANCHES, ResMTNet
 from resmtnet.training.cached_nodule import CachedNodule
@@ -61,8 +61,10 @@ class LinearHeads:
         layers = {}
         names = [branch for branch in BRANCHES if branch in branches]
         for n, branch in enumerate(names):
-            for task in branch_tasks(branch):
+            for task in (*branch_tasks(branch), NODULE):
                 name = f"heads.{branch}{OUTPUTS}{task.name}"
+                if task is NODULE and f"{name}.weight" not in states[0]:
+                    continue  # an optional task, of one branch
                 weight = np.stack([_array(state[f"{name}.weight"]) for state in states])
                 width = weight.shape[2]
                 around = [(0, 0), (0, 0), (n * width, (len(names) - 1 - n) * width)]
@@ -88,6 +90,8 @@ class LinearHeads:
         embeddings = np.array([h.observation.embeddings for h in held], float)  # [N, members, D]
         views, means = {}, {}
         for name, layer in self.layers.items():
+            if name not in held[0].observation.views:
+                continue  # seen by a package that did not know the task
             old = np.array([h.observation.views[name] for h in held])  # [N, members, views, out]
             told = layer(embeddings)
             views[name] = old + (told - old.mean(2))[:, :, None]
