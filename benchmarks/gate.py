@@ -11,8 +11,8 @@ into two halves. The site is drawn from one, the other is the reference set. Wit
 change places: on those draws limits and margins are chosen, so that no patient of a reported site
 took part in choosing them.
 
-Each run draws the site's patients (15, 25, 50 and all by default); their readings are made by a rule
-(site_readers.py) from what LIDC's readers said, and does what a training does: check the readings,
+Each run draws the site's patients (15, 25, 50 and all by default). A rule (site_readers.py) makes
+their readings from what LIDC's readers said. The run does what a training does: check the readings,
 train, judge. FILE gets one line of JSON a run: the outcome and, for what was published, the figures
 on the nodules of the half's other patients, read by the same rule. Runs that FILE has are not done
 again, so that the work can be done in parts: --minutes ends one. --report prints the tables.

@@ -74,7 +74,7 @@ def _gains(groups: Mapping[tuple[str, int], Sequence[Row]]) -> list[str]:
         parts.append(f"score MAE without a habit {usual:.3f}")
         nodules = statistics.fmean(row["nodules"] for row in changed)
         lines.append(
-            f"{name}, {_patients(count)} patients, {nodules:.0f} nodules ({len(changed)} published): "
+            f"{name}, {_patients(count)} patients, {nodules:.0f} nodules, {len(changed)} versions: "
             + ", ".join(parts)
         )
     return lines

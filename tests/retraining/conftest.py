@@ -39,8 +39,9 @@ from resmtnet.training.cases import case_of
 
 CONFIG = TrainingConfig(
     members=2,
+    negative_share=0.25,
     patch=PatchConfig(size_px=16, mask_size_px=32, offsets_mm=(-2.0, 0.0, 2.0)),
-    network=NetworkConfig(widths=(4, 4, 4), hidden=8),
+    network=NetworkConfig(widths=(4, 4, 4), hidden=8, nodule_task=True),
 )
 MEMBERS, WIDTH = 2, 16
 NODULES_OF_A_PATIENT = 2
