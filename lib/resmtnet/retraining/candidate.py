@@ -83,7 +83,9 @@ def recalibrate(trained: TrainedWeights) -> FineTuned:
     """
     backbone, branches = trained.backbone, trained.parent.networks[0].names
     states = tuple(rounded(state) for state in trained.states)
-    heads = LinearHeads.of_states(states, branches)
+    same_trunk = trained.unchanged or trained.config.depth == "heads"
+    parent_heads = LinearHeads.of(trained.parent.networks)
+    heads = LinearHeads.of_states(states, branches, parent_heads.trunk if same_trunk else None)
     calibration, kept = backbone.calibration.without_habit(), backbone.kept
     if kept and not trained.unchanged:
         calibration = refit_calibration(heads.answer_all(kept), kept, calibration)

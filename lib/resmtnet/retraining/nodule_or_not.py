@@ -210,7 +210,9 @@ def with_layer(base: FineTuned, layer: Linear) -> FineTuned:
         rounded(_replaced(state, layer, member, branches))
         for member, state in enumerate(base.states)
     )
-    return replace(base, states=states, heads=LinearHeads.of_states(states, branches))
+    return replace(
+        base, states=states, heads=LinearHeads.of_states(states, branches, base.heads.trunk)
+    )
 
 
 def _replaced(
