@@ -21,8 +21,9 @@ from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
 from resmtnet.retraining.gate import Reference
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
-from resmtnet.retraining.nodule_or_not import LIKE_NODULES, with_rejected
+from resmtnet.retraining.nodule_or_not import LIKE_NODULES, at_same_recall, with_rejected
 from resmtnet.retraining.samples import Sample, gather_rejected, sample_of
+from resmtnet.retraining.verdict_text import with_rejected_text
 from resmtnet.training.cached_nodule import CachedNodule
 
 SUSPICION, ALWAYS, TELLS = 0, 6, 7
@@ -158,3 +159,36 @@ def test_a_model_without_the_task_learns_nothing_from_them(world, reference, nod
     bare = world.model
     said = with_rejected(as_served(bare), bare, places(40), nodules, reference, CONFIG)
     assert said == (None, None)
+
+
+def test_the_paragraph_says_what_was_learnt_from_them(model, reference, nodules, places):
+    _, verdict = with_rejected(as_served(model), model, places(40), nodules, reference, CONFIG)
+    beside = with_rejected_text("Published: a new version is served.", verdict, alone=False)
+    assert "It learnt from 40 places that your readers called no nodule" in beside
+    kept = "Not published: there is no habit. The current model stays."
+    alone = with_rejected_text(kept, verdict, alone=True)
+    assert alone.startswith("Published: a new version is served. It learnt from 40 places")
+    assert alone.endswith("Nothing else is new: there is no habit.")
+    assert with_rejected_text(kept, None, alone=True) == kept
+
+
+def test_a_layer_is_moved_to_the_old_recall(model, nodules):
+    anchor = LinearHeads.of(model.networks).layers["nodule"]
+    fewer = replace(anchor, bias=anchor.bias + np.array([2.0, -2.0]))
+    seen = np.array([s.held.observation.embeddings for s in nodules], float)
+    moved = at_same_recall(fewer, anchor, seen, model.calibration.nodule)
+    least = model.calibration.nodule.least_logit(candidate=True)
+
+    def found(layer) -> int:
+        said = layer(seen)
+        return int(((said[..., 1] - said[..., 0]).mean(1) >= least - 1e-9).sum())
+
+    assert found(fewer) < found(moved) == found(anchor)
+
+
+def test_the_least_logit_is_where_a_place_is_shown():
+    presence = NodulePresence(slope=0.7, intercept=-0.4)
+    least = presence.least_logit(candidate=True)
+    for logit, is_shown in ((least + 0.01, True), (least - 0.01, False)):
+        said = presence.probability({"nodule": np.array([0.0, logit])}, candidate=True)
+        assert (said >= presence.candidate_threshold) == is_shown

@@ -50,6 +50,13 @@ class NodulePresence:
             sigmoid(np.asarray(self.slope * nodule_logit(outputs) + self.intercept + odds))
         )
 
+    def least_logit(self, *, candidate: bool) -> float:
+        """Return the network's logit from which a place counts as a nodule; see probability."""
+        share = self.candidate_share if candidate else self.clicked_share
+        least = self.candidate_threshold if candidate else self.click_threshold
+        odds = math.log(share / (1 - share))
+        return (math.log(least / (1 - least)) - odds - self.intercept) / self.slope
+
     def probable_candidates(
         self, outputs: Sequence[Mapping[str, Array]], threshold: float | None = None
     ) -> list[int]:

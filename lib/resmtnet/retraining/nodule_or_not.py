@@ -81,11 +81,12 @@ def with_rejected(
     heads = LinearHeads.of(shipped.networks)
     if looks_like_nodules(heads, rejected, reference):
         return None, Verdict("kept", not_published([LIKE_NODULES]))
-    present = np.concatenate([_seen(nodules), replayed(base.parent)[0].numpy()])
-    absent = _seen(rejected)
+    anchor, own, absent = heads.layers[NODULE.name], _seen(nodules), _seen(rejected)
+    present = np.concatenate([own, replayed(base.parent)[0].numpy()])
 
     def trained(places: Array) -> FineTuned:
-        return with_layer(base, fit_layer(heads.layers[NODULE.name], present, places, presence))
+        layer = fit_layer(anchor, present, places, presence)
+        return with_layer(base, at_same_recall(layer, anchor, own, presence))
 
     candidate, truth = trained(absent), ComparedNodules.of([s.held for s in rejected])
     place = fold_of_each([s.patient_id for s in rejected], FOLDS)
@@ -201,6 +202,32 @@ def fit_layer(anchor: Linear, present: Array, absent: Array, presence: NodulePre
             weights[member, row, visible] += sign * found[:-1]
             biases[member, row] += sign * found[-1]
     return Linear(weights, biases)
+
+
+def at_same_recall(
+    layer: Linear, anchor: Linear, nodules: Array, presence: NodulePresence
+) -> Linear:
+    """Return a layer whose bias is moved so that a search shows as many nodules as before.
+
+    Rejected places are all of the shown kind: a layer that was fitted to them and to nodules alone
+    would show less of both.
+
+    Args:
+        layer: the new one.
+        anchor: the one before.
+        nodules: [N, members, D] embeddings of nodules that the feature extractor never trained on.
+        presence: calibration of the logit.
+    """
+    new, old = (
+        np.sort((said[..., 1] - said[..., 0]).mean(1))[::-1]
+        for said in (layer(nodules), anchor(nodules))
+    )
+    least = presence.least_logit(candidate=True)
+    shown = int((old >= least).sum())
+    if not shown:
+        return layer
+    move = (least - new[shown - 1]) * np.array([-0.5, 0.5])
+    return Linear(layer.weight, layer.bias + move)
 
 
 def with_layer(base: FineTuned, layer: Linear) -> FineTuned:
