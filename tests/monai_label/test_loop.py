@@ -279,7 +279,7 @@ def test_the_corrected_nodules_are_scored_closer_and_measured_on_their_masks(sto
     print(f"off by {was} before, {now} after")
     assert now["score"] < 0.95 * was["score"]
     # Not "closer": the told axis is the extent of a mask in whole voxels, and the reader's 10% are
-    # learnt only as far as so few patients show them. A voxel of these CTs is .02 of an axis.
+    # learnt only as far as so few patients show them.
     assert now["size"] <= was["size"] + 0.02
 
 
