@@ -50,7 +50,7 @@ LEAST_AUC = 0.75
 LIKE_NODULES = (
     "the places that your readers called no nodule look like nodules (were nodules rejected?)"
 )
-NO_GAIN = "other places like them would not be recognised better"
+NO_GAIN = "it is not shown that fewer places like them would be shown (reject more of them)"
 
 
 def with_rejected(
@@ -140,7 +140,7 @@ def judge_layer(
         for loss in comparison.losses
         if comparison.refuses(loss, margins)
     ]
-    if not wrong and not any(loss.value < 0 for loss in shown):
+    if not wrong and not any(loss.high < 0 for loss in shown):  # nothing else speaks for it
         wrong = [NO_GAIN]
     if wrong:
         return Verdict("kept", not_published(wrong), False, found)
