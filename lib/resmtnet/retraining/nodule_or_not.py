@@ -47,6 +47,9 @@ LEAST_PLACES, LEAST_PATIENTS = 10, 5
 """With fewer nothing is learnt from them."""
 LEAST_AUC = 0.75
 """Of reference nodules and rejected places, by the shipped model: rejected nodules give 0.5."""
+LEAST_GAIN = 0.25
+"""By how much the share of rejected places that a search shows must be shown to fall. They were
+rejected because they were shown: any other layer shows fewer of them, and more of the others."""
 LIKE_NODULES = (
     "the places that your readers called no nodule look like nodules (were nodules rejected?)"
 )
@@ -140,7 +143,7 @@ def judge_layer(
         for loss in comparison.losses
         if comparison.refuses(loss, margins)
     ]
-    if not wrong and not any(loss.high < 0 for loss in shown):  # nothing else speaks for it
+    if not wrong and not any(loss.high < -LEAST_GAIN for loss in shown):
         wrong = [NO_GAIN]
     if wrong:
         return Verdict("kept", not_published(wrong), False, found)
