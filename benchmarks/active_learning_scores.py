@@ -255,3 +255,66 @@ def _probabilities(values: Array, dims: int) -> Array:
             f"probabilities of shape {p.shape}; {dims} axes are needed, and the last sums to 1"
         )
     return p
+
+
+def typicality(features: Array, neighbours: int = 20) -> Array:
+    """One over the mean distance to the nearest others: high amid many alike.
+
+    Hacohen et al., Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets
+    (ICML 2022).
+
+    Args:
+        features: [N, K] of all nodules that may be labelled.
+        neighbours: how many of the others count.
+    """
+    squares = (features**2).sum(1)
+    apart = np.maximum(squares[:, None] + squares[None] - 2 * features @ features.T, 0)
+    nearest = np.sort(np.sqrt(apart), axis=1)[:, 1 : neighbours + 1]
+    return np.asarray(1 / np.maximum(nearest.mean(1), 1e-6))
+
+
+def variance_reducing(
+    features: Array,
+    free: NDArray[np.intp],
+    labelled: NDArray[np.intp],
+    weight: Array,
+    groups: Sequence[object],
+    count: int,
+    prior_gain: float,
+    group_factor: float = 0.5,
+) -> NDArray[np.intp]:
+    """Greedily choose what most reduces the expected squared error of all nodules, weighted.
+
+    For Bayesian linear regression that error is its variance, which no label changes (Cohn,
+    Ghahramani and Jordan, J Artif Intell Res 4, 1996). Nodules amid many alike reduce it most.
+
+    Args:
+        features: [N, K] of all nodules.
+        free: indices of those that may be chosen.
+        labelled: indices of those that have a label.
+        weight: [N] how much the error of each counts.
+        groups: [len(free)] patient of each that is free.
+        count: greatest number to choose.
+        prior_gain: prior variance of a weight over the noise of a label.
+        group_factor: multiplies the worth of a patient's others for each one chosen of it.
+
+    Returns:
+        Places in `free`.
+    """
+    x, read = features[free], features[labelled]
+    spread = np.linalg.inv(np.eye(x.shape[1]) / prior_gain + read.T @ read)
+    target = (features * weight[:, None]).T @ features
+    names = {name: n for n, name in enumerate(dict.fromkeys(groups))}
+    group = np.array([names[name] for name in groups], np.intp)
+    factor = np.ones(len(names))
+    chosen: list[int] = []
+    for _ in range(min(count, len(x))):
+        reached = x @ spread
+        gain = ((reached @ target) * reached).sum(1) / (1 + (reached * x).sum(1)) * factor[group]
+        gain[chosen] = -np.inf
+        one = int(gain.argmax())
+        chosen.append(one)
+        factor[group[one]] *= group_factor
+        step = spread @ x[one]
+        spread = spread - np.outer(step, step) / (1 + x[one] @ step)
+    return np.array(chosen, np.intp)

@@ -2,7 +2,7 @@
 
     python benchmarks/active_learning_strategies.py --data STACKS --model MODEL --out OUT
 
-Eight strategies of the literature beside those of `resmtnet simulate-active-learning`, which has
+Ten strategies of the literature beside those of `resmtnet simulate-active-learning`, which has
 the same options; docs/experiments/active_learning.md holds the figures.
 """
 
@@ -17,18 +17,26 @@ from numpy.typing import NDArray
 
 import active_learning_scores as extra
 from resmtnet.active import scores, selection
-from resmtnet.active.information import informative
-from resmtnet.active.simulation.experiment import run
+from resmtnet.active.information import PRIOR_GAIN, information, informative
+from resmtnet.active.simulation.experiment import run, simulate
 from resmtnet.active.simulation.heads import Logistic, Ridge, fit_logistic, pair
-from resmtnet.active.simulation.pool import Indices, Truth
-from resmtnet.active.simulation.report import goal_text
+from resmtnet.active.simulation.pool import SMALL_MM, Indices, Pool, Truth
+from resmtnet.active.simulation.report import goal_text, write_report
 from resmtnet.active.simulation.rounds import BUDGETS, Game
 from resmtnet.active.simulation.strategies import STRATEGIES, Strategy, View
+from resmtnet.active.strata import TEXTURE_CUTS
+from resmtnet.data.archive import Archive
+from resmtnet.findings import ModelInfo
+from resmtnet.training.cached_store import load_cached
 from resmtnet.types import Array
 
 MEMBERS = 8
 """Class heads of the ensemble."""
 TILT = 0.5
+COLD = 100
+"""Labels up to which *targeted* draws from strata: predictions of what is difficult are poor."""
+DIFFICULT_WEIGHT = 3.0
+"""Of the error of nodules predicted to be sub-solid or of 6 to 10 mm."""
 LEAST_DOUBT = 0.1
 """So that nodules the model is sure about are drawn now and then: it may be wrong about them."""
 WIDTH_90 = 3.29
@@ -76,6 +84,26 @@ def _mixture(view: View, free: Indices, count: int) -> Indices:
     return selection.best(mixed, count)
 
 
+def _typical(view: View, free: Indices, count: int) -> Indices:
+    """Information times typicality, unlike each other, of several patients."""
+    x, known = view.features, view.features[view.labelled]
+    worth = information(x, known, view.probabilities[:, 1]) * extra.typicality(x)
+    return informative(worth[free], x[free], known, view.patients[free].tolist(), count)
+
+
+def _targeted(view: View, free: Indices, count: int) -> Indices:
+    """Strata until COLD labels; then what most reduces the error, difficult nodules twice."""
+    if len(view.labelled) < COLD:
+        return _tilted(TILT, by_doubt=False)(view, free, count)
+    x = view.features
+    mm, texture = np.exp(view.heads.log_mm.mean(x)), view.heads.texture.mean(x)
+    low, high = SMALL_MM
+    difficult = (texture < TEXTURE_CUTS[1]) | ((mm >= low) & (mm < high))
+    weight = np.where(difficult, DIFFICULT_WEIGHT, 1.0)
+    patients = view.patients[free].tolist()
+    return extra.variance_reducing(x, free, view.labelled, weight, patients, count, PRIOR_GAIN)
+
+
 OTHERS: Mapping[str, Strategy] = {
     "balanced": _tilted(0.0, by_doubt=False),
     "tilted": _tilted(TILT, by_doubt=False),
@@ -85,6 +113,8 @@ OTHERS: Mapping[str, Strategy] = {
     "bald": _bald,
     "badge": _badge,
     "mixture": _mixture,
+    "typical": _typical,
+    "targeted": _targeted,
 }
 """The app offers none of these."""
 
@@ -143,28 +173,49 @@ def fit_members(
     return tuple(found)
 
 
+def stored_pool(data: Path, held: Path) -> Pool:
+    """The pool of what a network said of the folds that it left out; no network is run."""
+    by_id = {nodule.id: nodule for nodule in Archive.open(data).nodules}
+    answers = load_cached(held)
+    embeddings = np.array([one.observation.embeddings.ravel() for one in answers], np.float32)
+    nodules = tuple(by_id[one.case.id] for one in answers)
+    return Pool(nodules, embeddings, ModelInfo("resmtnet", held.parent.name, "0" * 64))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="archive of `resmtnet prepare`")
+    parser.add_argument("--model", type=Path, action="append", default=[], help="repeat for more")
     parser.add_argument(
-        "--model", type=Path, action="append", required=True, help="repeat for more"
+        "--held",
+        type=Path,
+        action="append",
+        default=[],
+        help="held.safetensors of a cross-validation, in place of a model; repeat for more",
     )
+    parser.add_argument("--strategy", action="append", choices=[*STRATEGIES, *OTHERS])
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seeds", type=int, default=10, help="games of each strategy and model")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="numbers of labels")
     parser.add_argument("--device")
     given = parser.parse_args()
-    document, files = run(
-        given.data,
-        given.model,
-        given.out,
-        {**STRATEGIES, **OTHERS},
-        range(given.first_seed, given.first_seed + given.seeds),
-        Game(tuple(given.budgets)),
-        given.device,
-        lambda what, done, of: print(f"{what}: {done} of {of}", flush=True),
-    )
+    everything = {**STRATEGIES, **OTHERS}
+    strategies = {name: everything[name] for name in given.strategy or everything}
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    game = Game(tuple(given.budgets))
+
+    def tell(what: str, done: int, of: int) -> None:
+        print(f"{what}: {done} of {of}", flush=True)
+
+    if given.held:
+        pools = [stored_pool(given.data, path) for path in given.held]
+        document = simulate(pools, strategies, seeds, game, tell)
+        files = write_report(given.out, document)
+    else:
+        document, files = run(
+            given.data, given.model, given.out, strategies, seeds, game, given.device, tell
+        )
     print(goal_text(document))
     print("\n".join(str(file) for file in files))
 

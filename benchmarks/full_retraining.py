@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from gate import Pool
 from incremental import PLAIN, draw
 from resmtnet.data import archive
 from resmtnet.data.archive import Archive, Crop
@@ -53,6 +52,7 @@ from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.cached_store import load_cached, save_cached
 from resmtnet.training.run import observe_all
+from simulated_site import Pool
 from site_readers import HABITS
 
 NONE, FINE_TUNED, PLAINLY, FULL = "no retraining", "fine-tuned", "without replay", "full"

@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 
-from gate import Pool
 from resmtnet.data.consensus import malignant_share
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import read_model
@@ -43,6 +42,7 @@ from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.noninferiority import MEASURES
 from resmtnet.retraining.samples import Sample
 from resmtnet.training.cached_nodule import CachedNodule
+from simulated_site import Pool
 from site_readers import HABITS, SUB_SOLID, enriched, samples
 
 COUNTS = (25, 50, 100, 200)

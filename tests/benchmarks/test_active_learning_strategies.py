@@ -45,6 +45,23 @@ def test_disagreement_is_nothing_where_members_are_unsure_alike() -> None:
     assert extra.disagreement(apart)[0] > 0.2
 
 
+def test_typical_nodules_lie_amid_many_alike() -> None:
+    crowd, alone = rng().normal(0, 0.1, (30, 3)), np.full((1, 3), 5.0)
+    assert extra.typicality(np.concatenate([crowd, alone]), neighbours=5).argmin() == 30
+
+
+def test_variance_falls_most_where_the_counted_nodules_are() -> None:
+    features = np.concatenate([np.tile([1.0, 0.0], (8, 1)), np.tile([0.0, 1.0], (8, 1))])
+    weight = np.r_[np.ones(8), np.full(8, 3.0)]
+    free, none = np.arange(16), np.zeros(0, np.intp)
+    first = extra.variance_reducing(features, free, none, weight, list(range(16)), 1, 1.0)
+    assert first[0] >= 8
+    known = np.arange(8, 14)
+    free = np.r_[np.arange(8), [14, 15]]
+    then = extra.variance_reducing(features, free, known, weight, list(range(10)), 1, 1.0)
+    assert free[then[0]] < 8  # enough is known of the others
+
+
 def test_gradients_are_long_where_the_class_is_in_doubt() -> None:
     features = np.ones((2, 4))
     residual = extra.class_residuals(np.array([[0.5, 0.5], [0.99, 0.01]]))

@@ -163,7 +163,7 @@ def train(client: Any, timeout_s: float = 300.0) -> Json:
     while (status := client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
         assert time.monotonic() < end_s, status
         time.sleep(0.3)
-    assert status["status"].startswith("DONE"), status
+    assert status["status"].startswith("DONE. Version "), status
     stats: Json = client.info()["train_stats"]["resmtnet"]
     return stats
 
@@ -278,7 +278,8 @@ def test_the_corrected_nodules_are_scored_closer_and_measured_on_their_masks(sto
     was, now = story.errors(*range(len(story.cases)))
     print(f"off by {was} before, {now} after")
     assert now["score"] < 0.95 * was["score"]
-    # The reader draws longer axes; the masks follow, and the told axes are their extents.
+    # Not "closer": the told axis is the extent of a mask in whole voxels, and the reader's 10% are
+    # learnt only as far as so few patients show them.
     assert now["size"] <= was["size"] + 0.02
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from resmtnet.characteristics import LIDC_RATINGS, TASKS
+from resmtnet.characteristics import LIDC_RATINGS, NODULE, TASKS
 from resmtnet.config import LossConfig, NetworkConfig, PatchConfig, TrainingConfig
 from resmtnet.ct.measure import MEASURED, Measurement
 from resmtnet.ct.phantom import Phantom
@@ -39,8 +39,9 @@ from resmtnet.training.cases import case_of
 
 CONFIG = TrainingConfig(
     members=2,
+    negative_share=0.25,
     patch=PatchConfig(size_px=16, mask_size_px=32, offsets_mm=(-2.0, 0.0, 2.0)),
-    network=NetworkConfig(widths=(4, 4, 4), hidden=8),
+    network=NetworkConfig(widths=(4, 4, 4), hidden=8, nodule_task=True),
 )
 MEMBERS, WIDTH = 2, 16
 NODULES_OF_A_PATIENT = 2
@@ -130,7 +131,7 @@ def latent_nodule(n: int, name: str, rng: np.random.Generator) -> tuple[Nodule, 
 
 def seen(nodule: Nodule, embeddings: np.ndarray, rng: np.random.Generator) -> CachedNodule:
     """The nodule as some heads saw it; their answers are nothing until others answer."""
-    views = {t.name: np.zeros((MEMBERS, 1, t.outputs)) for t in TASKS}
+    views = {t.name: np.zeros((MEMBERS, 1, t.outputs)) for t in (*TASKS, NODULE)}
     mm = float(nodule.equivalent_diameter_mm * np.exp(rng.normal(0, 0.08)))
     masks = {}
     for level in LEVELS:

@@ -9,6 +9,7 @@ from resmtnet.errors import InputError
 from resmtnet.readings.record import Reading
 from resmtnet.retraining.samples import (
     gather,
+    gather_rejected,
     is_held_out,
     sample_of,
     split_by_patient,
@@ -45,6 +46,32 @@ def test_reader_who_says_not_a_nodule_leaves_the_others_their_word(world):
     found = targets(world, read("A", malignancy=5), read("B", class_name="not_a_nodule"))
     assert found["class"][0].tolist() == [0.0, 1.0]
     assert found["malignancy"][0].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_a_place_that_all_its_readers_reject_is_gathered_as_such():
+    said = [read("A", class_name="not_a_nodule"), read("B", class_name="not_a_nodule")]
+    (place,) = gather_rejected(said)
+    assert set(place.reading_ids) == {r.id for r in said}
+    assert place.votes == ()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"reader": "B", "malignancy": 2}],
+        [{"reader": "B", "sizes": {"long_axis_mm": 7.0}}],
+        [{"reader": "A", "malignancy": 3}],
+    ],
+    ids=["another rates it", "another measures it", "its reader thinks again"],
+)
+def test_a_place_that_somebody_calls_a_nodule_is_not_rejected(others):
+    said = [read("A", class_name="not_a_nodule"), *(read(**one) for one in others)]
+    assert gather_rejected(said) == []
+
+
+@pytest.mark.parametrize("left_out", [{"excluded": True}, {"acceptance": "bulk"}])
+def test_a_rejection_that_does_not_train_is_not_gathered(left_out):
+    assert gather_rejected([read(class_name="not_a_nodule", **left_out)]) == []
 
 
 def test_class_alone_trains_nothing_but_the_class(world):

@@ -60,6 +60,15 @@ def test_the_nodules_of_all_patients_train_and_judge(looked, seeing_model, patie
     assert site.skipped == ()
 
 
+def test_places_called_no_nodule_are_apart_from_what_trains_nodules(looked, seeing_model, patients):
+    site = looked(seeing_model)
+    (second,) = (s.consensus.id for s in site.samples if s.patient_id == patients[1])
+    nodules, rejected = site.split({second})
+    assert [s.patient_id for s in nodules.samples] == [patients[0], patients[2]]
+    assert len(nodules.shipped_saw) == 2
+    assert [s.patient_id for s in rejected] == [patients[1]]
+
+
 def test_a_version_with_the_shipped_feature_extractor_looks_once(looked, seeing_model):
     site = looked(seeing_model)
     assert site.shipped_saw == [s.held for s in site.samples]

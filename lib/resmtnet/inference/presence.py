@@ -65,6 +65,13 @@ class NodulePresence:
             raise ConfigError(f"candidate_threshold is {least}; allowed are 0 to 1")
         return _log_odds(least)
 
+    def least_logit(self, *, candidate: bool) -> float:
+        """Return the network's logit from which a place counts as a nodule; see probability."""
+        share = self.candidate_share if candidate else self.clicked_share
+        least = self.candidate_threshold if candidate else self.click_threshold
+        odds = math.log(share / (1 - share))
+        return (math.log(least / (1 - least)) - odds - self.intercept) / self.slope
+
     def probable_candidates(
         self, outputs: Sequence[Mapping[str, Array]], threshold: float | None = None
     ) -> list[int]:

@@ -14,9 +14,9 @@ from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import Model, write_model
 from resmtnet.inference.site_habit import SiteHabit
-from resmtnet.retraining.backbone import Backbone
+from resmtnet.retraining.backbone import Backbone, backbone_of_parent
 from resmtnet.retraining.finetune import TrainedWeights, rounded
-from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.linear_heads import LinearHeads, weights_of
 from resmtnet.retraining.samples import Sample
 from resmtnet.retraining.site_calibration import habit_of
 from resmtnet.training.cached_nodule import CachedNodule
@@ -83,7 +83,9 @@ def recalibrate(trained: TrainedWeights) -> FineTuned:
     """
     backbone, branches = trained.backbone, trained.parent.networks[0].names
     states = tuple(rounded(state) for state in trained.states)
-    heads = LinearHeads.of_states(states, branches)
+    same_trunk = trained.unchanged or trained.config.depth == "heads"
+    parent_heads = LinearHeads.of(trained.parent.networks)
+    heads = LinearHeads.of_states(states, branches, parent_heads.trunk if same_trunk else None)
     calibration, kept = backbone.calibration.without_habit(), backbone.kept
     if kept and not trained.unchanged:
         calibration = refit_calibration(heads.answer_all(kept), kept, calibration)
@@ -103,13 +105,38 @@ def recalibrate(trained: TrainedWeights) -> FineTuned:
     )
 
 
+def as_served(parent: Model) -> FineTuned:
+    """Return the served version as it is, to which something may be added.
+
+    Args:
+        parent: the version.
+    """
+    states = tuple(weights_of(network) for network in parent.networks)
+    keep = {**parent.provenance, "parent": _name(parent)}
+    return FineTuned(
+        states,
+        LinearHeads.of(parent.networks),
+        parent.calibration,
+        parent.config,
+        (),
+        keep,
+        parent,
+        backbone_of_parent(parent),
+        same_weights=True,
+    )
+
+
+def _name(parent: Model) -> dict[str, str]:
+    return {"version": parent.info.version, "sha256": parent.info.sha256}
+
+
 def _provenance(trained: TrainedWeights, habit: SiteHabit) -> dict[str, Any]:
     """Return what the candidate was made of, and how."""
     parent, samples = trained.parent, trained.samples
     refitted = (trained.backbone.kept and not trained.unchanged) or trained.config.depth == "full"
     return {
         **{key: value for key, value in parent.provenance.items() if key not in OF_ONE_TRAINING},
-        "parent": {"version": parent.info.version, "sha256": parent.info.sha256},
+        "parent": _name(parent),
         "fine_tuning": to_dict(trained.config),
         "readings": sorted({i for s in samples for i in s.consensus.reading_ids}),
         "site": {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resmtnet.inference.model_folder import Model
 from resmtnet.readings.patients import names_of
 from resmtnet.readings.record import Reading
-from resmtnet.retraining.samples import Consensus, gather, without
+from resmtnet.retraining.samples import Consensus, gather, gather_rejected, without
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import read_calibration_set, read_reference, read_replay
 
@@ -24,6 +24,8 @@ class UsableReadings:
     """One for each nodule."""
     skipped: tuple[str, ...]
     """Nodules that neither train nor judge, each with the reason."""
+    rejected: tuple[Consensus, ...] = ()
+    """Places that readers call no nodule."""
 
     @property
     def count(self) -> int:
@@ -45,15 +47,16 @@ def collect(
         reference: on which versions are judged.
         evidence: what a class may rest on, the best last; see samples.gather.
     """
-    said, of_reference = without(
-        gather(readings, evidence), names_of(one.case.patient_id for one in reference)
-    )
+    readings = list(readings)
+    of_reference_set = names_of(one.case.patient_id for one in reference)
+    said, of_reference = without(gather(readings, evidence), of_reference_set)
     makers = {nodule.patient_id for nodule in parent.carried(read_replay).nodules}
     makers |= {one.case.patient_id for one in parent.carried(read_calibration_set)}
     said, of_shipped = without(said, names_of(makers))
+    rejected, _ = without(gather_rejected(readings), of_reference_set | names_of(makers))
     skipped = [f"{one.id}: {OF_REFERENCE}" for one in of_reference]
     skipped += [f"{one.id}: {OF_SHIPPED}" for one in of_shipped]
-    return UsableReadings(tuple(said), tuple(skipped))
+    return UsableReadings(tuple(said), tuple(skipped), tuple(rejected))
 
 
 def reference_names(parent: Model) -> frozenset[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.characteristics import TASKS
+from resmtnet.characteristics import NODULE, TASKS
 from resmtnet.data.consensus import malignant_share
 from resmtnet.evaluation.records import Case
 from resmtnet.inference import postprocessing
@@ -98,6 +98,9 @@ class Predictions:
     """[N, 2]"""
     dice: Array
     """Overlap of the mask with the readers'; NaN where there is none to compare with."""
+    shown: Array
+    """1 where a search that proposes the place would show it as a nodule, 0 where it would not;
+    NaN where the model has no such task."""
 
     @classmethod
     def of(
@@ -133,6 +136,7 @@ class Predictions:
             log[:, 1, 0],
             log[:, 1, 1:],
             np.array([math.nan if m is None or m.dice is None else m.dice for m in masks]),
+            np.array([_shown(one, calibration) for one in seen], float),
         )
 
     @classmethod
@@ -155,6 +159,14 @@ class Predictions:
     def rows(self, index: NDArray[np.intp]) -> Predictions:
         """Return the predictions for some of the nodules."""
         return Predictions(**{name: values[index] for name, values in vars(self).items()})
+
+
+def _shown(seen: RawPrediction, calibration: Calibration) -> float:
+    """Return whether a search would show a place; see Predictions.shown."""
+    outputs, presence = seen.observation.outputs, calibration.nodule
+    if presence is None or NODULE.name not in outputs:
+        return math.nan
+    return float(presence.probability(outputs, candidate=True) >= presence.candidate_threshold)
 
 
 def _sizes(

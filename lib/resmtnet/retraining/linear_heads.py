@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resmtnet.characteristics import branch_tasks
+from resmtnet.characteristics import NODULE, branch_tasks
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.network.resmtnet import BRANCHES, ResMTNet
 from resmtnet.training.cached_nodule import CachedNodule
@@ -52,23 +53,33 @@ class LinearHeads:
 
     @classmethod
     def of(cls, networks: Sequence[ResMTNet]) -> LinearHeads:
-        """Read the members' heads."""
-        return cls.of_states([n.state_dict() for n in networks], networks[0].names)
+        """Read the members' heads; networks are not changed in place once they were read."""
+        return _read(tuple(networks))
 
     @classmethod
-    def of_states(cls, states: Sequence[State], branches: Sequence[str]) -> LinearHeads:
-        """Read heads from the members' weights; `branches` as ResMTNet.names."""
+    def of_states(
+        cls, states: Sequence[State], branches: Sequence[str], trunk: str | None = None
+    ) -> LinearHeads:
+        """Read heads from the members' weights.
+
+        Args:
+            states: of the members.
+            branches: as ResMTNet.names.
+            trunk: its sha256 where it is known; else it is computed from all weights.
+        """
         layers = {}
         names = [branch for branch in BRANCHES if branch in branches]
         for n, branch in enumerate(names):
-            for task in branch_tasks(branch):
+            for task in (*branch_tasks(branch), NODULE):
                 name = f"heads.{branch}{OUTPUTS}{task.name}"
+                if task is NODULE and f"{name}.weight" not in states[0]:
+                    continue  # an optional task, of one branch
                 weight = np.stack([_array(state[f"{name}.weight"]) for state in states])
                 width = weight.shape[2]
                 around = [(0, 0), (0, 0), (n * width, (len(names) - 1 - n) * width)]
                 bias = np.stack([_array(state[f"{name}.bias"]) for state in states])
                 layers[task.name] = Linear(np.pad(weight, around), bias)
-        return cls(layers, trunk_sha256(states))
+        return cls(layers, trunk or trunk_sha256(states))
 
     def moved(self, biases: Mapping[str, Array]) -> LinearHeads:
         """Return heads whose biases are moved, [outputs] by task, alike in every member."""
@@ -88,6 +99,8 @@ class LinearHeads:
         embeddings = np.array([h.observation.embeddings for h in held], float)  # [N, members, D]
         views, means = {}, {}
         for name, layer in self.layers.items():
+            if name not in held[0].observation.views:
+                continue  # seen by a package that did not know the task
             old = np.array([h.observation.views[name] for h in held])  # [N, members, views, out]
             told = layer(embeddings)
             views[name] = old + (told - old.mean(2))[:, :, None]
@@ -100,6 +113,11 @@ class LinearHeads:
     def answer(self, held: CachedNodule) -> CachedNodule:
         """Return what these heads say of one nodule; see answer_all."""
         return self.answer_all([held])[0]
+
+
+@lru_cache(maxsize=8)  # a training asks for the same heads a dozen times
+def _read(networks: tuple[ResMTNet, ...]) -> LinearHeads:
+    return LinearHeads.of_states([n.state_dict() for n in networks], networks[0].names)
 
 
 def _observation(

@@ -15,9 +15,11 @@ from resmtnet.retraining.noninferiority import (
     CONCORDANCE,
     DICE,
     LOG_LOSS,
+    RECALL,
     SCORE_BIAS,
     SCORE_COVERAGE,
     SCORE_MAE,
+    SHOWN,
     SIZE_BIAS,
     SIZE_COVERAGE,
     SIZE_ERROR,
@@ -55,6 +57,10 @@ class Margins:
     size_spread: float = 0.01
     """Standard deviation of the error of a log size: 1%, a tenth of the shipped model's."""
     mask_dice: float = 0.01
+    nodule_recall: float = 0.02
+    """Share of the reference nodules that a search no longer shows: about 1 of 50."""
+    rejected_shown: float = 0.02
+    """Share of places, called no nodule, that a search shows in addition."""
     unanswered: float = 0.01
     """Share of the reference set that may lose a value which the parent gives."""
     stratum_factor: float = 2.0
@@ -95,6 +101,8 @@ class Margins:
             AXIS_BIAS: self.axis_bias,
             AXIS_SPREAD: self.size_spread,
             DICE: self.mask_dice,
+            RECALL: self.nodule_recall,
+            SHOWN: self.rejected_shown,
             AXIS_COVERAGE: self.size_coverage,
         }
 

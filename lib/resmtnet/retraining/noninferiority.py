@@ -212,6 +212,26 @@ DICE = ComparedMeasure(
     _DICE,
     lambda dice: -dice,
 )
+_SHARE = mean_of(lambda _, shown: shown)
+RECALL = ComparedMeasure(
+    "nodule_recall",
+    "share of nodules that a search shows",
+    "a nodule probability",
+    lambda n: np.zeros(len(n.score)),
+    lambda p: p.shown,
+    _SHARE,
+    lambda share: -share,
+)
+SHOWN = ComparedMeasure(
+    "rejected_shown",
+    "share of the places called no nodule that a search shows",
+    "a nodule probability",
+    lambda n: np.zeros(len(n.score)),
+    lambda p: p.shown,
+    _SHARE,
+)
+NODULE_OR_NOT = (RECALL, SHOWN)
+"""Of the output layer that tells nodules from other places, judged by itself."""
 RANKING = (AUC, CONCORDANCE, SIZE_SPREAD, AXIS_SPREAD, DICE)
 """What no habit of readers changes that moves all nodules in one direction."""
 UNTOUCHED = (SIZE_BIAS, AXIS_BIAS, SCORE_COVERAGE, SIZE_COVERAGE, AXIS_COVERAGE)
@@ -220,7 +240,7 @@ KNOWLEDGE = (*RANKING, *UNTOUCHED)
 """Compared on the reference set, by what a version says without the habit of the site."""
 HABIT = (LOG_LOSS, SCORE_MAE, SCORE_BIAS, SIZE_ERROR, SIZE_BIAS, AXIS_ERROR, AXIS_BIAS)
 """Compared on the site's readings, by what a version says with it."""
-MEASURES = (*KNOWLEDGE, *(m for m in HABIT if m not in KNOWLEDGE))
+MEASURES = (*KNOWLEDGE, *(m for m in HABIT if m not in KNOWLEDGE), *NODULE_OR_NOT)
 
 
 @dataclass(frozen=True)

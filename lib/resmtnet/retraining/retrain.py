@@ -17,6 +17,7 @@ from resmtnet.errors import InputError, ModelError
 from resmtnet.evaluation import metrics
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.readings.store import ReadingStore
+from resmtnet.retraining.candidate import as_served
 from resmtnet.retraining.choice_of_version import best_version
 from resmtnet.retraining.collect import UsableReadings, collect
 from resmtnet.retraining.evidence import NOTHING, Evidence
@@ -25,6 +26,7 @@ from resmtnet.retraining.finetune_full import images_of
 from resmtnet.retraining.gate import Reference, Site, check_readings, parent_readings
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
+from resmtnet.retraining.nodule_or_not import with_rejected
 from resmtnet.retraining.reading_checks import complaints
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.retraining.registry_files import Version
@@ -32,7 +34,12 @@ from resmtnet.retraining.samples import BY_IMPRESSION, Sample
 from resmtnet.retraining.site_calibration import habits_apart
 from resmtnet.retraining.site_samples import look_at_nodules
 from resmtnet.retraining.verdict import not_published
-from resmtnet.retraining.verdict_text import kept_text, published_text, table_of
+from resmtnet.retraining.verdict_text import (
+    kept_text,
+    published_text,
+    table_of,
+    with_rejected_text,
+)
 from resmtnet.training.carried_sets import read_reference, read_reference_answers
 
 logger = logging.getLogger(__name__)
@@ -117,9 +124,11 @@ def retrain(
         return _too_few(result, evidence.missing)
 
     # 2. make them samples: let the models look at their nodules
-    looked = look_at_nodules(
-        usable.consensus, parent, shipped, folder, open_ct, device, partial(tell, "nodules")
+    wanted = (*usable.consensus, *usable.rejected)
+    seen = look_at_nodules(
+        wanted, parent, shipped, folder, open_ct, device, partial(tell, "nodules")
     )
+    looked, rejected = seen.split(frozenset(one.id for one in usable.rejected))
     result = replace(result, skipped=(*usable.skipped, *looked.skipped))
     evidence = Evidence.of(
         [s.consensus for s in looked.samples], usable.count, config.least_readings, config.margins
@@ -151,20 +160,29 @@ def retrain(
         tell=partial(tell, "epochs"),
     )
     text = kept_text(verdicts) if candidate is None else published_text(candidate, verdicts)
+
+    # 5. learn from places that readers called no nodule, whatever else was learnt
+    sharper, of_rejected = with_rejected(
+        candidate or as_served(parent), shipped, rejected, looked.samples, known, config.margins
+    )
+    tried = [*verdicts, *([of_rejected] if of_rejected else [])]
+    text = with_rejected_text(text, of_rejected, alone=candidate is None)
+    candidate = sharper or candidate
+    decided = tried[-1] if sharper else verdicts[-1]
     result = replace(
         result,
         reason=text,
-        insufficient=verdicts[-1].insufficient,
+        insufficient=decided.insufficient,
         verdict={
-            **verdicts[-1].to_json(),
+            **decided.to_json(),
             "reason": text,
             "readings": [check.to_json() for check in checks],
-            "table": table_of(verdicts, checks, config.margins),
+            "table": table_of(tried, checks, config.margins),
             "habits": _habits(parent, looked.samples),
         },
     )
 
-    # 5. publish, or keep the served version
+    # 6. publish, or keep the served version
     if candidate is not None:
         version = versions.publish(
             lambda folder: candidate.write(folder, versions.next_version()),

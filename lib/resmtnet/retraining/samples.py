@@ -5,7 +5,8 @@ The rules, each applied in one place here:
     numbers (malignancy, sizes, characteristics) come from impressions alone;
     the class comes from impressions; histology or follow-up, if the configuration asks for them,
     replace it and are never mixed with it;
-    "not a nodule" trains nothing: the model is trained on nodules only;
+    "not a nodule" trains no nodule: places that all their readers call so are hard negatives of the
+    task "nodule or not" (gather_rejected), and nothing else;
     an image is of one patient, whichever of its readers named it (patients.patients_of).
 """
 
@@ -36,6 +37,7 @@ from resmtnet.training.cases import case_of
 from resmtnet.types import Point
 
 IMPRESSION = "impression"
+NOT_A_NODULE = "not_a_nodule"
 BY_IMPRESSION = (IMPRESSION,)
 HELD_OUT_SHARE = 0.2
 """Share of a site's patients that never train: the gate judges on them."""
@@ -166,13 +168,28 @@ def gather(readings: Iterable[Reading], evidence: Sequence[str] = BY_IMPRESSION)
     if unknown or not evidence:
         got = repr(unknown[0]) if unknown else "none"
         raise InputError(f"evidence: got {got}; allowed are {', '.join(EVIDENCE)}")
+    said = (_said(group, patient, evidence) for group, patient in _by_nodule(readings))
+    return [one for one in said if one is not None]
+
+
+def gather_rejected(readings: Iterable[Reading]) -> list[Consensus]:
+    """Return the places that every reader whose impression trains calls no nodule.
+
+    Args:
+        readings: every single one, in order of arrival.
+    """
+    said = (_rejected(group, patient) for group, patient in _by_nodule(readings))
+    return [one for one in said if one is not None]
+
+
+def _by_nodule(readings: Iterable[Reading]) -> list[tuple[list[Chain], Patient]]:
+    """Return the readings of each nodule, reader by reader, and its patient."""
     readings = list(readings)
     patients = patients_of((reading.image, reading.study_patient) for reading in readings)
     nodules: dict[tuple[str, str], list[Chain]] = {}
     for chain in by_reader(readings):
         nodules.setdefault((chain[0].image, str(chain[0].nodule)), []).append(chain)
-    said = (_said(group, patients[image], evidence) for (image, _), group in nodules.items())
-    return [one for one in said if one is not None]
+    return [(group, patients[image]) for (image, _), group in nodules.items()]
 
 
 def without(said: Iterable[Consensus], names: Set[str]) -> tuple[list[Consensus], list[Consensus]]:
@@ -231,9 +248,21 @@ def split_by_patient(
     )
 
 
+def _rejected(group: Sequence[Chain], patient: Patient) -> Consensus | None:
+    stand = [effective(chain) for chain in group]
+    train = tuple(r for r in stand if r.trains and r.evidence == IMPRESSION)
+    speak = [r for r in train if r.says_something]
+    centre = next((r.centre_lps_mm for r in stand if r.centre_lps_mm is not None), None)
+    if centre is None or not speak or any(r.class_name != NOT_A_NODULE for r in speak):
+        return None
+    ids = tuple(r.id for r in speak)
+    first = stand[0]
+    return Consensus(first.image, str(first.nodule), patient, centre, (), (), ids)
+
+
 def _said(group: Sequence[Chain], patient: Patient, evidence: Sequence[str]) -> Consensus | None:
     stand = [effective(chain) for chain in group]
-    train = [r for r in stand if r.trains and r.class_name != "not_a_nodule"]
+    train = [r for r in stand if r.trains and r.class_name != NOT_A_NODULE]
     numbers = tuple(r for r in train if r.evidence == IMPRESSION)
     best: tuple[Reading, ...] = ()
     for basis in evidence:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 from resmtnet.ct.volume import CTVolume
@@ -26,6 +27,18 @@ class SiteSamples:
     """Nodules that could not be looked at, each with the reason."""
     cache: NoduleCache
     """Keeps what the served version sees, and crops of the images."""
+
+    def split(self, rejected: Set[str]) -> tuple[SiteSamples, list[Sample]]:
+        """Return the samples of nodules, and those of places that readers called no nodule.
+
+        Args:
+            rejected: their ids.
+        """
+        is_nodule = [s.consensus.id not in rejected for s in self.samples]
+        nodules = list(compress(self.samples, is_nodule))
+        shipped_saw = list(compress(self.shipped_saw, is_nodule))
+        others = [s for s in self.samples if s.consensus.id in rejected]
+        return replace(self, samples=nodules, shipped_saw=shipped_saw), others
 
 
 def look_at_nodules(

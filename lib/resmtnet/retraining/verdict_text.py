@@ -12,7 +12,14 @@ from resmtnet.findings import finite
 from resmtnet.inference.site_habit import SiteHabit
 from resmtnet.retraining.candidate import FineTuned
 from resmtnet.retraining.margins import Margins
-from resmtnet.retraining.noninferiority import AUC, LOG_LOSS, SCORE_MAE, SIZE_ERROR, Loss
+from resmtnet.retraining.noninferiority import (
+    AUC,
+    LOG_LOSS,
+    SCORE_MAE,
+    SHOWN,
+    SIZE_ERROR,
+    Loss,
+)
 from resmtnet.retraining.reading_check import Check
 from resmtnet.retraining.verdict import JudgedOn, Verdict
 from resmtnet.types import Json
@@ -62,6 +69,34 @@ def kept_text(verdicts: Sequence[Verdict]) -> str:
     if len(verdicts) == 1:
         return last.reason
     return f"{last.reason} New weights were tried first and not taken: {_why(verdicts[0])}."
+
+
+def with_rejected_text(text: str, verdict: Verdict | None, *, alone: bool) -> str:
+    """Return the paragraph, with what was learnt from places that readers called no nodule.
+
+    Args:
+        text: of all else.
+        verdict: of the places; None where there was nothing to learn.
+        alone: nothing else is published.
+    """
+    if verdict is None:
+        return text
+    if not verdict.published:
+        return f"{text} Nothing was learnt from the places called no nodule: {_why(verdict)}."
+    shown = next(loss for c in verdict.comparisons for loss in c.losses if loss.measure is SHOWN)
+    told = (
+        f"It learnt from {shown.nodules} places that your readers called no nodule: of such places "
+        f"a search showed {shown.other:.0%}, and shows {shown.candidate:.0%} now, without losing "
+        "nodules."
+    )
+    if not alone:
+        return f"{text} {told}"
+    return f"Published: a new version is served. {told} Nothing else is new: {_lower(text)}"
+
+
+def _lower(text: str) -> str:
+    """Return why nothing else was published, as the rest of a sentence."""
+    return text.removeprefix("Not published: ").replace(" The current model stays.", "")
 
 
 def table_of(verdicts: Sequence[Verdict], checks: Sequence[Check], margins: Margins) -> list[Json]:
