@@ -242,29 +242,41 @@ def test_what_a_reader_says_is_stored_with_the_same_tracking_uid(
     assert PacsInbox(site).read(image) == []  # our own are no readings
 
 
-def test_results_are_retracted_by_deletion_or_by_a_rejection_note(
+def test_results_are_deleted_and_nothing_else_is(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    """Orthanc's DICOMweb answers 405 to DELETE; its REST interface deletes."""
+    first = site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, _relabel("N1 benign"))
+    site.store_findings(image, _findings(phantom, 1), MODEL)
+    slices = len(_in_pacs(site, image, "CT"))
+    withdrawn = site.retract(image)
+    assert [one.retracted for one in withdrawn] == ["deleted"] * 4
+    assert {one.sop_instance_uid for one in first} < {one.sop_instance_uid for one in withdrawn}
+    assert _in_pacs(site, image, "SEG") == _in_pacs(site, image, "KO") == []
+    (readers,) = _in_pacs(site, image, "SR")
+    assert readers.Manufacturer == "A viewer", "what a reader has stored stays"
+    assert len(_in_pacs(site, image, "CT")) == slices
+    assert site.retract(image) == []
+    assert not site.pacs.delete("1.2", "1.3", "1.4"), "there is no such object"
+
+
+def test_results_are_rejected_by_a_note_where_the_pacs_does_not_delete(
     site: PacsResults, image: str, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.store_findings(image, _findings(phantom, 0), MODEL)
-    withdrawn = site.retract(image)
-    assert {one.retracted for one in withdrawn} <= {"deleted", "rejected"}
-    if withdrawn[0].retracted == "deleted":
-        assert _in_pacs(site, image, "SEG") == _in_pacs(site, image, "SR") == []
     site.store_findings(image, _findings(phantom, 1), MODEL)
-    monkeypatch.setattr(Pacs, "delete", lambda *_: False)
+    monkeypatch.setattr("resmtnet.monai_label.pacs.orthanc_url", lambda *_: None)
     withdrawn = site.retract(image)
     assert [one.retracted for one in withdrawn] == ["rejected", "rejected"]
-    notes = _in_pacs(site, image, "KO")
-    assert {note.ConceptNameCodeSequence[0].CodeValue for note in notes} == {"113001"}
-    rejected = [
-        {
-            sop.ReferencedSOPInstanceUID
-            for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
-            for sop in series.ReferencedSOPSequence
-        }
-        for note in notes
-    ]
-    assert {one.sop_instance_uid for one in withdrawn} in rejected
+    (note,) = _in_pacs(site, image, "KO")
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    rejected = {
+        sop.ReferencedSOPInstanceUID
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for sop in series.ReferencedSOPSequence
+    }
+    assert rejected == {one.sop_instance_uid for one in withdrawn}
+    assert len(_in_pacs(site, image, "SEG")) == len(_in_pacs(site, image, "SR")) == 1
     assert site.retract(image) == []
 
 
