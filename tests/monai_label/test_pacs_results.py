@@ -24,7 +24,7 @@ from resmtnet.ct.phantom.files import series_uid
 from resmtnet.errors import InputError, PacsError
 from resmtnet.findings import Finding, ModelInfo
 from resmtnet.monai_label.dicom_node import DicomNode
-from resmtnet.monai_label.pacs import Pacs, send
+from resmtnet.monai_label.pacs import send
 from resmtnet.monai_label.pacs_inbox import PacsInbox
 from resmtnet.monai_label.pacs_results import PacsResults
 from resmtnet.monai_label.site_images import SiteFiles

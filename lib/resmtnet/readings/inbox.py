@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -101,6 +101,8 @@ class Inbox:
         """Returns why a reading never trains, which its reader is told."""
         self.is_repeat: Callable[[str, str], bool] = lambda image, reader: False
         """Whether an image was offered to a reader to be read again."""
+        self.read_again: Callable[[], Set[str]] = frozenset
+        """Returns the images that were offered to somebody to be read again."""
         self._store: ReadingStore | None = None
         self._lock = Lock()
 

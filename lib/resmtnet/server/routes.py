@@ -18,6 +18,7 @@ from monailabel.interfaces.utils.app import app_instance
 from resmtnet.errors import InputError, ModelError, PacsError, ReadingError, StoreError
 from resmtnet.readings.dicom.report_of_image import report_of
 from resmtnet.readings.inbox import Inbox
+from resmtnet.readings.record import REPEAT
 from resmtnet.readings.reply import summary
 from resmtnet.types import Json
 
@@ -63,12 +64,16 @@ def list_readings(
     reader: str | None = None,
     every: Annotated[bool, Query(description="Every single reading, as it was sent.")] = False,
 ) -> Json:
-    """What each reader says of each nodule, after all corrections, in order of arrival."""
-    store = inbox().store
+    """What each reader says of each nodule, after all corrections, in order of arrival.
+
+    A reader who was offered a study to read it again is not told their own earlier readings of it.
+    """
+    store, is_repeat = inbox().store, inbox().is_repeat
     found = [
-        reading.to_json()
-        for reading in store.readings(image, nodule, every=every)
-        if reader in (None, reading.reader)
+        one.to_json()
+        for one in store.readings(image, nodule, every=every)
+        if reader is None
+        or (one.reader == reader and (one.purpose == REPEAT or not is_repeat(one.image, reader)))
     ]
     return {"readings": found, "revision": store.revision()}
 
