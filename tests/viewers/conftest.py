@@ -24,7 +24,7 @@ PATIENTS = ("ROUND-TRIP", "SEGMENT", "EDITED", "PANEL", "SEGMENT-3.10")
 GRID = Geometry((64, 64, 40), (2.5, 2.5, 3.0), (-80.0, -80.0, -60.0), np.eye(3))
 NODULES_IJK = {"benign": (14, 32, 20), "malignant": (32, 32, 20), "indeterminate": (50, 32, 20)}
 """From left to right on the screen."""
-SCRIPTED_PATIENTS = ("CLICKED", "FIFTY", "SR-3.10", "AUTHOR")
+SCRIPTED_PATIENTS = ("CLICKED", "FIFTY", "SR-3.10")
 FLAGS = (
     *("--no-sandbox", "--use-angle=swiftshader", "--use-gl=angle", "--enable-unsafe-swiftshader"),
     *("--ignore-gpu-blocklist", "--disable-quic", "--no-first-run", "--disable-sync"),

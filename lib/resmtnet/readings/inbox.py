@@ -240,13 +240,16 @@ class Inbox:
             else:
                 reply.readings.append(stored)
                 audit("reading kept", reading=stored.id, source=stored.source)
-        reply.warnings += dict.fromkeys(
-            why for reading in reply.readings if (why := self._why_not_trained(reading))
-        )
+        reply.warnings += self.notices(reply.readings)
         if reply.readings:
             self.on_kept(self.store.count())
             self.on_readings(reply.readings)
         return reply
+
+    def notices(self, readings: Sequence[Reading]) -> list[str]:
+        """Return what a reader is told of readings that were kept: why they never train."""
+        told = [self._why_not_trained(reading) for reading in readings]
+        return list(dict.fromkeys(why for why in told if why))
 
     def _why_not_trained(self, reading: Reading) -> str | None:
         try:

@@ -54,7 +54,8 @@ def _add(body: bytes) -> Json:
     except (ValueError, RecursionError) as error:
         raise ReadingError("body", f"is not valid JSON: {error}") from error
     kept = inbox().add_document(document)
-    return {"reading": kept.to_json(), "understood": summary(kept)}
+    told = {"understood": summary(kept), "warnings": inbox().notices([kept])}
+    return {"reading": kept.to_json(), **told}
 
 
 @router.get("/readings", dependencies=[_MAY_READ])
