@@ -76,7 +76,7 @@ def browser(chromium: str) -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """A page; what it reports as an error fails the test."""
     opened = browser.new_page(viewport={"width": 1400, "height": 850})
-    opened.set_default_timeout(60_000)
+    opened.set_default_timeout(180_000)
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened

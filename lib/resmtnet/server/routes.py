@@ -119,9 +119,17 @@ def list_results(image: str) -> Json:
 
 
 @router.post("/pacs/read", dependencies=[_MAY_WRITE])
-def read_results(image: str | None = None) -> Json:
+def read_results(
+    image: str | None = None,
+    reader: Annotated[
+        str | None,
+        Query(
+            max_length=200, description="Who has stored the objects that name nobody, as OHIF's."
+        ),
+    ] = None,
+) -> Json:
     """Read what readers have stored in the PACS since the last look."""
-    return {"read": _pacs().inbox.read(image)}
+    return {"read": _pacs().inbox.read(image, (reader or "").strip() or None)}
 
 
 @router.post("/pacs/retract", dependencies=[_MAY_WRITE])
