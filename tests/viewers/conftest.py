@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 
 from pacs_site import CHECKOUT, PacsSite, running_pacs_site
+from pages import PAGES
 from resmtnet.ct import Geometry
 from resmtnet.ct.phantom import NoduleSpec, Phantom, make_phantom
 from scripted_model import made_ct, write_app
 
-SCREENSHOTS = Path(os.environ.get("RESMTNET_SCREENSHOTS", CHECKOUT / "build" / "screenshots"))
+SCREENSHOTS = CHECKOUT / "build" / "screenshots"
+"""CI keeps this folder."""
+FOR_DOCS = os.environ.get("RESMTNET_SCREENSHOTS")
+"""A folder for the pictures that the documentation shows; they are made anew if it is given."""
 CENTRE = (-75.0, 0.0, 20.0)
 PATIENTS = ("ROUND-TRIP", "SEGMENT", "EDITED", "PANEL", "SEGMENT-3.10")
 """One study for each test that changes what is in it."""
@@ -73,13 +77,16 @@ def browser(chromium: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page; what it reports as an error fails the test."""
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A page; what it reports as an error fails the test. Its end is kept as a picture."""
     opened = browser.new_page(viewport={"width": 1400, "height": 850})
     opened.set_default_timeout(180_000)
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
     yield opened
+    kept = SCREENSHOTS / "last" / f"{request.node.name}.png"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    opened.screenshot(path=kept)
     opened.close()
     assert errors == []
 
@@ -90,10 +97,11 @@ def screenshot(page: Any) -> Callable[[str], Path]:
     from PIL import Image
 
     def keep(name: str) -> Path:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        path = SCREENSHOTS / f"{name}.png"
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        picture.quantize(128).save(path, optimize=True)  # a third of the bytes
-        return path
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128)
+        shown = any(f"screenshots/{name}.png" in text for text in PAGES.values())
+        for folder in [SCREENSHOTS, *([Path(FOR_DOCS)] if FOR_DOCS and shown else [])]:
+            folder.mkdir(parents=True, exist_ok=True)
+            picture.save(folder / f"{name}.png", optimize=True)
+        return SCREENSHOTS / f"{name}.png"
 
     return keep
