@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -65,6 +66,19 @@ def listed(url: str, path: str) -> Any:
         return json.loads(reply.read())
 
 
+def model_labels(url: str) -> dict[str, object]:
+    """What the plugin asks for when it opens a study: the list of labels, and the model's own."""
+    labels = listed(url, "/datastore/?output=all")["objects"][FRAME]["labels"]
+    request = urllib.request.Request(f"{url}/datastore/label?label={FRAME}&tag=original")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            status = reply.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+        error.close()
+    return {"listed": "original" in labels, "downloads": status}
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_study_to_be_read_again_is_opened_without_earlier_answers_and_readings(
@@ -72,13 +86,14 @@ def test_a_study_to_be_read_again_is_opened_without_earlier_answers_and_readings
 ) -> None:
     keep_answer_of_model(made_ct(grid_of(FRAME), NODULES_IJK), url)
     mine = f"/resmtnet/readings?image={FRAME}&reader={READER}"
-    assert sum(filled(plugin.open(FRAME)).values()) == 3 * 75, "the plugin opens such a label"
+    assert model_labels(url) == {"listed": True, "downloads": 200}
     assert len(listed(url, mine)["readings"]) == 1
 
     seen = plugin("next", strategy="random")
     assert seen["sample"]["id"] == FRAME
     assert seen["sample"]["active_learning"]["purpose"] == "repeat"
     assert filled(seen) == {}
+    assert model_labels(url) == {"listed": False, "downloads": 404}
     assert listed(url, mine)["readings"] == []
     others = listed(url, f"/resmtnet/readings?image={FRAME}")["readings"]
     assert len(others) == 1, "a list of all readers is as it was"
