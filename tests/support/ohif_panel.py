@@ -74,12 +74,6 @@ def click_and_run(page: Any, place: Place) -> Any:
     return answered.value
 
 
-def clear_points(page: Any) -> None:
-    """Take all points away, so that the next click is alone."""
-    page.locator("a:visible").filter(has_text="Clear All Points").first.click()
-    page.wait_for_timeout(500)
-
-
 def drawn_segments(page: Any) -> Mapping[str, int]:
     """Voxels that are drawn in each segment, by its name."""
     found: dict[str, int] = page.evaluate(_DRAWN)
