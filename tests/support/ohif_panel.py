@@ -12,7 +12,7 @@ from scipy.ndimage import center_of_mass, label
 from ohif_pages import Place
 
 _ROWS = "tr.clickable-row:visible"
-_BRIGHT = 235
+_BRIGHT = 180
 _LEAST_PIXELS = 30
 _DRAWN = """() => {
     const service = window.services.segmentationService;
