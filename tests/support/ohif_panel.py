@@ -31,8 +31,14 @@ _DRAWN = """() => {
 def open_point_prompts(page: Any) -> list[str]:
     """Open *Point Prompts*; returns the segments that it offers."""
     page.get_by_text("Point Prompts", exact=True).first.click()
-    page.locator(_ROWS).first.wait_for()
-    return [text.strip() for text in page.locator(_ROWS).all_inner_texts()]
+    rows = _prompts(page).locator(_ROWS)
+    rows.first.wait_for()
+    return [text.strip() for text in rows.all_inner_texts()]
+
+
+def _prompts(page: Any) -> Any:
+    """The part *Point Prompts*; the one of *Auto-Segmentation* has a *Run* of its own."""
+    return page.locator("div.tab").filter(has_text="Point Prompts")
 
 
 def nodules_on_screen(page: Any) -> list[Place]:
@@ -59,7 +65,7 @@ def nodules_on_screen(page: Any) -> list[Place]:
 
 def select_segment(page: Any, name: str) -> None:
     """Select one of the segments under *Point Prompts*."""
-    page.locator(_ROWS).filter(has_text=name).first.click()
+    _prompts(page).locator(_ROWS).filter(has_text=name).first.click()
     page.wait_for_timeout(500)
 
 
@@ -67,7 +73,7 @@ def click_and_run(page: Any, place: Place) -> Any:
     """Place one point and press *Run*; returns the response of the server."""
     page.mouse.click(*place)
     page.wait_for_timeout(1_000)
-    run = page.locator("button.actionButton:visible").filter(has_text="Run").first
+    run = _prompts(page).locator("button.actionButton").filter(has_text="Run").first
     with page.expect_response(lambda reply: "/infer/" in reply.url, timeout=180_000) as answered:
         run.click()
     page.wait_for_timeout(2_500)
