@@ -118,7 +118,12 @@ def test_a_second_click_extends_the_result_and_a_third_replaces_its_nodule(
     )
 
 
-def _as_reader(site: PacsResults, image: str, change: Callable[[ResultNodule], Any]) -> Dataset:
+def _as_reader(
+    site: PacsResults,
+    image: str,
+    change: Callable[[ResultNodule], Any],
+    author: Author = Author(reader=READER),  # noqa: B008 - it is frozen
+) -> Dataset:
     """Store an SR as a reader's viewer does: our nodules, changed, by somebody else."""
     results = site.log.of(image)
     last = results.standing("SR")[-1]
@@ -135,7 +140,7 @@ def _as_reader(site: PacsResults, image: str, change: Callable[[ResultNodule], A
         nodules.append(change(nodule))
     before = site.pacs.fetch(last.study_uid, last.series_uid, last.sop_instance_uid)
     place = ObjectPlace(40, new_place(1).series_uid, 1, before)
-    sr = write_sr([n for n in nodules if n], site.source(image), Author(reader=READER), place)
+    sr = write_sr([n for n in nodules if n], site.source(image), author, place)
     sr.Manufacturer = "A viewer"
     site.pacs.store([sr])
     return sr
@@ -175,6 +180,16 @@ def test_a_label_that_a_reader_has_changed_is_a_reading(
     assert kept.answered is not None
     assert kept.answered.model_sha256 == MODEL.sha256
     assert PacsInbox(site).read() == []  # each object once
+
+
+@pytest.mark.parametrize(("asker", "reader"), [("Roe Bob", "Roe Bob"), (None, "unknown (OHIF)")])
+def test_an_sr_of_nobody_is_of_whoever_asks(
+    site: PacsResults, image: str, phantom: Phantom, asker: str | None, reader: str
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, _relabel("N1 benign"), Author(MODEL))
+    (read,) = PacsInbox(site).read(image, asker)
+    assert [one["reader"] for one in (read, *read["readings"])] == [reader, reader]
 
 
 def test_an_sr_without_changes_records_nothing_and_unknown_words_are_kept_and_told(
