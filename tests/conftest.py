@@ -41,7 +41,7 @@ KEYS = tempfile.TemporaryDirectory(prefix="resmtnet-keys-")
 os.environ["RESMTNET_SIGNING_KEY"] = str(Path(KEYS.name, "signing-key.pem"))
 """No test signs with, or makes, the key of whoever runs it."""
 
-VIEWERS = {"orthanc", "slicer_python", "pacs_site", "browser"}
+VIEWERS = {"orthanc", "slicer_python", "pacs_site", "scripted_pacs", "browser"}
 """Fixtures that need a program from outside."""
 
 

@@ -69,3 +69,10 @@ def test_a_reader_without_a_name_is_offered_nothing_again(
     repeats: Callable[[float], Repeats],
 ) -> None:
     assert offered(repeats(1.0), "") == [None]
+
+
+def test_what_is_offered_again_is_being_read(repeats: Callable[[float], Repeats]) -> None:
+    assert repeats(1.0).being_read() == set()
+    offered(repeats(1.0), "ann")
+    assert repeats(1.0).being_read() == {"old"}
+    assert repeats(0.0).being_read() == set()

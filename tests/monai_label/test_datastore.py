@@ -444,3 +444,24 @@ def test_two_patients_with_one_name_are_two_images(
     assert store.image_of("ct", "ann") == second
     store.offered("ct", "ann")
     assert store.image_of("ct", "ann") == "ct", "now the client means the one it was offered"
+
+
+def test_the_model_s_own_label_of_a_study_that_is_read_again_is_not_handed_out(
+    studies: Path, write_image: Any
+) -> None:
+    again: set[str] = set()
+    store = StudiesDatastore(str(studies), auto_reload=False, read_again=lambda: again)
+    label = write_image(studies.parent / "label.nrrd")
+    for name in ("ct1", "ct2"):
+        write_image(studies / f"{name}.nrrd")
+        for tag in ("original", "final"):
+            store.refresh()
+            store.save_label(name, str(label), tag, {})
+    again.add("ct1")
+    assert store.get_label_uri("ct1", "original") == ""
+    assert set(store.json()["objects"]["ct1"]["labels"]) == {"final"}
+    assert Path(store.get_label_uri("ct1", "final")).is_file()
+    assert Path(store.get_label_uri("ct2", "original")).is_file()
+    again.clear()
+    assert Path(store.get_label_uri("ct1", "original")).is_file()
+    assert set(store.json()["objects"]["ct1"]["labels"]) == {"final", "original"}

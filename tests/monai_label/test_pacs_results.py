@@ -24,7 +24,7 @@ from resmtnet.ct.phantom.files import series_uid
 from resmtnet.errors import InputError, PacsError
 from resmtnet.findings import Finding, ModelInfo
 from resmtnet.monai_label.dicom_node import DicomNode
-from resmtnet.monai_label.pacs import Pacs, send
+from resmtnet.monai_label.pacs import send
 from resmtnet.monai_label.pacs_inbox import PacsInbox
 from resmtnet.monai_label.pacs_results import PacsResults
 from resmtnet.monai_label.site_images import SiteFiles
@@ -118,7 +118,12 @@ def test_a_second_click_extends_the_result_and_a_third_replaces_its_nodule(
     )
 
 
-def _as_reader(site: PacsResults, image: str, change: Callable[[ResultNodule], Any]) -> Dataset:
+def _as_reader(
+    site: PacsResults,
+    image: str,
+    change: Callable[[ResultNodule], Any],
+    author: Author = Author(reader=READER),  # noqa: B008 - it is frozen
+) -> Dataset:
     """Store an SR as a reader's viewer does: our nodules, changed, by somebody else."""
     results = site.log.of(image)
     last = results.standing("SR")[-1]
@@ -135,7 +140,7 @@ def _as_reader(site: PacsResults, image: str, change: Callable[[ResultNodule], A
         nodules.append(change(nodule))
     before = site.pacs.fetch(last.study_uid, last.series_uid, last.sop_instance_uid)
     place = ObjectPlace(40, new_place(1).series_uid, 1, before)
-    sr = write_sr([n for n in nodules if n], site.source(image), Author(reader=READER), place)
+    sr = write_sr([n for n in nodules if n], site.source(image), author, place)
     sr.Manufacturer = "A viewer"
     site.pacs.store([sr])
     return sr
@@ -175,6 +180,16 @@ def test_a_label_that_a_reader_has_changed_is_a_reading(
     assert kept.answered is not None
     assert kept.answered.model_sha256 == MODEL.sha256
     assert PacsInbox(site).read() == []  # each object once
+
+
+@pytest.mark.parametrize(("asker", "reader"), [("Roe Bob", "Roe Bob"), (None, "unknown (OHIF)")])
+def test_an_sr_of_nobody_is_of_whoever_asks(
+    site: PacsResults, image: str, phantom: Phantom, asker: str | None, reader: str
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, _relabel("N1 benign"), Author(MODEL))
+    (read,) = PacsInbox(site).read(image, asker)
+    assert [one["reader"] for one in (read, *read["readings"])] == [reader, reader]
 
 
 def test_an_sr_without_changes_records_nothing_and_unknown_words_are_kept_and_told(
@@ -242,29 +257,41 @@ def test_what_a_reader_says_is_stored_with_the_same_tracking_uid(
     assert PacsInbox(site).read(image) == []  # our own are no readings
 
 
-def test_results_are_retracted_by_deletion_or_by_a_rejection_note(
+def test_results_are_deleted_and_nothing_else_is(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    """Orthanc's DICOMweb answers 405 to DELETE; its REST interface deletes."""
+    first = site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, _relabel("N1 benign"))
+    site.store_findings(image, _findings(phantom, 1), MODEL)
+    slices = len(_in_pacs(site, image, "CT"))
+    withdrawn = site.retract(image)
+    assert [one.retracted for one in withdrawn] == ["deleted"] * 4
+    assert {one.sop_instance_uid for one in first} < {one.sop_instance_uid for one in withdrawn}
+    assert _in_pacs(site, image, "SEG") == _in_pacs(site, image, "KO") == []
+    (readers,) = _in_pacs(site, image, "SR")
+    assert readers.Manufacturer == "A viewer", "what a reader has stored stays"
+    assert len(_in_pacs(site, image, "CT")) == slices
+    assert site.retract(image) == []
+    assert not site.pacs.delete("1.2", "1.3", "1.4"), "there is no such object"
+
+
+def test_results_are_rejected_by_a_note_where_the_pacs_does_not_delete(
     site: PacsResults, image: str, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.store_findings(image, _findings(phantom, 0), MODEL)
-    withdrawn = site.retract(image)
-    assert {one.retracted for one in withdrawn} <= {"deleted", "rejected"}
-    if withdrawn[0].retracted == "deleted":
-        assert _in_pacs(site, image, "SEG") == _in_pacs(site, image, "SR") == []
     site.store_findings(image, _findings(phantom, 1), MODEL)
-    monkeypatch.setattr(Pacs, "delete", lambda *_: False)
+    monkeypatch.setattr("resmtnet.monai_label.pacs.orthanc_url", lambda *_: None)
     withdrawn = site.retract(image)
     assert [one.retracted for one in withdrawn] == ["rejected", "rejected"]
-    notes = _in_pacs(site, image, "KO")
-    assert {note.ConceptNameCodeSequence[0].CodeValue for note in notes} == {"113001"}
-    rejected = [
-        {
-            sop.ReferencedSOPInstanceUID
-            for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
-            for sop in series.ReferencedSOPSequence
-        }
-        for note in notes
-    ]
-    assert {one.sop_instance_uid for one in withdrawn} in rejected
+    (note,) = _in_pacs(site, image, "KO")
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    rejected = {
+        sop.ReferencedSOPInstanceUID
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for sop in series.ReferencedSOPSequence
+    }
+    assert rejected == {one.sop_instance_uid for one in withdrawn}
+    assert len(_in_pacs(site, image, "SEG")) == len(_in_pacs(site, image, "SR")) == 1
     assert site.retract(image) == []
 
 

@@ -21,8 +21,10 @@ import pytest
 
 from resmtnet.ct.phantom import Phantom
 from resmtnet.ct.phantom.files import series_uid, write_nifti
+from resmtnet.inference.model_folder import default_model_dir
 from resmtnet.readings.patients import pseudonym
 from resmtnet.server.launch import PLAIN_APP, ServerOptions, free_port, running_server
+from resmtnet.training.carried_sets import read_reference
 
 pytestmark = [
     pytest.mark.server,
@@ -299,6 +301,43 @@ def test_the_server_answers_while_it_infers(url: str, point: list[int]) -> None:
         thread.join()
     assert answered == [200] * 10
     assert runs
+
+
+OF_REFERENCE = "this patient belongs to the reference set of the model"
+
+
+@pytest.fixture(scope="module")
+def reference_patient() -> str:
+    """Whose readings never train."""
+    return str(read_reference(default_model_dir())[0].case.patient_id)
+
+
+def test_a_reading_of_a_reference_patient_is_kept_and_its_reader_told_that_it_never_trains(
+    url: str, client: Any, reader: str, place: Any, reference_patient: str, tmp_path: Path
+) -> None:
+    said = {"centre_lps_mm": place, "class": "benign", "reader": reader, "image": "one"}
+    status, reply = ask(url, "/resmtnet/readings", said | {"patient": reference_patient})
+    assert status == 201
+    (told,) = reply["warnings"]
+    assert told.startswith(OF_REFERENCE)
+    label = tmp_path / "label.json"
+    label.write_text(json.dumps([said | {"patient": reference_patient}]))
+    reply = client.save_label("one", str(label), params={})
+    assert len(reply["readings"]) == 1
+    assert [one.startswith(OF_REFERENCE) for one in reply["warnings"]] == [True]
+    assert len(readings(url, reader=reader, every="true")) == 2, "they are kept"
+    assert ask(url, "/resmtnet/readings", said | {"patient": "another"})[1]["warnings"] == []
+
+
+def test_a_study_read_by_rest_counts_as_completed(url: str, reader: str, place: Any) -> None:
+    said = {"image": "two", "centre_lps_mm": place, "class": "benign", "reader": reader}
+    assert ask(url, "/resmtnet/readings", said)[0] == 201
+    known = ask(url, "/datastore/", output="all")[1]["objects"]
+    labelled = {image for image, entry in known.items() if "final" in entry["labels"]}
+    read = {one["image"] for one in readings(url, every="true")}
+    assert "two" in read
+    told = ask(url, "/info/")[1]["datastore"]["completed"]
+    assert told == len((read | labelled) & set(known))
 
 
 def test_the_rest_of_monai_label_is_served_too(url: str) -> None:

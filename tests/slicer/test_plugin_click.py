@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +21,6 @@ pytestmark = pytest.mark.server
 
 VOXELS = 75
 """Of each nodule."""
-
-
-@pytest.fixture(scope="module")
-def url(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_site(tmp_path_factory.mktemp("site"), checkout) as address:
-        yield address
-
-
-@pytest.fixture
-def plugin(slicer_python: Path, url: str, tmp_path: Path) -> Iterator[Plugin]:
-    with running_plugin(slicer_python, url, tmp_path, tmp_path.name) as started:
-        yield started
 
 
 @pytest.mark.parametrize("frame", FRAMES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,23 +14,9 @@ from plugin_process import (
     Plugin,
     centre_ras,
     filled,
-    running_plugin,
-    running_site,
 )
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module")
-def url(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_site(tmp_path_factory.mktemp("site"), checkout) as address:
-        yield address
-
-
-@pytest.fixture
-def plugin(slicer_python: Path, url: str, tmp_path: Path) -> Iterator[Plugin]:
-    with running_plugin(slicer_python, url, tmp_path, tmp_path.name) as started:
-        yield started
 
 
 def placed_boxes(seen: dict[str, Any]) -> list[dict[str, Any]]:
@@ -96,6 +80,7 @@ def test_the_whole_workflow(plugin: Plugin) -> None:
     assert frame in FRAMES
     assert seen["dialogs"] == []
     assert seen["labels"] == list(SEGMENTS)
+    assert seen["volume"] == seen["sample"]["name"], "the CT is downloaded and shown"
     assert filled(seen) == {}
 
     seen = plugin("run", model="resmtnet")
@@ -116,8 +101,10 @@ def test_the_whole_workflow(plugin: Plugin) -> None:
     assert len(placed_boxes(seen)) == 3
 
     plugin("select", box="segmentationModelSelector", text="resmtnet")
-    plugin("paint", segment="indeterminate", ras=centre_ras(frame, "indeterminate"), side=5)
-    plugin("rename", segment="malignant", to="benign 2")
+    seen = plugin("paint", segment="indeterminate", ras=centre_ras(frame, "indeterminate"), side=5)
+    assert filled(seen)["indeterminate"] > 75
+    seen = plugin("rename", segment="malignant", to="benign 2")
+    assert sorted(filled(seen)) == ["benign", "benign 2", "indeterminate"]
     reply = plugin("submit")
     told = reply["dialogs"][-1]
     assert told["kind"] == "info"

@@ -125,11 +125,14 @@ def running_plugin(python: Path, url: str, folder: Path, reader: str) -> Iterato
 
 
 @contextmanager
-def running_site(folder: Path, checkout: Path, as_for_pacs: bool = False) -> Iterator[str]:
+def running_site(
+    folder: Path, checkout: Path, as_for_pacs: bool = False, **conf: str
+) -> Iterator[str]:
     """A server of the studies with the scripted model; gives its URL."""
     app = write_app(folder / "app", checkout, as_for_pacs)
     studies = write_studies(folder / "studies")
-    options = ServerOptions(str(studies), port=free_port(), app_dir=app, conf={"sessions": "true"})
+    conf = {"sessions": "true", **conf}
+    options = ServerOptions(str(studies), port=free_port(), app_dir=app, conf=conf)
     with running_server(options, timeout_s=240.0) as url:
         yield url
 

@@ -56,6 +56,7 @@ def test_a_handle_is_dragged_and_the_class_renamed_and_both_are_a_reading(
     (reading,) = read["readings"]
     assert read["not_understood"] == []
     assert reading["source"] == "dicom_sr"
+    assert reading["reader"] == "unknown (OHIF)", "OHIF names nobody"
     assert reading["class"] == "malignant"
     assert reading["malignancy"] == 4
     assert reading["size"]["long_axis_mm"] == pytest.approx(float(shown[1]), abs=0.06)

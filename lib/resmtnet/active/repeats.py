@@ -59,6 +59,10 @@ class Repeats:
         until = self.now() - LEAST_WAIT
         return [image for image, at in last.items() if at <= until and image not in repeated]
 
+    def being_read(self) -> set[str]:
+        """Return the images that somebody was offered to read again, and may be reading now."""
+        return self.offers.held() if self.share > 0 else set()
+
     def is_repeat(self, image: str, reader: str) -> bool:
         """Whether an image was offered to a reader to be read again."""
         return self.share > 0 and self.offers.holds(image, reader)

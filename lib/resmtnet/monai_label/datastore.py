@@ -35,6 +35,8 @@ SITE_FOLDER = DATABASE.parts[0]
 UPLOAD_NAMES = "upload_names.json"
 """In that folder."""
 
+MODEL_TAG = "original"
+"""Labels of this tag are the model's own, kept by MONAI Label's batch inference."""
 _CONVERTED = (SERIES_EXTENSION, ".mhd", ".nhdr")
 """Kinds of images that a viewer cannot download as one file."""
 _REFRESH_S = 2.0
@@ -56,6 +58,7 @@ class StudiesDatastore(CarefulDatastore):
         read: Callable[[], Set[str]] = frozenset,
         beside: Path | None = None,
         reader_of: Callable[[str], str | None] = lambda image: None,
+        read_again: Callable[[], Set[str]] = frozenset,
     ) -> None:
         """List a studies folder.
 
@@ -66,11 +69,13 @@ class StudiesDatastore(CarefulDatastore):
             read: returns the images that have a reading, including removed ones.
             beside: folder for the list and labels of studies that cannot be written.
             reader_of: returns who has read an image last.
+            read_again: returns the images that are being read again: the model's own labels of
+                them, which a viewer opens with the CT, are not handed out meanwhile.
 
         Raises:
             ConfigError: the studies cannot be written, and `beside` is not outside of them.
         """
-        self._read = read
+        self._read, self._read_again = read, read_again
         self._told: set[tuple[str, ...]] = set()
         self._index = SeriesIndex(Path(studies), left_out=frozenset({"labels", SITE_FOLDER}))
         self._file_keys = FileKeys()
@@ -145,7 +150,10 @@ class StudiesDatastore(CarefulDatastore):
     def json(self) -> Any:
         """Return all that is known of all images, including series that were copied in since."""
         self._see_new_series()
-        return super().json()
+        known: Any = super().json()
+        for image in self._read_again():
+            known["objects"].get(image, {}).get("labels", {}).pop(MODEL_TAG, None)
+        return known
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Store an uploaded volume.
@@ -264,6 +272,8 @@ class StudiesDatastore(CarefulDatastore):
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Return the file of a label, or "" if there is none; 400 for a tag that is a path."""
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
+        if tag == MODEL_TAG and label_id in self._read_again():
+            return ""
         uri: str = super().get_label_uri(label_id, tag)
         return uri
 

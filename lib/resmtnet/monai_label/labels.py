@@ -15,6 +15,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.errors import InputError, ReadingError
 from resmtnet.findings import Finding
+from resmtnet.monai_label.datastore import MODEL_TAG
 from resmtnet.monai_label.infer import InferResult, SharedCharacterizer
 from resmtnet.monai_label.request import InferRequest
 from resmtnet.monai_label.studies import VolumePaths
@@ -26,8 +27,6 @@ from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
 
-MODEL_TAG = "original"
-"""Labels of this tag are the model's own, kept by MONAI Label's batch inference."""
 UNKNOWN_READER = "unknown"
 _ON_SCREEN_S = 3600.0
 

@@ -13,6 +13,7 @@ from requests import HTTPError, RequestException
 
 from resmtnet.errors import PacsError
 from resmtnet.monai_label.dicom_node import DicomNode
+from resmtnet.monai_label.orthanc_rest import delete_from_orthanc, orthanc_url
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +113,20 @@ class Pacs:
                 raise PacsError(f"The PACS refused the {dataset.Modality}: failure {reason:#06x}")
 
     def delete(self, study_uid: str, series_uid: str, sop_instance_uid: str) -> bool:
-        """Delete an object; False where the PACS does not allow that."""
+        """Delete an object, over DICOMweb or else over the REST interface of an Orthanc.
+
+        Returns:
+            False where the PACS does not allow either.
+        """
         try:
             self._client.delete_instance(study_uid, series_uid, sop_instance_uid)
         except (RequestException, OSError) as error:
-            logger.info("The PACS does not delete %s: %s", sop_instance_uid, error)
-            return False
-        return True
+            logger.info("DICOMweb does not delete %s: %s", sop_instance_uid, error)
+        else:
+            return True
+        session = self._client._session
+        address = orthanc_url(session, str(self._client.base_url))
+        return address is not None and delete_from_orthanc(session, address, sop_instance_uid)
 
 
 def send(node: DicomNode, datasets: Sequence[Dataset]) -> None:

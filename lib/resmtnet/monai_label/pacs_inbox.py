@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from resmtnet.errors import InputError, ResMTNetError, StoreError
 from resmtnet.monai_label.pacs import SeriesEntry, referenced_series
 from resmtnet.monai_label.pacs_results import PacsResults
+from resmtnet.readings.dicom.author import author_of, unknown_author
 from resmtnet.readings.dicom.identity import is_ours
 from resmtnet.readings.dicom.results_log import ReadObject, SeriesResults, ToldNodule
 from resmtnet.readings.dicom.seg_read import SEG_CLASSES, read_seg
@@ -28,10 +29,6 @@ from resmtnet.readings.reply import Reply
 from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
-
-UNKNOWN_READER = "unknown"
-"""OHIF names nobody in what it stores unless it is told who logged in."""
-
 
 _SAME_PLACE_MM = 0.01
 """The JSON of a reading rounds its centre."""
@@ -49,8 +46,12 @@ class PacsInbox:
         self._results = results
         self._lock = threading.Lock()
 
-    def read(self, image: str | None = None) -> list[Json]:
+    def read(self, image: str | None = None, reader: str | None = None) -> list[Json]:
         """Read all new objects of an image; None: of every image that results were stored of.
+
+        Args:
+            image: SeriesInstanceUID of a CT.
+            reader: who has stored those objects that name nobody (OHIF's do not); None: not known.
 
         Returns:
             For each object that was read: its UID, kind, reader, and what was understood.
@@ -62,10 +63,10 @@ class PacsInbox:
         told: list[Json] = []
         with self._lock:
             for one in [image] if image else self._results.log.series():
-                told += self._read_image(one)
+                told += self._read_image(one, reader)
         return told
 
-    def _read_image(self, image: str) -> list[Json]:
+    def _read_image(self, image: str, asker: str | None) -> list[Json]:
         pacs, log = self._results.pacs, self._results.log
         source: SourceSeries | None = None
         told = []
@@ -76,7 +77,7 @@ class PacsInbox:
                 if _is_known(log.of(image), uid):
                     continue
                 source = source or self._results.source(image)
-                found = self._read_object(image, entry, uid, source)
+                found = self._read_object(image, (entry, uid), source, asker)
                 told += [found] if found else []
         return told
 
@@ -90,21 +91,22 @@ class PacsInbox:
         return found[0].study_uid
 
     def _read_object(
-        self, image: str, entry: SeriesEntry, uid: str, source: SourceSeries
+        self, image: str, named: tuple[SeriesEntry, str], source: SourceSeries, asker: str | None
     ) -> Json | None:
         """Read one object; None where it is ours, or of another CT of the study."""
+        entry, uid = named
         dataset = self._results.pacs.fetch(entry.study_uid, entry.uid, uid)
         if is_ours(dataset) or not _is_of(dataset, source):
             self._note(image, ReadObject("not of a reader", uid, _now(), ""))
             return None
         kind = "SEG" if dataset.get("SOPClassUID") in SEG_CLASSES else "SR"
         outcomes: list[Json] = []
-        reader = UNKNOWN_READER
+        reader = author_of(dataset) or asker or unknown_author(dataset)
         try:
             if kind == "SR":
-                reader, reply, outcomes = self._read_sr(image, dataset, source)
+                reply, outcomes = self._read_sr(image, reader, dataset, source)
             else:
-                reader, reply = self._read_seg(image, dataset, source)
+                reply = self._read_seg(image, reader, dataset, source)
                 outcomes = [_outcome_of(reading) for reading in reply.readings]
         except StoreError:
             raise  # the next look tries again
@@ -128,10 +130,9 @@ class PacsInbox:
             results.read.append(read)
 
     def _read_sr(
-        self, image: str, dataset: Dataset, source: SourceSeries
-    ) -> tuple[str, Reply, list[Json]]:
+        self, image: str, reader: str, dataset: Dataset, source: SourceSeries
+    ) -> tuple[Reply, list[Json]]:
         document = read_sr(dataset)
-        reader = document.observer or _person(dataset)
         inbox = self._results.inbox
         results = self._results.log.of(image)
         known = inbox.answers.known(image, reader, inbox.images.content_key(image))
@@ -140,13 +141,13 @@ class PacsInbox:
             tuple(one.draft for one in parsed.drafts), parsed.not_understood, parsed.warnings
         )
         reply = inbox.add_parsed(image, reader, "dicom_sr", label)
-        return reader, reply, _outcomes(parsed.drafts, reply)
+        return reply, _outcomes(parsed.drafts, reply)
 
-    def _read_seg(self, image: str, dataset: Dataset, source: SourceSeries) -> tuple[str, Reply]:
+    def _read_seg(self, image: str, reader: str, dataset: Dataset, source: SourceSeries) -> Reply:
         read = read_seg(dataset, source.geometry)
         if not read.segments:
             raise InputError("is empty: nothing is recorded")
-        reader, inbox = _person(dataset), self._results.inbox
+        inbox = self._results.inbox
         told = self._results.log.of(image).told()
         known = [
             _tracked(one, told)
@@ -157,7 +158,7 @@ class PacsInbox:
         if read.overlapping:
             text = f"segments overlap in {read.overlapping} voxels: the later segment has them"
             parsed = replace(parsed, warnings=(*parsed.warnings, text))
-        return reader, inbox.add_parsed(image, reader, "dicom_seg", parsed)
+        return inbox.add_parsed(image, reader, "dicom_seg", parsed)
 
 
 class Poller:
@@ -212,15 +213,6 @@ def _referenced_instances(dataset: Dataset) -> set[str]:
             for one in series.get("ReferencedSOPSequence") or ():
                 found.add(str(one.ReferencedSOPInstanceUID))
     return found
-
-
-def _person(dataset: Dataset) -> str:
-    """Who made an object, as far as it says."""
-    for name in ("ContentCreatorName", "OperatorsName"):
-        words = " ".join(str(dataset.get(name) or "").replace("^", " ").split())
-        if words and words.lower() not in ("unknown", "unknown unknown"):
-            return words
-    return UNKNOWN_READER
 
 
 def _outcomes(drafts: Sequence[SrDraft], reply: Reply) -> list[Json]:

@@ -223,6 +223,7 @@ def make_strategies(
         Offers(inbox.database.parent / REPEATED, REPEAT_LEASE_S),
     )
     inbox.is_repeat = repeats.is_repeat
+    inbox.read_again = repeats.being_read
     return strategies_over(
         inbox.database,
         lambda: inbox.store.images(),  # opens the store when it is first needed

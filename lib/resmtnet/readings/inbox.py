@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -101,6 +101,8 @@ class Inbox:
         """Returns why a reading never trains, which its reader is told."""
         self.is_repeat: Callable[[str, str], bool] = lambda image, reader: False
         """Whether an image was offered to a reader to be read again."""
+        self.read_again: Callable[[], Set[str]] = frozenset
+        """Returns the images that were offered to somebody to be read again."""
         self._store: ReadingStore | None = None
         self._lock = Lock()
 
@@ -238,13 +240,16 @@ class Inbox:
             else:
                 reply.readings.append(stored)
                 audit("reading kept", reading=stored.id, source=stored.source)
-        reply.warnings += dict.fromkeys(
-            why for reading in reply.readings if (why := self._why_not_trained(reading))
-        )
+        reply.warnings += self.notices(reply.readings)
         if reply.readings:
             self.on_kept(self.store.count())
             self.on_readings(reply.readings)
         return reply
+
+    def notices(self, readings: Sequence[Reading]) -> list[str]:
+        """Return what a reader is told of readings that were kept: why they never train."""
+        told = [self._why_not_trained(reading) for reading in readings]
+        return list(dict.fromkeys(why for why in told if why))
 
     def _why_not_trained(self, reading: Reading) -> str | None:
         try:

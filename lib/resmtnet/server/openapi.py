@@ -196,7 +196,11 @@ def _described(api: Json) -> Json:
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "properties": {"reading": _ref("Reading")["schema"], "understood": _TEXT},
+                        "properties": {
+                            "reading": _ref("Reading")["schema"],
+                            "understood": _TEXT,
+                            "warnings": {"type": "array", "items": _TEXT},
+                        },
                     }
                 }
             },

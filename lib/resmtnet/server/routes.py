@@ -18,6 +18,7 @@ from monailabel.interfaces.utils.app import app_instance
 from resmtnet.errors import InputError, ModelError, PacsError, ReadingError, StoreError
 from resmtnet.readings.dicom.report_of_image import report_of
 from resmtnet.readings.inbox import Inbox
+from resmtnet.readings.record import REPEAT
 from resmtnet.readings.reply import summary
 from resmtnet.types import Json
 
@@ -53,7 +54,8 @@ def _add(body: bytes) -> Json:
     except (ValueError, RecursionError) as error:
         raise ReadingError("body", f"is not valid JSON: {error}") from error
     kept = inbox().add_document(document)
-    return {"reading": kept.to_json(), "understood": summary(kept)}
+    told = {"understood": summary(kept), "warnings": inbox().notices([kept])}
+    return {"reading": kept.to_json(), **told}
 
 
 @router.get("/readings", dependencies=[_MAY_READ])
@@ -63,12 +65,16 @@ def list_readings(
     reader: str | None = None,
     every: Annotated[bool, Query(description="Every single reading, as it was sent.")] = False,
 ) -> Json:
-    """What each reader says of each nodule, after all corrections, in order of arrival."""
-    store = inbox().store
+    """What each reader says of each nodule, after all corrections, in order of arrival.
+
+    A reader who was offered a study to read it again is not told their own earlier readings of it.
+    """
+    store, is_repeat = inbox().store, inbox().is_repeat
     found = [
-        reading.to_json()
-        for reading in store.readings(image, nodule, every=every)
-        if reader in (None, reading.reader)
+        one.to_json()
+        for one in store.readings(image, nodule, every=every)
+        if reader is None
+        or (one.reader == reader and (one.purpose == REPEAT or not is_repeat(one.image, reader)))
     ]
     return {"readings": found, "revision": store.revision()}
 
@@ -113,9 +119,17 @@ def list_results(image: str) -> Json:
 
 
 @router.post("/pacs/read", dependencies=[_MAY_WRITE])
-def read_results(image: str | None = None) -> Json:
+def read_results(
+    image: str | None = None,
+    reader: Annotated[
+        str | None,
+        Query(
+            max_length=200, description="Who has stored the objects that name nobody, as OHIF's."
+        ),
+    ] = None,
+) -> Json:
     """Read what readers have stored in the PACS since the last look."""
-    return {"read": _pacs().inbox.read(image)}
+    return {"read": _pacs().inbox.read(image, (reader or "").strip() or None)}
 
 
 @router.post("/pacs/retract", dependencies=[_MAY_WRITE])

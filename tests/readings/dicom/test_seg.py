@@ -34,10 +34,10 @@ def _painted(nodules: list[ResultNodule], grid: Geometry) -> np.ndarray:
     return label_map
 
 
-def test_each_nodule_has_a_segment_that_is_read_back_voxel_by_voxel(
+def test_each_of_fifty_nodules_has_a_segment_that_is_read_back_voxel_by_voxel(
     source: SourceSeries, tmp_path: Path
 ) -> None:
-    nodules = varied_nodules(source.geometry, 12, source.series_uid)
+    nodules = varied_nodules(source.geometry, 50, source.series_uid)
     seg = write_seg(nodules, source, MODEL, new_place(4))
     assert_valid(seg, tmp_path / "seg.dcm")
     read, painted = read_seg(seg, source.geometry), _painted(nodules, source.geometry)

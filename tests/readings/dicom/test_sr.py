@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicom_results import MODEL, assert_valid, lines_close, varied_nodules
+from resmtnet.readings.dicom.author import author_of
 from resmtnet.readings.dicom.identity import Author, ObjectPlace, new_place
 from resmtnet.readings.dicom.nodule import ResultNodule
 from resmtnet.readings.dicom.source_series import SourceSeries
@@ -58,7 +59,7 @@ def test_an_sr_of_a_model_says_that_it_is_research_and_unverified(
     assert "not for diagnostic use" in whole
     assert f"sha256={'ab' * 32}" in whole
     assert "111047" not in whole
-    assert read_sr(sr).observer is None
+    assert author_of(sr) is None
 
 
 def test_an_sr_of_a_reader_names_the_reader_and_its_predecessor(
@@ -69,7 +70,7 @@ def test_an_sr_of_a_reader_names_the_reader_and_its_predecessor(
     second = write_sr(nodules[:2], source, Author(reader="Ann Doe"), place)
     assert_valid(second, tmp_path / "sr.dcm")
     read = read_sr(second)
-    assert read.observer == "Ann Doe"
+    assert author_of(second) == "Ann Doe"
     assert read.predecessors == (first.SOPInstanceUID,)
 
 

@@ -40,7 +40,6 @@ _MEASUREMENTS = "126010"
 _GROUP = "125007"
 _TRACKING_ID, _TRACKING_UID = "112039", "112040"
 _FINDING = "121071"
-_PERSON_NAME = "121008"
 _FREE_TEXT = "CORNERSTONEFREETEXT"
 """Under this finding older versions of OHIF keep the label."""
 
@@ -88,8 +87,6 @@ class SrDocument:
     sop_instance_uid: str
     series_uid: str
     study_uid: str
-    observer: str | None
-    """The person who says it, where it names one."""
     predecessors: tuple[str, ...]
     """SOP instances of which it is a new version."""
     groups: tuple[SrGroup, ...] = field(default=())
@@ -104,8 +101,6 @@ def read_sr(sr: Dataset) -> SrDocument:
     if sr.get("SOPClassUID") not in SR_CLASSES or _name(sr)[0] != _REPORT:
         raise InputError(f"{_name(sr)[0] or 'the object'} is no measurement report (TID 1500)")
     items = list(_items(sr))
-    names = [str(item.PersonName) for item in items if _name(item)[0] == _PERSON_NAME]
-    known = [name for name in (_plain_name(name) for name in names) if name]
     groups = [
         _group(group)
         for container in items
@@ -117,7 +112,6 @@ def read_sr(sr: Dataset) -> SrDocument:
         str(sr.SOPInstanceUID),
         str(sr.SeriesInstanceUID),
         str(sr.StudyInstanceUID),
-        known[0] if known else None,
         tuple(_predecessors(sr)),
         tuple(groups),
     )
@@ -267,16 +261,6 @@ def _value(code: Dataset) -> str:
 
 def _key(code: Code) -> CodeKey:
     return str(code.value), str(code.scheme_designator)
-
-
-def _plain_name(name: str) -> str:
-    """The words of a PN; "" where it says that nobody is known.
-
-    >>> _plain_name("Doe^Ann"), _plain_name("unknown^unknown")
-    ('Doe Ann', '')
-    """
-    words = [word for word in name.replace("^", " ").split() if word]
-    return "" if all(word.lower() == "unknown" for word in words) else " ".join(words)
 
 
 def _predecessors(sr: Dataset) -> Iterator[str]:
