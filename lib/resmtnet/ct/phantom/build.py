@@ -161,7 +161,7 @@ def scanned(
     noise_hu: float,
     rng: np.random.Generator,
 ) -> AnyArray:
-    """Blur a chest in plane and add noise, as a scanner does; int16 HU, `hu` is changed in place."""
+    """Blur a chest in plane, add noise, and return int16 HU; `hu` is changed in place."""
     for axis, spacing_mm in ((1, geometry.spacing_mm[1]), (2, geometry.spacing_mm[0])):
         sigma = psf_fwhm_mm / 2.355 / spacing_mm
         if sigma > 0:
@@ -263,7 +263,9 @@ def find_place(
             f"no room in a lung of this volume for a nodule of {spec.equivalent_diameter_mm} mm: "
             "give centre_lps_mm, or a larger volume around a lung"
         )
-    crowded = np.array([_mean_around(anatomy.vessels, geometry, point, reach) for point in candidates])
+    crowded = np.array(
+        [_mean_around(anatomy.vessels, geometry, point, reach) for point in candidates]
+    )
     x, y, z = candidates[int(np.argmax(crowded <= max(_FEW_VESSELS, crowded.min())))]
     return float(x), float(y), float(z)
 

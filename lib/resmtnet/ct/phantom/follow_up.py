@@ -1,4 +1,4 @@
-"""A pair of phantoms: a chest, and the same one breathed otherwise, with nodules that have grown."""
+"""A pair of phantoms: a chest, and the same one deformed, with nodules that have grown."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ def make_follow_up(
     places: list[Point] = []
     for spec in (*nodules, *new):
         largest = replace(spec, equivalent_diameter_mm=1.45 * spec.equivalent_diameter_mm)
-        places.append(
-            spec.centre_lps_mm or find_place(largest, anatomy, before, places, parts[2])
-        )
+        places.append(spec.centre_lps_mm or find_place(largest, anatomy, before, places, parts[2]))
     shapes = [int(number) for number in parts[5].integers(2**31, size=len(places))]
     factors = [*growth, *(1.0 for _ in new)]
     truth: tuple[list[PhantomNodule], list[PhantomNodule]] = ([], [])
@@ -175,9 +173,7 @@ def make_follow_up(
     )
 
 
-def _deformed(
-    hu: AnyArray, before: Geometry, after: Geometry, field: SmoothField
-) -> AnyArray:
+def _deformed(hu: AnyArray, before: Geometry, after: Geometry, field: SmoothField) -> AnyArray:
     """Return the chest on another grid, float32 [k, j, i], as the field has moved it."""
     moved = np.empty(after.shape_kji, np.float32)
     k, j, i = np.meshgrid(
@@ -185,7 +181,7 @@ def _deformed(
     )
     plane = np.stack([i, j, k], -1)[0]
     for number in range(len(moved)):
-        lps = after.ijk_to_lps(plane + [0, 0, number])
+        lps = after.ijk_to_lps(plane + np.array([0, 0, number]))
         ijk = before.lps_to_ijk(field.to_prior(lps))
         map_coordinates(
             hu, ijk[..., ::-1].transpose(2, 0, 1), output=moved[number], order=1, mode="nearest"
