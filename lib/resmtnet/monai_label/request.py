@@ -18,6 +18,8 @@ from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
 from resmtnet.inference.brock import BrockInputs
+from resmtnet.monai_label.datastore import VolumePaths
+from resmtnet.monai_label.prior import Prior, parse_prior
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request_keys import check_infer_keys
 from resmtnet.monai_label.settings import (
@@ -60,6 +62,8 @@ class InferRequest:
     names, in the order of their values."""
     brock: BrockInputs | None = None
     """What the user tells for the Brock risk; None for no risk."""
+    prior: Prior | None = None
+    """A prior CT, or sizes before that the user gives; None for no comparison."""
 
     @classmethod
     def parse(
@@ -75,8 +79,8 @@ class InferRequest:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
                 max_candidates, candidates (points [x, y, z] of another detector, LPS mm),
-                result_extension, image_id, client_id, brock (see BrockInputs.parse). Everything
-                else (background, roi, label...) is for other kinds of models.
+                result_extension, image_id, client_id, brock (see BrockInputs.parse), prior (see
+                parse_prior). Everything else (background, roi, label...) is for other kinds of models.
             settings: the defaults.
             needs_points: the model answers points only.
             gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
@@ -107,6 +111,7 @@ class InferRequest:
             client_id=client_of(request),
             by_segment=not request.get("foreground") and bool(points_ijk),
             brock=_brock(request.get("brock")),
+            prior=parse_prior(request.get("prior")),
         )
 
 
@@ -144,6 +149,7 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
     store = app.datastore()
     if hasattr(store, "image_of"):
         image = store.image_of(image, client_of(request))
+    request = {**request, "prior": _prior_path(request.get("prior"), store)}
     if not os.path.exists(image):
         if hasattr(store, "ct_of"):
             image = store.ct_of(image)
@@ -154,6 +160,20 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
     if not is_upload(path) and not any(Path(f).resolve() in path.parents for f in folders):
         raise Refusal(403, "image: a path outside the studies folder is not opened; give an id.")
     return {**request, "image_id": None}
+
+
+def _prior_path(prior: object, store: Any) -> object:
+    """Return the `prior` of a request with a path in place of the id of its image.
+
+    Raises:
+        Refusal: 404 for an id that the datastore does not know; a path is none.
+    """
+    if not isinstance(prior, Mapping) or "image" not in prior:
+        return prior
+    image = prior["image"]
+    if not isinstance(image, str) or image not in store.list_images():
+        raise Refusal(404, f"prior: there is no image {image!r}; /datastore lists them.")
+    return {**prior, "image": VolumePaths(store).get_image_uri(image)}
 
 
 def centres_lps(points_ijk: tuple[Point, ...], geometry: Geometry) -> list[Point]:
