@@ -185,6 +185,10 @@ def _parameters(kind: str) -> dict[str, list[str]]:
         "ImageSampler": ["RandomCoordinate"],
         "NewSamplesEveryIteration": ["true"],
         "RandomSeed": [_SEED],
+        # How the step size is estimated; the defaults take longer than the registration itself.
+        "NumberOfSamplesForExactGradient": [4096],
+        "NumberOfJacobianMeasurements": [2000],
+        "NumberOfGradientMeasurements": [0],
         "AutomaticTransformInitialization": ["false"],
         "WriteResultImage": ["false"],
     }

@@ -79,8 +79,9 @@ class InferRequest:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
                 max_candidates, candidates (points [x, y, z] of another detector, LPS mm),
-                result_extension, image_id, client_id, brock (see BrockInputs.parse), prior (see
-                parse_prior). Everything else (background, roi, label...) is for other kinds of models.
+                result_extension, image_id, client_id, brock (see BrockInputs.parse), prior
+                (see parse_prior). Everything else (background, roi, label...) is for other kinds
+                of models.
             settings: the defaults.
             needs_points: the model answers points only.
             gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
@@ -171,8 +172,8 @@ def _prior_path(prior: object, store: Any) -> object:
     if not isinstance(prior, Mapping) or "image" not in prior:
         return prior
     image = prior["image"]
-    if not isinstance(image, str) or image not in store.list_images():
-        raise Refusal(404, f"prior: there is no image {image!r}; /datastore lists them.")
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise Refusal(400, f"prior: image {image!r}: the id of an image is needed.")
     return {**prior, "image": VolumePaths(store).get_image_uri(image)}
 
 
