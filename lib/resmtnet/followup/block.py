@@ -106,7 +106,7 @@ def _guidelines(
 ) -> Json:
     """Return the guideline block, with the category that only a comparison makes possible."""
     told = finding.guidelines
-    if NO_COMPARISON not in told["assumptions"]:
+    if NO_COMPARISON not in told.get("assumptions", ()):
         return told
     if comparison is None:
         why = [growth["note"]] if growth else []

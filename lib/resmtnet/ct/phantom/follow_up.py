@@ -62,6 +62,24 @@ class SmoothField:
             found = found - 0.8 * (self.to_prior(found) - lps_mm)
         return found
 
+    def plane_to_prior(self, x: AnyArray, y: AnyArray, z: float) -> AnyArray:
+        """Return the places (rows, columns, 3) in the prior CT of an axial plane of the current.
+
+        Args:
+            x: of the columns, LPS mm.
+            y: of the rows.
+            z: of the plane.
+        """
+        moved = np.zeros((len(y), len(x), 3)) + self._shift
+        for centre, push in zip(self._centres, self._pushes, strict=True):
+            along_x, along_y, along_z = (
+                np.exp(-((mm - at) ** 2) / (2 * _BUMP_MM**2))
+                for mm, at in zip((x, y, z), centre, strict=True)
+            )
+            moved += (along_z * along_y[:, None] * along_x)[..., None] * push
+        moved += np.stack([*np.meshgrid(x, y), np.full((len(y), len(x)), z)], axis=-1)
+        return moved
+
     def _displacement(self, lps_mm: AnyArray) -> AnyArray:
         moved = np.zeros(np.shape(lps_mm)) + self._shift
         for centre, push in zip(self._centres, self._pushes, strict=True):
@@ -176,14 +194,13 @@ def make_follow_up(
 def _deformed(hu: AnyArray, before: Geometry, after: Geometry, field: SmoothField) -> AnyArray:
     """Return the chest on another grid, float32 [k, j, i], as the field has moved it."""
     moved = np.empty(after.shape_kji, np.float32)
-    k, j, i = np.meshgrid(
-        np.arange(1), np.arange(moved.shape[1]), np.arange(moved.shape[2]), indexing="ij"
-    )
-    plane = np.stack([i, j, k], -1)[0]
-    for number in range(len(moved)):
-        lps = after.ijk_to_lps(plane + np.array([0, 0, number]))
-        ijk = before.lps_to_ijk(field.to_prior(lps))
-        map_coordinates(
-            hu, ijk[..., ::-1].transpose(2, 0, 1), output=moved[number], order=1, mode="nearest"
+    x, y, z = (
+        start + step * np.arange(n)
+        for start, step, n in zip(
+            after.origin_lps_mm, after.spacing_mm, after.size_ijk, strict=True
         )
+    )
+    for plane, height in zip(moved, z, strict=True):
+        kji = before.lps_to_ijk(field.plane_to_prior(x, y, float(height)))[..., ::-1]
+        map_coordinates(hu, kji.transpose(2, 0, 1), output=plane, order=1, mode="nearest")
     return moved
