@@ -99,6 +99,7 @@ def compare(
         prior_points: nodules of the prior, LPS mm of the prior.
         points: nodules of the current CT, LPS mm of the current. If only one of the two lists is
             given, its nodules are looked for in the other CT; without both, both CTs are searched.
+            What has no partner is looked for in any case.
         context: of the guideline category of the current CT.
         visits: dates and patients of both; None: as their headers tell.
         any_patient: they are of one patient, whatever the headers say.
@@ -126,8 +127,7 @@ def compare(
         now = model.find(current, context=context, max_candidates=max_candidates)
     work = _Work(model, prior, current, before, now, register(prior, current), context)
     work.pair_all()
-    if points is None:
-        work.look_in_current()
+    work.look_in_current()
     work.look_in_prior()
     return work.result(visits, days, prior_category)
 

@@ -150,7 +150,8 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
     store = app.datastore()
     if hasattr(store, "image_of"):
         image = store.image_of(image, client_of(request))
-    request = {**request, "prior": _prior_path(request.get("prior"), store)}
+    if request.get("prior") is not None:
+        request = {**request, "prior": _prior_path(request["prior"], store)}
     if not os.path.exists(image):
         if hasattr(store, "ct_of"):
             image = store.ct_of(image)
