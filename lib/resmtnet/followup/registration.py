@@ -5,6 +5,7 @@ By elastix: Klein et al., IEEE Trans Med Imaging 29:196, 2010.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from resmtnet.errors import VolumeError
 from resmtnet.inference.candidates.grid import SearchGrid
 from resmtnet.inference.candidates.lungs import LEFT, RIGHT, closed_lungs, lung_sides
 from resmtnet.types import Point
+
+logger = logging.getLogger(__name__)
 
 GRID_MM = 3.0
 """Voxels of both CTs while they are registered."""
@@ -127,7 +130,7 @@ def register(prior: CTVolume, current: CTVolume) -> Registration:
     each lung is then deformed by itself, since lungs slide along the chest wall.
 
     Raises:
-        VolumeError: one of them shows no lungs.
+        VolumeError: one of them shows no lungs, or both cannot be registered.
     """
     before, now = Lungs.of(prior, "the prior CT"), Lungs.of(current, "the current CT")
     shift = now.centre_lps_mm() - before.centre_lps_mm()
@@ -142,6 +145,8 @@ def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> ND
     fixed = _image(before.grid.hu, before.grid.geometry)
     moving = _image(now.grid.hu, now.grid.geometry, -shift_mm)
     rigid = _run(fixed, moving, _mask(before, RIGHT, LEFT), _parameters("rigid"))
+    if rigid is None:
+        raise VolumeError("the two CTs could not be registered: do both show the same lungs?")
     moved = np.zeros((*before.sides.shape, 3), np.float32)
     whole = itk.array_from_image(itk.transformix_deformation_field(fixed, rigid))
     moved[:] = whole
@@ -149,6 +154,8 @@ def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> ND
         if not (before.sides == side).any() or not (now.sides == side).any():
             continue
         spline = _run(fixed, moving, _mask(before, side), _parameters("bspline"), rigid)
+        if spline is None:
+            continue  # as a rigid body; the overlap says how good that is
         field = itk.array_from_image(itk.transformix_deformation_field(fixed, spline))
         here = before.nearest == side
         moved[here] = field[here]
@@ -158,15 +165,19 @@ def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> ND
 def _run(
     fixed: Any, moving: Any, mask: Any, parameters: dict[str, list[str]], before: Any = None
 ) -> Any:
-    """Run elastix and return the parameter object of the transform."""
+    """Run elastix and return the parameter object of the transform; None where it gives up."""
     import itk
 
     asked = itk.ParameterObject.New()
     asked.AddParameterMap(parameters)
     given = {} if before is None else {"initial_transform_parameter_object": before}
-    _, found = itk.elastix_registration_method(
-        fixed, moving, parameter_object=asked, fixed_mask=mask, log_to_console=False, **given
-    )
+    try:
+        _, found = itk.elastix_registration_method(
+            fixed, moving, parameter_object=asked, fixed_mask=mask, log_to_console=False, **given
+        )
+    except RuntimeError as error:
+        logger.warning("elastix gave up: %s", str(error).strip().splitlines()[-1])
+        return None
     return found
 
 
@@ -189,6 +200,8 @@ def _parameters(kind: str) -> dict[str, list[str]]:
         "NumberOfJacobianMeasurements": [2000],
         "NumberOfGradientMeasurements": [0],
         "AutomaticTransformInitialization": ["false"],
+        # CTs may be cut at the lungs, or cover different parts of them.
+        "RequiredRatioOfValidSamples": [0.02],
         "WriteResultImage": ["false"],
     }
     if not rigid:
