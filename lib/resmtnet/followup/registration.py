@@ -148,16 +148,13 @@ def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> ND
     if rigid is None:
         raise VolumeError("the two CTs could not be registered: do both show the same lungs?")
     moved = np.zeros((*before.sides.shape, 3), np.float32)
-    whole = itk.array_from_image(itk.transformix_deformation_field(fixed, rigid))
-    moved[:] = whole
     for side in (RIGHT, LEFT):
-        if not (before.sides == side).any() or not (now.sides == side).any():
-            continue
-        spline = _run(fixed, moving, _mask(before, side), _parameters("bspline"), rigid)
-        if spline is None:
-            continue  # as a rigid body; the overlap says how good that is
-        field = itk.array_from_image(itk.transformix_deformation_field(fixed, spline))
-        here = before.nearest == side
+        found = None
+        if (before.sides == side).any() and (now.sides == side).any():
+            found = _run(fixed, moving, _mask(before, side), _parameters("bspline"), rigid)
+        # Without splines a lung stays as the rigid body has it: the overlap says how good it is.
+        field = itk.array_from_image(itk.transformix_deformation_field(fixed, found or rigid))
+        here = before.nearest != (LEFT if side == RIGHT else RIGHT)
         moved[here] = field[here]
     return moved + shift_mm.astype(np.float32)
 
