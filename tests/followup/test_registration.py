@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,6 +16,17 @@ from resmtnet.followup.registration import Registration, register
 from resmtnet.inference.candidates.lungs import LEFT, RIGHT
 
 FARTHEST_MM = 12.0
+
+
+@contextmanager
+def chdir(folder: Path) -> Iterator[None]:
+    """contextlib.chdir, which Python 3.10 lacks."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def ct_of(phantom: Phantom, away_mm: float = 0.0) -> CTVolume:
@@ -37,8 +53,12 @@ AWAY_MM = 150.0
 
 
 @pytest.fixture(scope="module")
-def found(pair: FollowUp) -> Registration:
-    return register(ct_of(pair.prior), ct_of(pair.current, AWAY_MM))
+def found(pair: FollowUp, tmp_path_factory: pytest.TempPathFactory) -> Registration:
+    folder = tmp_path_factory.mktemp("empty")
+    with chdir(folder):
+        registered = register(ct_of(pair.prior), ct_of(pair.current, AWAY_MM))
+    assert list(folder.iterdir()) == []
+    return registered
 
 
 def places(found: Registration) -> np.ndarray:

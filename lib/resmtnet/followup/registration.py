@@ -6,6 +6,7 @@ By elastix: Klein et al., IEEE Trans Med Imaging 29:196, 2010.
 from __future__ import annotations
 
 import logging
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +141,6 @@ def register(prior: CTVolume, current: CTVolume) -> Registration:
 
 def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the displacement [k, j, i, 3] of each voxel of the prior grid, LPS mm."""
-    import itk
-
     fixed = _image(before.grid.hu, before.grid.geometry)
     moving = _image(now.grid.hu, now.grid.geometry, -shift_mm)
     rigid = _run(fixed, moving, _mask(before, RIGHT, LEFT), _parameters("rigid"))
@@ -153,7 +152,7 @@ def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> ND
         if (before.sides == side).any() and (now.sides == side).any():
             found = _run(fixed, moving, _mask(before, side), _parameters("bspline"), rigid)
         # Without splines a lung stays as the rigid body has it: the overlap says how good it is.
-        field = itk.array_from_image(itk.transformix_deformation_field(fixed, found or rigid))
+        field = _field(fixed, found or rigid)
         here = before.nearest != (LEFT if side == RIGHT else RIGHT)
         moved[here] = field[here]
     return moved + shift_mm.astype(np.float32)
@@ -176,6 +175,16 @@ def _run(
         logger.warning("elastix gave up: %s", str(error).strip().splitlines()[-1])
         return None
     return found
+
+
+def _field(fixed: Any, transform: Any) -> NDArray[np.float32]:
+    """Return the displacement [k, j, i, 3] of each voxel, LPS mm."""
+    import itk
+
+    # elastix writes the field to a file too, if need be into the working folder.
+    with tempfile.TemporaryDirectory(prefix="resmtnet-elastix-") as folder:
+        field = itk.transformix_deformation_field(fixed, transform, output_directory=folder)
+        return np.array(itk.array_from_image(field), np.float32)
 
 
 def _parameters(kind: str) -> dict[str, list[str]]:
