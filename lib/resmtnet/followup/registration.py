@@ -198,7 +198,7 @@ def _parameters(kind: str) -> dict[str, list[str]]:
         "MaximumNumberOfIterations": [_RIGID_STEPS if rigid else _SPLINE_STEPS],
         "NumberOfResolutions": [2 if rigid else 3],
         "NumberOfSpatialSamples": [_SAMPLES],
-        "ImageSampler": ["RandomCoordinate"],
+        "ImageSampler": ["RandomSparseMask"],
         "NewSamplesEveryIteration": ["true"],
         "RandomSeed": [_SEED],
         # How the step size is estimated; the defaults take longer than the registration itself.
