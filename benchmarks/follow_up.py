@@ -22,7 +22,7 @@ import numpy as np
 from resmtnet import Characterizer, CTVolume
 from resmtnet.ct.phantom import FollowUp, NoduleSpec, Phantom, make_follow_up
 from resmtnet.findings import Size
-from resmtnet.followup.change import GROWING, REPEATABILITY, SIZES, change_of
+from resmtnet.followup.change import GROWING, REPEATABILITY, SIZES, change_of, trend
 from resmtnet.followup.compare import VANISHED, compare
 from resmtnet.followup.visit import Visit
 from resmtnet.network.uncertainty import conformal_quantile
@@ -32,7 +32,7 @@ PAIRS = {"fit": 24, "report": 60}
 GROWTHS = (0.8, 1.0, 1.0, 1.25, 1.6, 1.6, 2.0, 3.0)
 """Volume now as a multiple of that before, drawn for each nodule."""
 TEXTURES = ("solid", "solid", "solid", "part-solid", "non-solid")
-SPACINGS = ((1.25, 0.9, 0.9), (1.5, 0.9, 0.9), (2.0, 0.9, 0.9))
+SPACINGS = ((1.25, 1.0, 1.0), (1.5, 1.0, 1.0), (2.0, 0.9, 0.9))
 EXTENT_MM = (212.0, 176.0, 248.0)
 """The lungs, with little around them."""
 CENTRE_LPS_MM = (0.0, 2.0, -5.0)
@@ -159,8 +159,7 @@ def report_pair(model: Characterizer, number: int) -> list[dict[str, Any]]:
                 row |= {"kind": "pair", "right": right, "told": prior["status"]}
                 row |= {
                     "true": [true_size(made.prior, was), true_size(made.current, is_now)],
-                    "change": prior["change"],
-                    "trend": prior["trend"],
+                    "told": [prior["size"], finding.size.to_json()],
                 }
             if prior["place_lps_mm"]:
                 sides = told.registration.prior.side(prior["place_lps_mm"])
@@ -221,7 +220,7 @@ def share(right: Sequence[bool]) -> str:
 def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return what docs/follow-up.md tells, row by row."""
     pairs = [row for row in rows if row["kind"] == "pair"]
-    paired = [row for row in pairs if row.get("change")]
+    paired = [row for row in pairs if row["right"]]
     told = [("pairing right", share([row["right"] for row in pairs]))]
     large = [row["right"] for row in pairs if row["displaced_mm"] > 8]
     told.append(("pairing right, displaced by more than 8 mm", share(large)))
@@ -235,13 +234,13 @@ def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     for name in SIZES:
         inside, widths = [], []
         for row in paired:
-            change = row["change"].get(name)
-            if not change or not change["percent_interval_90"]:
+            change = change_of(name, *map(Size.from_json, row["told"]))
+            if change is None or change.ratio_interval_90 is None:
                 continue
-            truth = 100 * (row["true"][1][name] / row["true"][0][name] - 1)
-            low, high = change["percent_interval_90"]
+            low, high = change.ratio_interval_90
+            truth = row["true"][1][name] / row["true"][0][name]
             inside.append(low <= truth <= high)
-            widths.append(100 * (math.sqrt((100 + high) / (100 + low)) - 1))
+            widths.append(100 * (math.sqrt(high / low) - 1))
         told.append((f"90% interval of {name} covers", share(inside)))
         told.append((f"half width of it, +% median / 95% / largest ({name})", quantiles(widths)))
     for growth, name in ((1.0, "unchanged"), (0.8, "-20%"), (1.25, "+25%"), (1.6, "+60%")):
@@ -259,7 +258,8 @@ def called(rows: Sequence[dict[str, Any]], growth: float) -> list[bool]:
     for row in rows:
         ratio = row["true"][1]["volume_mm3"] / row["true"][0]["volume_mm3"]
         if abs(math.log(ratio / growth)) < 0.06:
-            found.append(row["trend"] == GROWING)
+            volume = change_of("volume_mm3", *map(Size.from_json, row["told"]))
+            found.append(trend(volume) == GROWING)
     return found
 
 

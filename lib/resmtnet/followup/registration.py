@@ -30,7 +30,7 @@ FAR_MM = 25.0
 GOOD_OVERLAP = 0.85
 """Share of the prior's lungs that has to fall into the current ones."""
 
-_RIGID_STEPS, _SPLINE_STEPS = 80, 120
+_RIGID_STEPS, _SPLINE_STEPS = 80, 90
 _SAMPLES = 2000
 _KNOTS_MM = 32.0
 _MARGIN_VOXELS = 2
