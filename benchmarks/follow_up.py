@@ -1,10 +1,9 @@
 """How well `resmtnet compare` tells growth: phantom pairs of known growth under a known field.
 
-    python benchmarks/follow_up.py fit --out build/follow-up      shares of change.REPEATABILITY
-    python benchmarks/follow_up.py report --out build/follow-up   the figures of docs/follow-up.md
+    python benchmarks/follow_up.py --out build/follow-up
 
-Each pair is a line of a file, so that a stopped run continues. The pairs of `fit` and of `report`
-are different people, fields, nodules and noise.
+Each pair is a line of a file, so that a stopped run continues. The intervals of one half of the
+pairs rest on shares that are fitted on the other half; change.REPEATABILITY holds those of all.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ from resmtnet.followup.compare import VANISHED, compare
 from resmtnet.followup.visit import Visit
 from resmtnet.network.uncertainty import conformal_quantile
 
-FIRST_SEED = {"fit": 10_000, "report": 20_000}
-PAIRS = {"fit": 24, "report": 60}
+FIRST_SEED = 20_000
+PAIRS = 60
 GROWTHS = (0.8, 1.0, 1.0, 1.25, 1.6, 1.6, 2.0, 3.0)
 """Volume now as a multiple of that before, drawn for each nodule."""
 TEXTURES = ("solid", "solid", "solid", "part-solid", "non-solid")
@@ -40,10 +40,10 @@ CLICK_MM = 1.0
 """Standard deviation of a click around the middle of a nodule, along each axis."""
 
 
-def draw(kind: str, number: int) -> tuple[FollowUp, list[float | None], float]:
+def draw(number: int) -> tuple[FollowUp, list[float | None], float]:
     """Return a pair, the growth of each nodule (None: gone), and the greatest displacement, mm."""
-    rng = np.random.default_rng(FIRST_SEED[kind] + number)
-    count = 4 if kind == "fit" else int(rng.choice([1, 2, 3, 4, 4]))
+    rng = np.random.default_rng(FIRST_SEED + number)
+    count = int(rng.choice([1, 2, 3, 4, 4]))
     specs = []
     for _ in range(count):
         texture = str(rng.choice(TEXTURES))
@@ -58,12 +58,12 @@ def draw(kind: str, number: int) -> tuple[FollowUp, list[float | None], float]:
         )
     growth: list[float | None] = [float(g) for g in rng.choice(GROWTHS, count)]
     new = []
-    if kind == "report" and rng.random() < 0.3:
+    if rng.random() < 0.3:
         new.append(NoduleSpec(float(rng.uniform(6, 10))))
-    if kind == "report" and count > 1 and rng.random() < 0.3:
+    if count > 1 and rng.random() < 0.3:
         growth[int(rng.integers(count))] = None
     before, after = (SPACINGS[int(n)] for n in rng.integers(len(SPACINGS), size=2))
-    largest_mm = 3.0 if kind == "fit" else float(rng.uniform(5, 15))
+    largest_mm = float(rng.uniform(5, 15))
     made = make_follow_up(
         int(rng.integers(2**31)),
         specs,
@@ -94,32 +94,13 @@ def clicks(phantom: Phantom, rng: np.random.Generator) -> list[tuple[float, floa
     return found
 
 
-def fit_pair(model: Characterizer, number: int) -> list[dict[str, Any]]:
-    """Characterise both nodules of each pair where they lie; no registration."""
-    made, _, _ = draw("fit", number)
-    rng = np.random.default_rng(number)
-    before = model(ct_of(made.prior, "prior"), clicks(made.prior, rng))
-    now = model(ct_of(made.current, "current"), clicks(made.current, rng))
-    rows = []
-    for was, is_now in made.pairs:
-        if was is not None and is_now is not None:
-            rows.append(
-                {
-                    "true": [true_size(made.prior, was), true_size(made.current, is_now)],
-                    "told": [before[was].size.to_json(), now[is_now].size.to_json()],
-                    "texture": made.prior.nodules[was].texture,
-                }
-            )
-    return rows
-
-
 def true_size(phantom: Phantom, n: int) -> dict[str, float]:
     return {name: float(getattr(phantom.nodules[n], name)) for name in SIZES}
 
 
-def report_pair(model: Characterizer, number: int) -> list[dict[str, Any]]:
+def compare_pair(model: Characterizer, number: int) -> list[dict[str, Any]]:
     """Compare both CTs as a user does who has marked the nodules of both."""
-    made, _, largest_mm = draw("report", number)
+    made, _, largest_mm = draw(number)
     rng = np.random.default_rng(number)
     started = time.process_time()
     told = compare(
@@ -169,11 +150,11 @@ def report_pair(model: Characterizer, number: int) -> list[dict[str, Any]]:
 
 
 def collect(
-    kind: str, out: Path, run: Callable[[int], list[dict[str, Any]]], pairs: int, seconds: float
+    out: Path, run: Callable[[int], list[dict[str, Any]]], pairs: int, seconds: float
 ) -> list[dict[str, Any]]:
     """Run the pairs that a file lacks, for so many seconds at most, and return all rows."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{kind}.jsonl"
+    path = out / "pairs.jsonl"
     done = {
         entry["number"]: entry["rows"]
         for entry in map(json.loads, path.read_text().splitlines() if path.is_file() else [])
@@ -194,7 +175,7 @@ def fitted(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     found = {}
     for name in SIZES:
         scores = []
-        for row in rows:
+        for row in measured(rows):
             was, now = (Size.from_json(told) for told in row["told"])
             change = change_of(name, was, now)
             if change is None or change.ratio_interval_90 is None:
@@ -204,6 +185,26 @@ def fitted(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
             scores.append(abs(math.log(change.ratio / truth)) / half)
         found[name] = round(float(conformal_quantile(np.array(scores), 0.9)), 3)
     return found
+
+
+def measured(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if row["kind"] == "pair" and row["right"]]
+
+
+def cross_fitted(rows: Sequence[dict[str, Any]]) -> dict[int, dict[str, float]]:
+    """Return the shares that were fitted on the other half, by pair % 2."""
+    return {half: fitted([row for row in rows if row["pair"] % 2 != half]) for half in (0, 1)}
+
+
+def with_shares(name: str, row: dict[str, Any], shares: dict[int, dict[str, float]]) -> Any:
+    """Return the change of a size with the interval of given shares; None without one."""
+    change = change_of(name, *map(Size.from_json, row["told"]))
+    if change is None or change.ratio_interval_90 is None:
+        return None
+    half = math.log(change.ratio_interval_90[1] / change.ratio) / REPEATABILITY[name]
+    half *= shares[row["pair"] % 2][name]
+    ends = change.ratio * math.exp(-half), change.ratio * math.exp(half)
+    return replace(change, ratio_interval_90=ends)
 
 
 def share(right: Sequence[bool]) -> str:
@@ -220,7 +221,7 @@ def share(right: Sequence[bool]) -> str:
 def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Return what docs/follow-up.md tells, row by row."""
     pairs = [row for row in rows if row["kind"] == "pair"]
-    paired = [row for row in pairs if row["right"]]
+    paired, shares = measured(rows), cross_fitted(rows)
     told = [("pairing right", share([row["right"] for row in pairs]))]
     large = [row["right"] for row in pairs if row["displaced_mm"] > 8]
     told.append(("pairing right, displaced by more than 8 mm", share(large)))
@@ -234,8 +235,8 @@ def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     for name in SIZES:
         inside, widths = [], []
         for row in paired:
-            change = change_of(name, *map(Size.from_json, row["told"]))
-            if change is None or change.ratio_interval_90 is None:
+            change = with_shares(name, row, shares)
+            if change is None:
                 continue
             low, high = change.ratio_interval_90
             truth = row["true"][1][name] / row["true"][0][name]
@@ -244,22 +245,21 @@ def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         told.append((f"90% interval of {name} covers", share(inside)))
         told.append((f"half width of it, +% median / 95% / largest ({name})", quantiles(widths)))
     for growth, name in ((1.0, "unchanged"), (0.8, "-20%"), (1.25, "+25%"), (1.6, "+60%")):
-        told.append((f"{name} called growing", share(called(paired, growth))))
-    told.append(("+100% called growing", share(called(paired, 2.0))))
-    told.append(("+200% called growing", share(called(paired, 3.0))))
+        told.append((f"{name} called growing", share(called(paired, growth, shares))))
+    told.append(("+100% called growing", share(called(paired, 2.0, shares))))
+    told.append(("+200% called growing", share(called(paired, 3.0, shares))))
     told.append(
         ("CPU s of a comparison, median / 95% / largest", quantiles([r["cpu_s"] for r in rows]))
     )
     return told
 
 
-def called(rows: Sequence[dict[str, Any]], growth: float) -> list[bool]:
+def called(rows: Sequence[dict[str, Any]], growth: float, shares: Any) -> list[bool]:
     found = []
     for row in rows:
         ratio = row["true"][1]["volume_mm3"] / row["true"][0]["volume_mm3"]
         if abs(math.log(ratio / growth)) < 0.06:
-            volume = change_of("volume_mm3", *map(Size.from_json, row["told"]))
-            found.append(trend(volume) == GROWING)
+            found.append(trend(with_shares("volume_mm3", row, shares)) == GROWING)
     return found
 
 
@@ -271,18 +271,13 @@ def quantiles(values: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["fit", "report"])
     parser.add_argument("--out", type=Path, default=Path("build/follow-up"))
-    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so many")
     given = parser.parse_args()
     model = Characterizer.load()
-    pairs = given.pairs or PAIRS[given.what]
-    if given.what == "fit":
-        rows = collect("fit", given.out, lambda n: fit_pair(model, n), pairs, given.seconds)
-        print(f"{len(rows)} nodules; REPEATABILITY = {fitted(rows)}")
-        return
-    rows = collect("report", given.out, lambda n: report_pair(model, n), pairs, given.seconds)
+    rows = collect(given.out, lambda n: compare_pair(model, n), given.pairs, given.seconds)
+    print(f"REPEATABILITY = {fitted(rows)}")
     for name, text in figures(rows):
         print(f"{name}: {text}")
 

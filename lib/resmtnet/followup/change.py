@@ -25,7 +25,7 @@ REPEATABILITY: Mapping[str, float] = {
 """Half width of the 90% interval of a log ratio, as a share of the root of the sum of the squares
 of the half widths of both log sizes. Those are about readers, whose habit is the same at both
 times, so the share is below 1. Fitted on phantom pairs of known growth by
-`benchmarks/follow_up.py fit`; docs/follow-up.md has its figures."""
+`benchmarks/follow_up.py`; docs/follow-up.md has its figures."""
 
 BTS_GROWTH = 1.25
 """Ratio of volumes from which the BTS speaks of growth."""
