@@ -61,7 +61,12 @@ class GivenPrior:
         day, current = given.get("date"), given.get("current_date")
         category = given.get("category")
         return cls(
-            Size(**sizes),
+            Size(
+                long_axis_mm=long_mm,
+                short_axis_mm=short_mm,
+                mean_diameter_mm=sizes["mean_diameter_mm"],
+                volume_mm3=sizes["volume_mm3"],
+            ),
             None if day is None else parse_day(str(day), "prior: date"),
             None if current is None else parse_day(str(current), "prior: current_date"),
             None if category is None else str(category),

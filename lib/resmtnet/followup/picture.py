@@ -39,11 +39,12 @@ def save_picture(path: Path, comparison: Comparison, prior: CTVolume, current: C
 
     before = {one.id: one for one in comparison.prior}
     rows: list[tuple[Finding | None, Point, Finding | None, Point, str]] = []
-    for now in comparison.current:
-        told = now.prior or {}
+    for finding in comparison.current:
+        told = finding.prior or {}
         was = before.get(told.get("nodule_id") or "")
         place = place_of(was) if was else tuple(told["place_lps_mm"])
-        rows.append((was, place, now, place_of(now), told["trend"] or told["status"]))
+        word = told["trend"] or told["status"]
+        rows.append((was, place, finding, place_of(finding), word))
     rows += [
         (gone.prior, place_of(gone.prior), None, gone.place_lps_mm, gone.status)
         for gone in comparison.gone

@@ -48,8 +48,9 @@ def parse_prior(value: object) -> Prior | None:
         return None
     if isinstance(value, Mapping) and "image" in value:
         return _image(value)
-    entries = value if isinstance(value, (list, tuple)) else [value]
-    if not entries or not all(isinstance(entry, Mapping) for entry in entries):
+    given = value if isinstance(value, (list, tuple)) else [value]
+    entries = [entry for entry in given if isinstance(entry, Mapping)]
+    if not entries or len(entries) < len(given):
         raise InputError(
             f"prior is {value!r}: an object with image, or with date and sizes, or a list of such "
             "with one for each point is needed"
