@@ -89,6 +89,8 @@ def test_the_category_of_the_follow_up_is_told(
     assert cli.run(asked) == 0
     (nodule,) = json.loads(capsys.readouterr().out)["current"]["nodules"]
     assert nodule["guidelines"]["lung_rads"]["category"] == "3"
+    assert cli.run(asked[:-1]) == 0
+    assert "Lung-RADS 3" in capsys.readouterr().out
 
 
 def test_a_picture_and_an_sr_with_the_tracking_uid_of_the_prior_are_written(

@@ -42,7 +42,8 @@ def prior_lines(nodule: Json) -> list[str]:
         return []
     name = f"{nodule['id']} ({_size(nodule['size'])})"
     if prior["status"] not in (PAIRED, GIVEN):
-        return [f"{name}: {_OF_STATUS.get(prior['status'], _UNCLEAR)}"]
+        first = f"{name}: {_OF_STATUS.get(prior['status'], _UNCLEAR)}"
+        return [first, *(f"  {text}" for text in _category(nodule))]
     was = f"{prior['nodule_id']} of the prior CT" if prior["nodule_id"] else "the prior given"
     lines = [f"{name}, {was}: {prior['trend'] or 'change in volume unknown'}"]
     for title, key, unit, digits in (
@@ -51,8 +52,22 @@ def prior_lines(nodule: Json) -> list[str]:
     ):
         if key in (prior["change"] or {}):
             lines.append(f"  {title} {_change(prior['change'][key], unit, digits)}")
-    lines += [f"  {text}" for text in _judged(prior)]
+    lines += [f"  {text}" for text in (*_judged(prior), *_category(nodule))]
     return lines
+
+
+def _category(nodule: Json) -> list[str]:
+    """Return the category of a follow-up screening, or why there is none."""
+    told = nodule["guidelines"]
+    if told.get("context") is None:
+        return []
+    for key, title in (("lung_rads", "Lung-RADS"), ("fleischner", "Fleischner")):
+        found = told.get(key)
+        if found:
+            low, high = found["range"]
+            span = "" if low == high else f" (possible: {low} to {high})"
+            return [f"{title} {found['category']}{span}: {found['management']}"]
+    return [f"no category: {'; '.join(told['assumptions'])}"]
 
 
 def _judged(prior: Json) -> list[str]:
