@@ -152,6 +152,8 @@ class Finding:
     risk: Json | None = None
     """Of cancer, by a published model of what the user tells of the patient; None without. It is
     apart from class and malignancy, which are what readers would say."""
+    prior: Json | None = None
+    """What the same nodule was on a prior CT, and how it has changed; None where nobody asked."""
     candidate_score: float | None = None
     nodule_probability: float | None = None
     """Whether there is a nodule here at all; None where the model cannot tell."""
@@ -195,7 +197,7 @@ class Finding:
             "uncertainty": self.uncertainty.to_json(),
             "guidelines": dict(self.guidelines),
             "risk": None if self.risk is None else dict(self.risk),
-            "prior": None,
+            "prior": None if self.prior is None else dict(self.prior),
             "mask_value": LABEL_NAMES[self.class_name],
             "warnings": list(self.warnings),
         }
@@ -219,6 +221,7 @@ class Finding:
             uncertainty=Uncertainty(**entry["uncertainty"]),
             guidelines=entry["guidelines"],
             risk=entry.get("risk"),
+            prior=entry.get("prior"),
             candidate_score=entry["candidate_score"],
             nodule_probability=entry.get("nodule_probability"),
             centroid_lps_mm=None if centroid is None else tuple(centroid),

@@ -35,6 +35,7 @@ CONFIG = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8), epoch
 COMMANDS = [
     ["characterize"],
     ["find"],
+    ["compare"],
     ["prepare", "stacks"],
     ["prepare", "cubes"],
     ["prepare", "phantom"],

@@ -2,6 +2,8 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,38 @@ def test_the_brock_risk_is_answered_only_where_it_is_asked(tasks: Any, image: st
         (nodule,) = params["nodules"]
         assert (nodule["risk"] is not None) is answered
         file.unlink()
+
+
+def test_a_prior_that_is_given_by_size_is_answered(tasks: Any, image: str) -> None:
+    prior = {"date": "2024-01-31", "current_date": "2024-07-29", "volume_mm3": 120}
+    file, params = run(tasks["resmtnet_click"], image=image, foreground=[POINT], prior=prior)
+    (nodule,) = params["nodules"]
+    assert nodule["prior"]["status"] == "given"
+    assert nodule["prior"]["interval_days"] == 180
+    file.unlink()
+
+
+def test_a_prior_that_is_later_is_refused(tasks: Any, image: str) -> None:
+    prior = {"date": "2024-09-30", "current_date": "2024-07-29", "volume_mm3": 120}
+    asked = {"image": image, "foreground": [POINT], "prior": prior}
+    assert refused(tasks["resmtnet_click"], **asked).status_code == 400
+
+
+def test_a_prior_ct_of_the_studies_is_compared(
+    tasks: Any, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def compared(model: Any, prior: Any, current: Any, findings: Any, **options: Any) -> Any:
+        seen.append((prior.path, current.path, options["prior_category"], options["visits"][0].day))
+        return [replace(finding, prior={"status": "paired"}) for finding in findings]
+
+    monkeypatch.setattr("resmtnet.followup.compare.compare_findings", compared)
+    prior = {"image": image, "date": "2024-01-31", "category": "3"}
+    file, params = run(tasks["resmtnet_click"], image=image, foreground=[POINT], prior=prior)
+    assert params["nodules"][0]["prior"] == {"status": "paired"}
+    assert seen == [(Path(image), Path(image), "3", date(2024, 1, 31))]
+    file.unlink()
 
 
 def test_markups_are_json_whatever_extension_is_asked(tasks: Any, image: str) -> None:

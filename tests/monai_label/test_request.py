@@ -6,6 +6,7 @@ import pytest
 
 from resmtnet.ct import Geometry
 from resmtnet.errors import InputError, PointError
+from resmtnet.monai_label.prior import PriorImage
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request import InferRequest, centres_lps, checked
 from resmtnet.monai_label.settings import AppSettings
@@ -121,6 +122,19 @@ def test_the_id_of_an_image_is_kept_and_a_path_has_none(tmp_path: Path) -> None:
     assert checked({"model": "resmtnet", "image": str(file)}, app)["image_id"] is None
 
 
+def test_the_id_of_a_prior_becomes_its_path_and_anything_else_is_refused(tmp_path: Path) -> None:
+    app = app_of(tmp_path)
+    paths = {"old": str(tmp_path / "old.nii")}
+    app.datastore = lambda: SimpleNamespace(get_image_uri=lambda name: paths.get(name, ""))
+    asked = {"model": "resmtnet", "image": "some-id"}
+    prior = checked({**asked, "prior": {"image": "old", "date": "2024-01-31"}}, app)["prior"]
+    assert prior == {"image": paths["old"], "date": "2024-01-31"}
+    for image, code in (("new", 404), (str(tmp_path / "old.nii"), 404), (7, 400), ("", 400)):
+        with pytest.raises(Refusal) as refused:
+            checked({**asked, "prior": {"image": image}}, app)
+        assert refused.value.status_code == code
+
+
 @pytest.mark.parametrize("value", ["", None, 7])
 def test_who_asks_is_a_name_or_nobody(value: object) -> None:
     assert parse(client_id="ann", image_id="a").client_id == "ann"
@@ -171,3 +185,25 @@ def test_what_the_user_tells_for_the_brock_risk_is_read_or_refused() -> None:
         parse(brock={"age": 7})
     with pytest.raises(InputError, match="an object"):
         parse(brock="62")
+
+
+def test_a_prior_may_be_sizes_for_each_point_or_an_image() -> None:
+    assert parse().prior is None
+    given = parse(prior={"date": "2024-05-06", "volume_mm3": 120}).prior
+    assert isinstance(given, tuple)
+    assert given[0].size.volume_mm3 == 120
+    several = parse(prior=[{"volume_mm3": 120}, {"mean_diameter_mm": 6}]).prior
+    assert isinstance(several, tuple)
+    assert len(several) == 2
+    image = parse(prior={"image": "prior.nii", "date": "2024-05-06", "category": "3"}).prior
+    assert isinstance(image, PriorImage)
+    assert (image.path, image.date, image.category) == (Path("prior.nii"), "2024-05-06", "3")
+
+
+@pytest.mark.parametrize(
+    "prior",
+    ["2024", [], [1], {"image": 7}, {"image": "a", "volume_mm3": 9}, {"date": "2024-05-06"}],
+)
+def test_what_is_no_prior_is_refused(prior: Any) -> None:
+    with pytest.raises(InputError, match="prior"):
+        parse(prior=prior)

@@ -21,6 +21,7 @@ from resmtnet.cli import (
     dicom,
     evaluation,
     exports,
+    followup,
     models,
     nodules,
     purge,
@@ -64,6 +65,7 @@ readings.register(app)
 dicom.register(app, readings.export_app)
 purge.register(app)
 exports.register(app)
+followup.register(app)
 cohorts.register(app)
 active.register(app)
 

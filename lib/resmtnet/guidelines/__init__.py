@@ -2,6 +2,7 @@
 
 from resmtnet.guidelines.assess import (
     CONTEXTS,
+    NO_COMPARISON,
     Guideline,
     RangedCategory,
     assess,
@@ -21,6 +22,7 @@ from resmtnet.guidelines.risk import (
 __all__ = [
     "COMPARISONS",
     "CONTEXTS",
+    "NO_COMPARISON",
     "RISKS",
     "TEXTURES",
     "Category",

@@ -13,6 +13,7 @@ from resmtnet.guidelines.fleischner_2017 import fleischner
 from resmtnet.guidelines.lung_rads_v2022 import ORDER as LUNG_RADS_ORDER
 from resmtnet.guidelines.lung_rads_v2022 import lung_rads
 
+NO_COMPARISON = "the comparison with the prior CT is missing"
 CONTEXTS = ("screening_baseline", "screening_followup", "incidental")
 
 
@@ -173,7 +174,7 @@ def assess(
         order = LUNG_RADS_ORDER
         comparison = "baseline" if context == "screening_baseline" else comparison
         if comparison is None:
-            return Guideline(context, assumptions=("the comparison with the prior CT is missing",))
+            return Guideline(context, assumptions=(NO_COMPARISON,))
         classify = _lung_rads(comparison, prior_category, benign_calcification)
         assumptions = _lung_rads_assumptions(comparison, benign_calcification)
     if not textures or mean_diameter_mm is None or not known(mean_diameter_mm):

@@ -23,6 +23,7 @@ from resmtnet.inference.brock import with_brock
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.on_screen import OnScreen, after_click
 from resmtnet.monai_label.open_volumes import OpenVolumes
+from resmtnet.monai_label.prior import with_prior_of
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import InferRequest, centres_lps
 from resmtnet.monai_label.request_keys import BATCH, check_keys
@@ -156,6 +157,9 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             times_s.append(time.perf_counter())
             by = self._shared.now  # one version answers the whole request
             findings = with_brock(self._ask(by.model, ct, asked), asked.brock)
+            findings = with_prior_of(
+                asked.prior, findings, by.model, ct, self._shared.open, asked.context
+            )
             times_s.append(time.perf_counter())
             seen = self._on_screen(asked, ct, by, findings)
             if self._gives_markups:

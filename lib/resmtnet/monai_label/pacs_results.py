@@ -106,7 +106,8 @@ class PacsResults:
                 centre = finding.centroid_lps_mm or finding.centre_lps_mm
                 known = {one.tracking_uid: one.name for one in results.told()}
                 new = {one.tracking_uid for one in nodules} - set(entries)
-                uid = results.tracking_uid(image, centre, new)
+                of_prior = (finding.prior or {}).get("tracking_uid")
+                uid = results.tracking_uid(image, centre, new, of_prior)
                 name = known.get(uid) or free_name(
                     {*known.values(), *(one.name for one in nodules)}
                 )

@@ -18,6 +18,8 @@ from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
 from resmtnet.inference.brock import BrockInputs
+from resmtnet.monai_label.datastore import VolumePaths
+from resmtnet.monai_label.prior import Prior, parse_prior
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request_keys import check_infer_keys
 from resmtnet.monai_label.setting_values import parse_context, parse_count
@@ -59,6 +61,8 @@ class InferRequest:
     names, in the order of their values."""
     brock: BrockInputs | None = None
     """What the user tells for the Brock risk; None for no risk."""
+    prior: Prior | None = None
+    """A prior CT, or sizes before that the user gives; None for no comparison."""
 
     @classmethod
     def parse(
@@ -74,8 +78,9 @@ class InferRequest:
             request: image (a path) and, all optional, foreground (a point or a list of points),
                 or a list of points under the name of a class as deepedit sends them, context,
                 max_candidates, candidates (points [x, y, z] of another detector, LPS mm),
-                result_extension, image_id, client_id, brock (see BrockInputs.parse). Everything
-                else (background, roi, label...) is for other kinds of models.
+                result_extension, image_id, client_id, brock (see BrockInputs.parse), prior
+                (see parse_prior). Everything else (background, roi, label...) is for other kinds
+                of models.
             settings: the defaults.
             needs_points: the model answers points only.
             gives_mask: the model writes a mask; else result_extension is ignored, since Slicer
@@ -106,6 +111,7 @@ class InferRequest:
             client_id=client_of(request),
             by_segment=not request.get("foreground") and bool(points_ijk),
             brock=_brock(request.get("brock")),
+            prior=parse_prior(request.get("prior")),
         )
 
 
@@ -143,6 +149,8 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
     store = app.datastore()
     if hasattr(store, "image_of"):
         image = store.image_of(image, client_of(request))
+    if request.get("prior") is not None:
+        request = {**request, "prior": _prior_path(request["prior"], store)}
     if not os.path.exists(image):
         if hasattr(store, "ct_of"):
             image = store.ct_of(image)
@@ -153,6 +161,20 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
     if not is_upload(path) and not any(Path(f).resolve() in path.parents for f in folders):
         raise Refusal(403, "image: a path outside the studies folder is not opened; give an id.")
     return {**request, "image_id": None}
+
+
+def _prior_path(prior: object, store: Any) -> object:
+    """Return the `prior` of a request with a path in place of the id of its image.
+
+    Raises:
+        Refusal: 404 for an id that the datastore does not know; a path is none.
+    """
+    if not isinstance(prior, Mapping) or "image" not in prior:
+        return prior
+    image = prior["image"]
+    if not isinstance(image, str) or not image or "\0" in image:
+        raise Refusal(400, f"prior: image {image!r}: the id of an image is needed.")
+    return {**prior, "image": VolumePaths(store).get_image_uri(image)}
 
 
 def centres_lps(points_ijk: tuple[Point, ...], geometry: Geometry) -> list[Point]:

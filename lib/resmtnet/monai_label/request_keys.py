@@ -22,7 +22,7 @@ INFER = frozenset(
         *LABEL_NAMES,
         *NEUTRAL_NAMES,
         *("image", "image_id", "foreground", "background", "context", "max_candidates"),
-        *("brock", "candidates", "save_label", "label_tag", "device", "logging"),
+        *("brock", "candidates", "prior", "save_label", "label_tag", "device", "logging"),
         # Sent by 3D Slicer and OHIF to every model; this app does not use them.
         *("label", "labels", "label_info", "label_prompt", "selected_label_name", "roi", "slice"),
         *("reset_state", "restore_label_idx"),

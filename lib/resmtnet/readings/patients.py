@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,17 +79,27 @@ def patient_of(volume: Path) -> str | None:
     Args:
         volume: what `CTVolume.open` takes.
     """
+    return pseudonym(header_texts(volume, ("PatientID",)).get("PatientID", ""))
+
+
+def header_texts(volume: Path, keywords: Sequence[str]) -> dict[str, str]:
+    """Return elements of the first file of a DICOM series as text; those that are empty are absent.
+
+    Args:
+        volume: what `CTVolume.open` takes; a file of another format has none.
+        keywords: of the elements, such as PatientID.
+    """
     if image_suffix(volume) is not None:
-        return None
+        return {}
     files = sorted(volume.iterdir()) if volume.is_dir() else [volume]
     file = next((path for path in files if path.is_file() and is_dicom_file(path)), None)
     if file is None:
-        return None
+        return {}
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     try:
-        header = dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
+        header = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
     except (InvalidDicomError, OSError, ValueError):
-        return None
-    return pseudonym(str(header.get("PatientID") or ""))
+        return {}
+    return {name: str(header.get(name)) for name in keywords if header.get(name)}

@@ -10,15 +10,18 @@ from resmtnet.ct.phantom.files import (
     write_nifti,
     write_study_folder,
 )
+from resmtnet.ct.phantom.follow_up import FollowUp, make_follow_up
 from resmtnet.ct.phantom.nodule import NoduleSpec, PhantomNodule
 
 __all__ = [
     "DEFAULT_NODULES",
     "FORMATS",
+    "FollowUp",
     "NoduleSpec",
     "Phantom",
     "PhantomNodule",
     "StudyPaths",
+    "make_follow_up",
     "make_phantom",
     "series_uid",
     "truth_document",

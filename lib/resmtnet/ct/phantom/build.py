@@ -84,39 +84,92 @@ def make_phantom(
     Raises:
         InputError: a nodule that lies outside the volume, or for which a lung has no room.
     """
+    for_chest, for_vessels, for_nodules, for_noise = np.random.default_rng(seed).spawn(4)
+    geometry = grid_around(centre_lps_mm, shape_kji, spacing_mm)
+    anatomy = paint_anatomy(geometry, for_chest, for_vessels)
+    hu = anatomy.hu
+    truth: list[PhantomNodule] = []
+    for spec in DEFAULT_NODULES if nodules is None else nodules:
+        centre = spec.centre_lps_mm or find_place(
+            spec, anatomy, geometry, [n.centre_lps_mm for n in truth], for_nodules
+        )
+        truth.append(add_nodule(hu, geometry, spec, centre, for_nodules))
+    voxels = scanned(hu, geometry, psf_fwhm_mm, noise_hu, for_noise)
+    return Phantom(voxels, geometry, tuple(truth), seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """A chest without nodules, as no scanner has blurred it yet."""
+
+    hu: AnyArray
+    """float32 [k, j, i]."""
+    chest: Chest
+    vessels: AnyArray
+    """float32 [k, j, i]: share of each voxel that vessels fill."""
+
+
+def grid_around(
+    centre_lps_mm: Point, shape_kji: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> Geometry:
+    """Return a grid along the LPS axes.
+
+    Args:
+        centre_lps_mm: middle of the grid.
+        shape_kji: number of slices, rows, columns.
+        spacing_mm: (dz, dy, dx).
+    """
     size_ijk = (shape_kji[2], shape_kji[1], shape_kji[0])
     spacing_ijk = (spacing_mm[2], spacing_mm[1], spacing_mm[0])
     origin = [
         c - (n - 1) / 2 * s for c, n, s in zip(centre_lps_mm, size_ijk, spacing_ijk, strict=True)
     ]
-    geometry = Geometry(size_ijk, spacing_ijk, (origin[0], origin[1], origin[2]), np.eye(3))
+    return Geometry(size_ijk, spacing_ijk, (origin[0], origin[1], origin[2]), np.eye(3))
+
+
+def paint_anatomy(
+    geometry: Geometry, for_chest: np.random.Generator, for_vessels: np.random.Generator
+) -> Anatomy:
+    """Return the chest with its vessels and airways; the same generators give the same person.
+
+    Args:
+        geometry: of a grid along the LPS axes.
+        for_chest: draws the proportions and the texture.
+        for_vessels: draws the trees.
+    """
     axes = tuple(
         (start + step * np.arange(n)).astype(np.float32)
-        for start, step, n in zip(origin, spacing_ijk, size_ijk, strict=True)
+        for start, step, n in zip(
+            geometry.origin_lps_mm, geometry.spacing_mm, geometry.size_ijk, strict=True
+        )
     )
     axes_mm = (axes[0], axes[1], axes[2])
-    for_chest, for_vessels, for_nodules, for_noise = np.random.default_rng(seed).spawn(4)
     chest = Chest.sample(for_chest)
     hu = _paint_chest(chest, axes_mm, for_chest)
-    vessels = np.zeros(shape_kji, dtype=np.float32)
+    vessels = np.zeros(geometry.shape_kji, dtype=np.float32)
     tree = grow_vessels(chest, for_vessels)
     add_tubes(vessels, axes_mm, tree)
     _add_share(hu, vessels, BLOOD_HU)
     _add_airways(hu, axes_mm, bronchi(tree) + large_airways())
-    truth: list[PhantomNodule] = []
-    for spec in DEFAULT_NODULES if nodules is None else nodules:
-        centre = spec.centre_lps_mm or _find_place(
-            spec, chest, geometry, vessels, [n.centre_lps_mm for n in truth], for_nodules
-        )
-        truth.append(_add_nodule(hu, geometry, spec, centre, for_nodules))
-    for axis in (1, 2):
-        sigma = psf_fwhm_mm / 2.355 / spacing_mm[axis]
+    return Anatomy(hu, chest, vessels)
+
+
+def scanned(
+    hu: AnyArray,
+    geometry: Geometry,
+    psf_fwhm_mm: float,
+    noise_hu: float,
+    rng: np.random.Generator,
+) -> AnyArray:
+    """Blur a chest in plane, add noise, and return int16 HU; `hu` is changed in place."""
+    for axis, spacing_mm in ((1, geometry.spacing_mm[1]), (2, geometry.spacing_mm[0])):
+        sigma = psf_fwhm_mm / 2.355 / spacing_mm
         if sigma > 0:
             gaussian_filter1d(hu, sigma, axis=axis, output=hu)
     if noise_hu > 0:
-        hu += _noise(shape_kji, noise_hu, for_noise)
-    voxels = np.clip(np.rint(hu, out=hu), *_HU_RANGE).astype(np.int16)
-    return Phantom(voxels, geometry, tuple(truth), seed)
+        hu += _noise(geometry.shape_kji, noise_hu, rng)
+    voxels: AnyArray = np.clip(np.rint(hu, out=hu), *_HU_RANGE).astype(np.int16)
+    return voxels
 
 
 def _paint_chest(
@@ -188,11 +241,10 @@ def _add_airways(
     hu += share * (_LUMEN_HU - hu)
 
 
-def _find_place(
+def find_place(
     spec: NoduleSpec,
-    chest: Chest,
+    anatomy: Anatomy,
     geometry: Geometry,
-    vessels: AnyArray,
     taken: list[Point],
     rng: np.random.Generator,
 ) -> Point:
@@ -202,7 +254,7 @@ def _find_place(
     ijk = rng.uniform(0, 1, (_PLACE_TRIES, 3)) * upper
     points = geometry.ijk_to_lps(ijk)
     margin = np.minimum(ijk, upper - ijk) * geometry.spacing_mm
-    free = (chest.lung(*points.T) < -reach) & (margin.min(axis=1) > reach)
+    free = (anatomy.chest.lung(*points.T) < -reach) & (margin.min(axis=1) > reach)
     for other in taken:
         free &= np.linalg.norm(points - other, axis=1) > 2 * reach + 10
     candidates = points[free][:60]
@@ -211,7 +263,9 @@ def _find_place(
             f"no room in a lung of this volume for a nodule of {spec.equivalent_diameter_mm} mm: "
             "give centre_lps_mm, or a larger volume around a lung"
         )
-    crowded = np.array([_mean_around(vessels, geometry, point, reach) for point in candidates])
+    crowded = np.array(
+        [_mean_around(anatomy.vessels, geometry, point, reach) for point in candidates]
+    )
     x, y, z = candidates[int(np.argmax(crowded <= max(_FEW_VESSELS, crowded.min())))]
     return float(x), float(y), float(z)
 
@@ -230,7 +284,7 @@ def _box(geometry: Geometry, centre: AnyArray, reach_mm: float) -> tuple[AnyArra
     return start, stop
 
 
-def _add_nodule(
+def add_nodule(
     hu: AnyArray, geometry: Geometry, spec: NoduleSpec, centre: Point, rng: np.random.Generator
 ) -> PhantomNodule:
     """Render one nodule in place and return its truth."""

@@ -15,6 +15,9 @@ from resmtnet.inference.candidates.grid import SearchGrid
 
 Mask = NDArray[np.bool_]
 
+RIGHT, LEFT = 1, 2
+"""Values of lung_sides."""
+
 _AIR_BELOW_HU = -500.0
 _OUTSIDE_BELOW_HU = -950.0
 """Median of air that reaches a side of the volume: below this it is not a lung."""
@@ -80,6 +83,37 @@ def closed_lungs(grid: SearchGrid) -> Mask:
         closed[box] |= _closed(lung, spacing_kji)
     closed[box] = ndimage.binary_fill_holes(closed[box])
     return closed
+
+
+def lung_sides(grid: SearchGrid, lungs: Mask) -> NDArray[np.uint8]:
+    """Tells the right lung from the left one.
+
+    Args:
+        grid: whose lungs they are, axes towards L, P and S.
+        lungs: bool [k, j, i], what closed_lungs found there, not empty.
+
+    Returns:
+        uint8 [k, j, i]: RIGHT or LEFT in the lungs, 0 elsewhere.
+    """
+    spacing_kji = grid.geometry.spacing_mm[::-1]
+    along_i = np.flatnonzero(lungs.any(axis=(0, 1)))
+    middle = (along_i[0] + along_i[-1]) / 2
+    aerated = _aerated(grid)
+    cores = np.zeros(lungs.shape, np.uint8)
+    for part in _sides(aerated, grid.hu, spacing_kji) if aerated.any() else []:
+        _, _, columns = np.nonzero(part)
+        across = columns.size and np.mean(columns > middle)
+        if 0.1 < across < 0.9:  # both lungs in one part: they touch at the midline
+            cores[part] = np.where(columns > middle, LEFT, RIGHT)
+        elif columns.size:
+            cores[part] = LEFT if across >= 0.9 else RIGHT
+    if not cores.any():
+        cores[lungs] = np.where(np.nonzero(lungs)[2] > middle, LEFT, RIGHT)
+    index = ndimage.distance_transform_edt(
+        cores == 0, sampling=spacing_kji, return_distances=False, return_indices=True
+    )
+    sides: NDArray[np.uint8] = np.where(lungs, cores[tuple(index)], 0).astype(np.uint8)
+    return sides
 
 
 def _aerated(grid: SearchGrid) -> Mask:

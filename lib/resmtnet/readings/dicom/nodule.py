@@ -126,6 +126,16 @@ def new_tracking_uid(series_uid: str, key: str) -> str:
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{series_uid}/{key}').int}"
 
 
+def tracking_uid_at(series_uid: str, centre_lps_mm: Point) -> str:
+    """Return the tracking UID of a nodule that is told for the first time, by its place.
+
+    Args:
+        series_uid: of the CT.
+        centre_lps_mm: of the nodule.
+    """
+    return new_tracking_uid(series_uid, ",".join(f"{mm:.1f}" for mm in centre_lps_mm))
+
+
 def _category(guidelines: Mapping[str, object]) -> tuple[str, str] | None:
     for system in ("lung_rads", "fleischner"):
         block = guidelines.get(system)

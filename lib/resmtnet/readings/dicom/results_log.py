@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from resmtnet.errors import StoreError
 from resmtnet.files import atomic_file
-from resmtnet.readings.dicom.nodule import Line, new_tracking_uid
+from resmtnet.readings.dicom.nodule import Line, tracking_uid_at
 from resmtnet.readings.formats.draft import AnsweredNodule
 from resmtnet.readings.matching import distance_in_reach_mm, radius_mm
 from resmtnet.types import Json, Point
@@ -115,13 +115,20 @@ class SeriesResults:
             found |= {nodule.tracking_uid: nodule for nodule in one.nodules}
         return list(found.values())
 
-    def tracking_uid(self, series_uid: str, centre_lps_mm: Point, taken: set[str]) -> str:
+    def tracking_uid(
+        self,
+        series_uid: str,
+        centre_lps_mm: Point,
+        taken: set[str],
+        of_prior: str | None = None,
+    ) -> str:
         """Return the tracking UID of the nodule at a place: a new one where none was told there.
 
         Args:
             series_uid: of the CT.
             centre_lps_mm: of the nodule.
             taken: UIDs that are given already in this version.
+            of_prior: UID of the same nodule on a prior CT, which it keeps; None: there is none.
         """
         near = []
         for told in self.told():
@@ -130,8 +137,9 @@ class SeriesResults:
                 near.append((distance, told.tracking_uid))
         if near:
             return min(near)[1]
-        key = ",".join(f"{mm:.1f}" for mm in centre_lps_mm)
-        return new_tracking_uid(series_uid, key)
+        if of_prior is not None and of_prior not in taken:
+            return of_prior
+        return tracking_uid_at(series_uid, centre_lps_mm)
 
 
 class ResultsLog:
