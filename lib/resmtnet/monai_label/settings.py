@@ -235,8 +235,8 @@ class AppSettings:
     """cpu, cuda, cuda:N or auto; default: auto, a GPU where there is one."""
 
     onnx: Path | None = field(default=None, metadata={"parse": _folder})
-    """Folder written by `resmtnet export onnx`: ONNX Runtime runs the networks, on the CPU. A version
-    of the model that was not exported there is run by PyTorch."""
+    """Folder written by `resmtnet export onnx`: ONNX Runtime runs the networks, on the CPU. A
+    version of the model that was not exported there is run by PyTorch."""
 
     context: str | None = field(default=None, metadata={"parse": _context})
     """Guideline of the answers: screening_baseline, screening_followup (both Lung-RADS v2022),
