@@ -92,6 +92,8 @@ class OnRay:
                 num_cpus=self.workers * self.threads,
                 object_store_memory=STORE_BYTES,
                 include_dashboard=False,
+                # Ray's own is 15: on a busy machine its workers would get next to nothing.
+                _system_config={"worker_niceness": 0},
                 **quiet,
             )
         from ray.data import DataContext
