@@ -1,12 +1,14 @@
 """A cohort: nothing lost, nothing double, a bad study is a row, a stopped run continues."""
 
 import json
+import re
 from functools import partial
 
 import pytest
 
 from made_findings import make_finding
 from resmtnet.cohort.ledger import FINDINGS
+from resmtnet.cohort.rows import COLUMNS, SCHEMA, SIZES
 from resmtnet.cohort.score import ROWS, SUMMARY, score_cohort
 from resmtnet.cohort.studies import list_studies
 from resmtnet.ct.phantom import make_phantom, write_dicom_series, write_nifti
@@ -119,6 +121,14 @@ def test_a_csv_names_images_and_points(studies, tmp_path):
     table.unlink()
     assert [len(study.points_lps_mm) for study in listed] == [2, 1]
     assert score_cohort(listed, FakeModel, tmp_path).rows == 3
+
+
+def test_the_page_explains_every_column_and_names_the_schema(checkout):
+    page = (checkout / "docs" / "cohort.md").read_text("utf-8")
+    told = set(re.findall(r"`(\w+)`", page.partition("## Columns")[2]))
+    told |= {f"{name}{end}" for name in SIZES for end in ("_low", "_high")}
+    assert set(COLUMNS) - told == set()
+    assert f"`{SCHEMA}`" in page
 
 
 def test_what_holds_no_ct_is_refused(tmp_path):

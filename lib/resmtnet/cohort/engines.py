@@ -127,7 +127,9 @@ class OnRay:
             )
         left = dict(enumerate(wave))
         for row in scored.iter_rows():
-            yield left.pop(row["number"]), json.loads(row["record"])
+            task = left.pop(row["number"], None)
+            if task is not None:  # None: its worker died after it had answered, and it was repeated
+                yield task, json.loads(row["record"])
         for task in left.values():
             yield task, failed(task, DIED)
 
