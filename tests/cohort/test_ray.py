@@ -58,7 +58,9 @@ def run_on_ray(cohort: Path, out: Path, asked: Path) -> Iterator[subprocess.Pope
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:

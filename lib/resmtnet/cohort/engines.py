@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from resmtnet.cohort.scorer import Load, Scorer, Task, failed
-from resmtnet.errors import ModelError
+from resmtnet.errors import ModelError, ResMTNetError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.types import Json
@@ -24,6 +24,8 @@ WAVE = 2000
 """Studies that are handed to Ray at once: bounds what waits in its object store."""
 STORE_BYTES = 128 * 2**20
 """Size of Ray's object store: it holds tasks and findings, and never an image."""
+STARTS = 3
+"""How often a start of Ray is tried."""
 TRIES = 2
 """How often a study is given to a worker that dies of it."""
 DIED = (
@@ -84,18 +86,18 @@ class OnRay:
 
     def _start(self, ray: Any) -> None:
         os.environ.setdefault(_USAGE, "0")  # nothing is sent to the makers of Ray
-        quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
+        settings: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
         if self.address is not None:
-            ray.init(self.address, **quiet)
+            settings |= {"address": self.address}
         else:
-            ray.init(
-                num_cpus=self.workers * self.threads,
-                object_store_memory=STORE_BYTES,
-                include_dashboard=False,
+            settings |= {
+                "num_cpus": self.workers * self.threads,
+                "object_store_memory": STORE_BYTES,
+                "include_dashboard": False,
                 # Ray's own is 15: on a busy machine its workers would get next to nothing.
-                _system_config={"worker_niceness": 0},
-                **quiet,
-            )
+                "_system_config": {"worker_niceness": 0},
+            }
+        _init(ray, settings)
         from ray.data import DataContext
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # a lost study is told by us
@@ -132,6 +134,20 @@ class OnRay:
                 yield task, json.loads(row["record"])
         for task in left.values():
             yield task, failed(task, DIED)
+
+
+def _init(ray: Any, settings: Json) -> None:
+    """Start or join Ray; its start gives up after half a minute, which a busy machine may need."""
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(**settings)
+            return
+        except Exception as error:  # Ray raises plain ones
+            ray.shutdown()
+            if not left:
+                raise ResMTNetError(
+                    f"Ray does not start: {error} --engine local needs no Ray"
+                ) from error
 
 
 class _Worker:
