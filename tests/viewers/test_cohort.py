@@ -102,4 +102,5 @@ def test_the_summary_page_tells_counts_and_failures(
     assert page.locator("tr", has_text="mm³").count() == len(NODULES)
     assert "bad.nii" in page.locator("table").last.inner_text()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size({"width": 1400, "height": 1650})
     screenshot("cohort-summary")

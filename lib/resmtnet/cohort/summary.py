@@ -91,7 +91,7 @@ def summary_page(tally: Tally, model: ModelInfo) -> str:
     body = [
         "<h2>Counts</h2>",
         table(("what", "number"), counts),
-        "<h2>Nodules</h2><p>As the model found them; nobody has confirmed them.</p>",
+        "<h2>Nodules</h2><p>What the model says of them; nobody has confirmed it.</p>",
         _bars("Class", CLASSES, tally.classes),
         _bars("Malignancy score", [name for name, _ in SCORES], tally.scores),
         _bars("Long axis", axes, tally.axes),
