@@ -11,10 +11,13 @@ PROBE := import ensurepip, sys; sys.exit(sys.version_info[:2] not in ((3, 10), (
 NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imports modules that 3.12 removed). Install one, or name it: make setup PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
+PYDICOM_3 := pydicom==3.0.2 highdicom==0.26.1
+# Of tests/ct, one file reads masks through MONAI Label.
+PYDICOM_3_TESTS := tests/ct tests/data tests/readings/dicom --ignore=tests/ct/oddities/test_masks.py
 PLAYWRIGHT := playwright==1.50.0
 APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: help setup demo demo-pacs screenshots test test-viewers check format docs lock sbom lint-deploy viewers pacs clean
+.PHONY: help setup demo demo-pacs screenshots test test-viewers test-pydicom3 check format docs lock sbom lint-deploy viewers pacs clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -40,6 +43,16 @@ test: setup ## all tests but those of `make test-viewers`; ARGS="-k name" is han
 
 test-viewers: setup viewers ## the tests that need Orthanc, OHIF in Chromium, or Slicer's libraries; pictures in build/screenshots
 	$(PY) -m pytest -m viewers $(ARGS)
+
+# MONAI Label's next release needs pydicom 3: our code on it, over the packages of .venv, without MONAI Label.
+.venv-pydicom3/.installed: .venv/.installed Makefile
+	$(PY) -m venv --without-pip .venv-pydicom3
+	$(PY) -m pip --python .venv-pydicom3/bin/python install -q --disable-pip-version-check --no-deps $(PYDICOM_3)
+	@$(PY) -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-pydicom3/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/venv.pth
+	@touch $@
+
+test-pydicom3: setup .venv-pydicom3/.installed ## the tests of CT, data and DICOM on pydicom 3, which MONAI Label's next release needs
+	OMP_NUM_THREADS=1 .venv-pydicom3/bin/python -m pytest -m "not viewers" -p no:cacheprovider $(PYDICOM_3_TESTS) $(ARGS)
 
 screenshots: setup viewers ## make the pictures of OHIF in docs/ anew
 	RESMTNET_SCREENSHOTS=docs/screenshots $(PY) -m pytest -m viewers tests/viewers
@@ -89,4 +102,4 @@ pacs:
 	@{ $(PY) -m venv .venv-slicer && .venv-slicer/bin/python -m pip install -q --disable-pip-version-check $(SLICER_CORE) $(SLICER_PLUGIN) && touch $@; } || echo "$(SLICER_CORE) cannot be installed here: the Slicer tests are skipped"
 
 clean: ## remove what the commands made
-	rm -rf .venv .venv-slicer .venv-tools sbom.cdx.json build dist demo site lib/*.egg-info .mypy_cache .ruff_cache
+	rm -rf .venv .venv-slicer .venv-tools .venv-pydicom3 sbom.cdx.json build dist demo site lib/*.egg-info .mypy_cache .ruff_cache

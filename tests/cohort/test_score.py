@@ -1,11 +1,15 @@
 """A cohort: nothing lost, nothing double, a bad study is a row, a stopped run continues."""
 
 import json
+import re
+from functools import partial
 
 import pytest
 
 from made_findings import make_finding
-from resmtnet.cohort.score import FINDINGS, ROWS, SUMMARY, score_cohort
+from resmtnet.cohort.ledger import FINDINGS
+from resmtnet.cohort.rows import COLUMNS, SCHEMA, SIZES
+from resmtnet.cohort.score import ROWS, SUMMARY, score_cohort
 from resmtnet.cohort.studies import list_studies
 from resmtnet.ct.phantom import make_phantom, write_dicom_series, write_nifti
 from resmtnet.errors import InputError
@@ -57,7 +61,7 @@ def rows(out):
 
 
 def test_every_study_has_its_rows_and_a_bad_one_its_reason(studies, tmp_path):
-    outcome = score_cohort(list_studies(str(studies)), FakeModel(), tmp_path)
+    outcome = score_cohort(list_studies(str(studies)), FakeModel, tmp_path)
     assert (outcome.studies, outcome.scored, outcome.failed, outcome.rows) == (4, 4, 1, 7)
     table = rows(tmp_path)
     assert len({row["study_id"] for row in table}) == 4
@@ -78,11 +82,11 @@ def test_every_study_has_its_rows_and_a_bad_one_its_reason(studies, tmp_path):
 def test_a_stopped_run_continues_and_nothing_is_double(studies, tmp_path):
     listed = list_studies(str(studies))
     with pytest.raises(KeyboardInterrupt):
-        score_cohort(listed, FakeModel(stop_after=1), tmp_path)
+        score_cohort(listed, partial(FakeModel, stop_after=1), tmp_path)
     model = FakeModel()
-    score_cohort(listed, model, tmp_path)
+    score_cohort(listed, lambda: model, tmp_path)
     assert len(model.asked) == 2
-    score_cohort(listed, FakeModel(), tmp_path / "at-once")
+    score_cohort(listed, FakeModel, tmp_path / "at-once")
     assert rows(tmp_path) == rows(tmp_path / "at-once")
 
 
@@ -90,22 +94,22 @@ def test_finished_studies_are_scored_again_only_for_another_image_model_or_optio
     studies, tmp_path
 ):
     listed = list_studies(str(studies))
-    score_cohort(listed, FakeModel(), tmp_path)
+    score_cohort(listed, FakeModel, tmp_path)
     again, newer, fewer = FakeModel(), FakeModel("2"), FakeModel("2")
-    score_cohort(listed, again, tmp_path)
-    score_cohort(listed, newer, tmp_path)
-    score_cohort(listed, fewer, tmp_path, max_candidates=1)
+    score_cohort(listed, lambda: again, tmp_path)
+    score_cohort(listed, lambda: newer, tmp_path)
+    score_cohort(listed, lambda: fewer, tmp_path, max_candidates=1)
     assert (len(again.asked), len(newer.asked), len(fewer.asked)) == (0, 3, 3)
     assert len(rows(tmp_path)) == 4
 
 
 def test_a_damaged_entry_of_the_ledger_is_scored_again(studies, tmp_path):
     listed, model = list_studies(str(studies)), FakeModel()
-    score_cohort(listed, FakeModel(), tmp_path)
+    score_cohort(listed, FakeModel, tmp_path)
     for file in (tmp_path / FINDINGS).iterdir():
         if json.loads(file.read_text())["study_id"] == "a.nii":
             file.write_text("{")
-    score_cohort(listed, model, tmp_path)
+    score_cohort(listed, lambda: model, tmp_path)
     assert len(model.asked) == 1
     assert len(rows(tmp_path)) == 7
 
@@ -116,11 +120,19 @@ def test_a_csv_names_images_and_points(studies, tmp_path):
     listed = list_studies(str(table))
     table.unlink()
     assert [len(study.points_lps_mm) for study in listed] == [2, 1]
-    assert score_cohort(listed, FakeModel(), tmp_path).rows == 3
+    assert score_cohort(listed, FakeModel, tmp_path).rows == 3
+
+
+def test_the_page_explains_every_column_and_names_the_schema(checkout):
+    page = (checkout / "docs" / "cohort.md").read_text("utf-8")
+    told = set(re.findall(r"`(\w+)`", page.partition("## Columns")[2]))
+    told |= {f"{name}{end}" for name in SIZES for end in ("_low", "_high")}
+    assert set(COLUMNS) - told == set()
+    assert f"`{SCHEMA}`" in page
 
 
 def test_what_holds_no_ct_is_refused(tmp_path):
     with pytest.raises(InputError, match="no CT"):
         list_studies(str(tmp_path))
     with pytest.raises(InputError, match="neither a folder"):
-        list_studies("https://pacs.example/dicom-web")
+        list_studies(str(tmp_path / "missing"))

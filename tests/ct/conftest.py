@@ -94,6 +94,6 @@ def _write_series(
         ds.is_implicit_VR = syntax == pydicom.uid.ImplicitVRLittleEndian
         if edit is not None:
             edit(ds, k)
-        ds.save_as(path, write_like_original=False)
+        pydicom.dcmwrite(path, ds, write_like_original=False)
         paths.append(path)
     return paths

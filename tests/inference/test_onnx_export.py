@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from resmtnet.config import NetworkConfig, TrainingConfig
 from resmtnet.errors import ModelError
-from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.ensemble import Ensemble
-from resmtnet.inference.model_folder import read_model, write_model
-from resmtnet.network.resmtnet import ResMTNet
+from small_model import small_model
 
 pytest.importorskip("onnx", reason="needs resmtnet[onnx]")
 pytest.importorskip("onnxscript", reason="needs resmtnet[onnx]")
@@ -26,16 +23,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 CENTRE = (-75.0, 0.0, 20.0)
-
-
-def small_model(folder, seed):
-    torch.manual_seed(seed)
-    config = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8), members=1)
-    network = ResMTNet(config.network)
-    for parameter in network.parameters():  # what starts at 0 would hide a wrong path
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    write_model(folder, "7", [network.state_dict()], config, Calibration(), {"data": "none"})
-    return read_model(folder)
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 
+from resmtnet.errors import ConfigError
 from resmtnet.findings import ModelInfo
+from resmtnet.inference import onnx_members
 from resmtnet.inference.model_folder import FILES, MANIFEST
+from resmtnet.inference.onnx_members import DESCRIPTION, OnnxMember
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
-from resmtnet.monai_label.served_model import ServedModel, served_model
+from resmtnet.monai_label.served_model import ServedModel, load_model, served_model
 from resmtnet.monai_label.settings import AppSettings
+from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.retraining.registry_files import check_model
+from small_model import small_model
 
 POINT = [8, 8, 5]
 
@@ -171,3 +176,26 @@ def test_the_folder_of_the_settings_counts_as_the_shipped_model(
     assert served.versions.shipped == checkout / "model"
     assert served.versions.folder == tmp_path / "resmtnet" / "models"
     assert served.now().name == "shipped"
+
+
+def test_onnx_runs_the_version_that_was_exported_and_pytorch_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = small_model(tmp_path / "one", 0), small_model(tmp_path / "other", 1)
+    exported = tmp_path / "onnx"
+    exported.mkdir()
+    description = {"model": {"version": "7", "sha256": one.info.sha256}, "mask_steps": []}
+    (exported / DESCRIPTION).write_text(json.dumps(description))
+    monkeypatch.setattr(onnx_members, "_session", lambda path, threads: FakeSession())
+    settings = AppSettings(onnx=exported)
+    assert isinstance(load_model(one.folder, settings).model.networks[0], OnnxMember)
+    assert isinstance(load_model(other.folder, settings).model.networks[0], ResMTNet)
+    with pytest.raises(ConfigError, match="onnx runs on the CPU"):
+        load_model(one.folder, AppSettings(onnx=exported, device="cuda:0"))
+
+
+class FakeSession:
+    """Stands for ONNX Runtime's, which needs files that take a minute to export."""
+
+    def get_outputs(self) -> list[Any]:
+        return []

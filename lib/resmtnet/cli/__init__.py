@@ -42,6 +42,7 @@ _EXTRAS = {
     "sklearn": "train",
     "PIL": "train",
     "pyarrow": "cohort",
+    "ray": "cohort",
     "onnx": "onnx",
     "onnxscript": "onnx",
     "onnxruntime": "onnx",

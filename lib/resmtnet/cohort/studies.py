@@ -1,11 +1,15 @@
-"""Lists the CTs of a cohort: of a folder, or of the rows of a CSV."""
+"""Lists the CTs of a cohort: of a folder, of a PACS, or of the rows of a CSV."""
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from resmtnet.cohort.pacs_series import fetch, fetched_key, is_url, list_series, split_url
 from resmtnet.ct.content_key import file_key
 from resmtnet.ct.series_index import SeriesIndex
 from resmtnet.data.table import read_table
@@ -22,8 +26,8 @@ class Study:
 
     id: str
     """SeriesInstanceUID, or path relative to the folder; in a CSV, the path as it is written."""
-    path: Path
-    """What `CTVolume.open` takes."""
+    place: str
+    """A path that `CTVolume.open` takes, or the address of a series of a PACS."""
     points_lps_mm: tuple[Point, ...] | None = None
     """Where to characterise; None: the whole CT is searched."""
 
@@ -32,33 +36,55 @@ class Study:
 
         Raises:
             OSError: the image cannot be read.
+            PacsError: the PACS did not answer.
         """
-        if not self.path.is_dir():
-            return file_key(self.path)
-        index = SeriesIndex(self.path)
+        if is_url(self.place):
+            return fetched_key(self.place)
+        path = Path(self.place)
+        if not path.is_dir():
+            return file_key(path)
+        index = SeriesIndex(path)
         index.refresh()
         return "-".join(sorted(index.content_keys.values())) or "no-series"
 
+    @contextmanager
+    def at_hand(self) -> Iterator[Path]:
+        """Give what `CTVolume.open` takes; a series of a PACS is fetched, and deleted afterwards.
+
+        Raises:
+            PacsError: the PACS does not have it, or did not answer.
+        """
+        if not is_url(self.place):
+            yield Path(self.place)
+            return
+        with tempfile.TemporaryDirectory(prefix="resmtnet-cohort-") as folder:
+            fetch(self.place, Path(folder))
+            yield Path(folder)
+
 
 def list_studies(source: str) -> list[Study]:
-    """Return the CTs of a folder or a CSV, ordered by id.
+    """Return the CTs of a folder, a PACS or a CSV, ordered by id.
 
     Args:
-        source: a folder with DICOM series and image files at any depth; or a CSV with the column
-            path (relative to the CSV) and maybe x, y, z: one row a point, LPS mm.
+        source: a folder with DICOM series and image files at any depth; the URL of a DICOMweb
+            service; or a CSV with the column path (relative to the CSV, or the address of a
+            series of a PACS) and maybe x, y, z: one row a point, LPS mm.
 
     Raises:
         InputError: there is no such folder or CSV, or it names no CT.
+        PacsError: the PACS did not answer.
     """
     path = Path(source)
-    if path.is_dir():
+    if is_url(source):
+        studies = [Study(uid, url) for uid, url in list_series(source)]
+    elif path.is_dir():
         studies = _of_folder(path)
     elif path.is_file() and path.suffix.lower() == ".csv":
         studies = _of_csv(path)
     else:
         raise InputError(
-            f"--studies {source}: neither a folder nor a .csv file; download studies of a PACS "
-            "into a folder first"
+            f"--studies {source}: neither a folder, nor a .csv file, nor the URL of a DICOMweb "
+            "service such as http://pacs/dicom-web"
         )
     if not studies:
         raise InputError(f"--studies {source}: no CT was found there")
@@ -68,12 +94,12 @@ def list_studies(source: str) -> list[Study]:
 def _of_folder(folder: Path) -> list[Study]:
     index = SeriesIndex(folder)
     index.refresh()
-    series = [Study(uid, file.parent) for uid, file in index.series.items()]
-    folders = [study.path for study in series]
+    series = [Study(uid, str(file.parent)) for uid, file in index.series.items()]
+    folders = [study.place for study in series]
     if len(set(folders)) < len(folders):  # several series in one folder: a file names its series
-        series = [Study(uid, file) for uid, file in index.series.items()]
+        series = [Study(uid, str(file)) for uid, file in index.series.items()]
     files = [
-        Study(path.relative_to(folder).as_posix(), path)
+        Study(path.relative_to(folder).as_posix(), str(path))
         for path in folder.rglob("*")
         if path.name.lower().endswith(IMAGE_ENDINGS) and path.is_file()
     ]
@@ -89,6 +115,13 @@ def _of_csv(path: Path) -> list[Study]:
         if pointed:
             found.append((row.number("x"), row.number("y"), row.number("z")))
     return [
-        Study(name, path.parent / name, tuple(found) if pointed else None)
+        Study(name, _place(path.parent, name), tuple(found) if pointed else None)
         for name, found in points.items()
     ]
+
+
+def _place(folder: Path, name: str) -> str:
+    if is_url(name):
+        split_url(name)
+        return name
+    return str(folder / name)

@@ -244,6 +244,9 @@ def _words(header: Header) -> NDArray[Any]:
     dataset = dcmread(header.path, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = header.transfer_syntax
+    if hasattr(dataset, "pixel_array_options"):
+        # pydicom 3 would else move the bits by BitsStored alone, wherever HighBit is.
+        dataset.pixel_array_options(correct_unused_bits=False)
     return np.asarray(dataset.pixel_array)
 
 

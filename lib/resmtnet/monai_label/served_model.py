@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
-from resmtnet.errors import ModelError
+from resmtnet.errors import ConfigError, ModelError
 from resmtnet.inference.characterizer import Characterizer
-from resmtnet.inference.model_folder import default_model_dir
+from resmtnet.inference.model_folder import default_model_dir, read_model
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.retraining.registry import ModelRegistry, Stamp
@@ -100,4 +100,27 @@ def served_model(app_dir: str | Path, studies: str, settings: AppSettings) -> Se
         versions.key.make()
     except ModelError as error:
         logger.warning("Training will not be able to publish: %s", error)
-    return ServedModel(versions, lambda folder: Characterizer.load(folder, settings.device))
+    return ServedModel(versions, lambda folder: load_model(folder, settings))
+
+
+def load_model(folder: Path, settings: AppSettings) -> Characterizer:
+    """Load a version, run by ONNX Runtime where that is asked for and it was exported.
+
+    Raises:
+        ConfigError: ONNX Runtime and a GPU are asked for.
+        ModelError: the model cannot be read.
+    """
+    if settings.onnx is None:
+        return Characterizer.load(folder, settings.device)
+    if settings.device not in (None, "cpu"):
+        raise ConfigError(
+            f"--conf onnx runs on the CPU, and --conf device names {settings.device}: leave one out"
+        )
+    from resmtnet.inference.onnx_members import with_onnx
+
+    model = read_model(folder)
+    try:
+        return Characterizer(with_onnx(model, settings.onnx))
+    except ModelError as error:
+        logger.warning("PyTorch runs version %s: %s", model.info.version, error)
+        return Characterizer(model)

@@ -79,6 +79,10 @@ class AppSettings:
     device: str | None = field(default=None, metadata={"parse": read.device})
     """cpu, cuda, cuda:N or auto; default: auto, a GPU where there is one."""
 
+    onnx: Path | None = field(default=None, metadata={"parse": read.folder})
+    """Folder written by `resmtnet export onnx`: ONNX Runtime runs the networks, on the CPU. A
+    version of the model that was not exported there is run by PyTorch."""
+
     context: str | None = field(
         default=None, metadata={"parse": lambda name, text: read.parse_context(text, name)}
     )

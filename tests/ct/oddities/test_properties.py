@@ -109,7 +109,7 @@ def _write(folder: Path, how: dict[str, object]) -> None:
         if how["syntax"] == RLELossless:
             ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             ds.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
-        ds.save_as(path, write_like_original=False)
+        pydicom.dcmwrite(path, ds, write_like_original=False)
 
 
 @SLOW

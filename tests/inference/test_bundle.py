@@ -1,0 +1,112 @@
+"""The MONAI bundle: what MONAI's own command answers is what the package answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from resmtnet.cli import run
+from resmtnet.ct import CTVolume
+from resmtnet.ct.phantom import Phantom, write_nifti
+from resmtnet.inference.bundle import Answer, networks
+from resmtnet.inference.characterizer import Characterizer
+from resmtnet.inference.model_folder import Model
+from small_model import small_model
+
+REQUIRED = (
+    *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version"),
+    *("required_packages_version", "name", "task", "description", "authors", "copyright"),
+    "network_data_format",
+)
+"""Of metadata.json, by MONAI's specification of bundles."""
+FORMAT = (
+    *("type", "format", "num_channels", "spatial_shape", "dtype", "value_range"),
+    *("is_patch_data", "channel_def"),
+)
+"""The same, of each tensor."""
+POINT = [-75.0, 0.0, 20.0]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return small_model(tmp_path_factory.mktemp("bundle") / "model")
+
+
+@pytest.fixture(scope="module")
+def bundle(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    assert run(["export", "bundle", "--model", str(model.folder), "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "ct.nii"
+    write_nifti(phantom, path)
+    return path
+
+
+def assert_alike(one: Any, other: Any, at: str = "") -> None:
+    """Equal, numbers within 1e-4."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), at
+        for name in one:
+            assert_alike(one[name], other[name], f"{at}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), at
+        for n, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_alike(a, b, f"{at}[{n}]")
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6), at
+    else:
+        assert one == other, at
+
+
+def test_monai_runs_it_and_answers_what_the_package_answers(
+    bundle: Path, image: Path, model: Model, tmp_path: Path
+) -> None:
+    out = tmp_path / "findings.json"
+    files = [f"--{name}_file={bundle / 'configs' / of}.json" for name, of in CONFIGS]
+    command = [sys.executable, "-m", "monai.bundle", "run", *files, "--bundle_root", str(bundle)]
+    command += ["--image", str(image), "--points", json.dumps([POINT]), "--output", str(out)]
+    package = Path(sys.modules["resmtnet"].__file__ or "").parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ours, ct = Characterizer(model), CTVolume.open(image)
+    assert_alike(json.loads(out.read_text()), ours.document(ct, ours(ct, [POINT])))
+
+
+CONFIGS = (("meta", "metadata"), ("config", "inference"))
+
+
+def test_a_search_answers_what_the_package_answers(bundle: Path, image: Path, model: Model) -> None:
+    ours, ct = Characterizer(model), CTVolume.open(image)
+    expected = ours.document(ct, ours.find(ct, max_candidates=2))
+    assert expected["nodules"]
+    found = Answer(bundle / "models" / "resmtnet", "cpu")(str(image), max_candidates=2)
+    assert_alike(found, json.loads(json.dumps(expected)))
+
+
+def test_metadata_holds_what_the_specification_asks_for(bundle: Path) -> None:
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    assert [name for name in REQUIRED if not metadata.get(name)] == []
+    ends = metadata["network_data_format"]
+    tensors = [*ends["inputs"].values(), *ends["outputs"].values()]
+    assert [name for tensor in tensors for name in FORMAT if name not in tensor] == []
+    assert metadata["version"] == "7.0.0"
+
+
+def test_the_state_of_the_networks_is_that_of_the_model(bundle: Path, model: Model) -> None:
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    rebuilt = networks(bundle / "models" / "resmtnet")
+    rebuilt.load_state_dict(state)
+    for name, value in model.networks[0].state_dict().items():
+        assert torch.equal(state[f"0.{name}"], value)
