@@ -1,0 +1,1 @@
+"""The review page: look, correct, train and compare, in a browser."""
