@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resmtnet.readings.answer_log import folder_name, read_document
+from resmtnet.types import Json
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,12 @@ class AnswerGlances:
             return {}
         found = {image: self._glance(image) for image in images if folder_name(image) in there}
         return {image: glance for image, glance in found.items() if glance is not None}
+
+    def answers(self, image: str) -> list[tuple[str, list[Json]]]:
+        """Return the SHA-256 of the model and the nodules of each answer, the latest first."""
+        paths = sorted((self._folder / folder_name(image)).glob("*.npz"), reverse=True)
+        documents = [document for path in paths if (document := read_document(path))]
+        return [(str(one["model"][1]), list(one["nodules"])) for one in documents]
 
     def _glance(self, image: str) -> Glance | None:
         folder = self._folder / folder_name(image)
