@@ -1,1 +1,1 @@
-"""The review page: look, correct, train and compare, in a browser."""
+"""The review page in a browser: choose a study, look at its nodules, correct them, train."""

@@ -1,0 +1,136 @@
+"""Mounts the page on the server's web app: its views, its pictures and its rules for browsers."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from fastapi import FastAPI, Request
+from nicegui import app as pages
+from nicegui import core, ui
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resmtnet.audit import CALLER
+from resmtnet.page.address import ROOT
+from resmtnet.page.case_view import case_view
+from resmtnet.page.frame import frame, notice
+from resmtnet.page.learn_view import learn_view
+from resmtnet.page.services import Services, Visitor
+from resmtnet.page.worklist_view import worklist_view
+
+logger = logging.getLogger(__name__)
+
+FindServices = Callable[[Visitor], Services]
+
+STATIC = Path(__file__).parent / "static"
+
+POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self' blob:; form-action 'self'; base-uri 'self'; "
+    "frame-ancestors 'self'"
+)
+"""The browser itself loads nothing from elsewhere; NiceGUI compiles its templates in the page."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of the page."""
+
+    path: str
+    """Below ROOT; {study_id:path} is handed on."""
+    name: str
+    """As the navigation knows it."""
+    title: str
+    show: Callable[..., Awaitable[None] | None]
+
+
+VIEWS = (
+    View("/", "worklist", "Worklist", worklist_view),
+    View("/learn", "learn", "Learn", learn_view),
+    View("/case/{study_id:path}", "case", "Case", case_view),
+)
+
+_mounted = False
+
+
+def mount_page(app: FastAPI, find_services: FindServices) -> None:
+    """Mount the page; routes below ROOT that the app has already come first.
+
+    Args:
+        app: of the server. Its middleware decides who may ask; what it says of the role of a
+            request it leaves in `resmtnet.audit.CALLER`.
+        find_services: returns what the views use, for a visitor; called at each request.
+    """
+    global _mounted
+    if _mounted:  # NiceGUI has one app in a process
+        app.mount(ROOT, core.app)
+        return
+    _mounted = True
+    pages.add_static_files("/static", STATIC)
+    core.app.add_middleware(_Policy)
+    for view in VIEWS:
+        _register(view, find_services)
+    ui.run_with(
+        app,
+        mount_path=ROOT,
+        title="Res-MTNet",
+        favicon=STATIC / "favicon.svg",
+        tailwind=False,
+        dark=None,
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+    )
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Return who sent a request: the role from the guard, the rest from the browser's cookies."""
+    cookies = {
+        name: unquote(request.cookies.get(f"resmtnet-{name}", ""))
+        for name in ("reader", "blinded", "dark")
+    }
+    role = CALLER.get().get("role", "reader")
+    reader = " ".join(cookies["reader"].split())[:100]
+    return Visitor(role, reader, cookies["blinded"] == "1", cookies["dark"] == "1")
+
+
+def _register(view: View, find_services: FindServices) -> None:
+    async def show(request: Request) -> None:
+        visitor = visitor_of(request)
+        ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/page.css">')
+        with frame(visitor, view.name):
+            try:
+                shown = view.show(find_services(visitor), **request.path_params)
+                if inspect.isawaitable(shown):
+                    await shown
+            except Exception as error:
+                logger.exception("The view %s cannot be shown", view.name)
+                notice("error", "This cannot be shown", _in_words(error))
+
+    ui.page(view.path, title=f"{view.title} · Res-MTNet", response_timeout=60.0)(show)
+
+
+def _in_words(error: Exception) -> str:
+    detail: Any = getattr(error, "detail", error)
+    return " ".join(str(detail).split())[:500] or type(error).__name__
+
+
+class _Policy:
+    """Adds the rules for browsers to each answer of the page."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = POLICY
+            await send(message)
+
+        await self._app(scope, receive, with_policy if scope["type"] == "http" else send)

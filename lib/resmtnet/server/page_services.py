@@ -1,0 +1,131 @@
+"""What the review page uses of the app that this process serves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from resmtnet.active.study_scores import ScoredStudy
+from resmtnet.ct import CTVolume
+from resmtnet.errors import InputError
+from resmtnet.findings import Finding
+from resmtnet.monai_label.trainer import NAME as TRAINER
+from resmtnet.page.services import Services, Visitor
+from resmtnet.types import Json, Point
+
+
+class SiteTraining:
+    """The trainer of the app, as the page uses it."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def stats(self) -> Json:
+        """Return the status of the last or running training, with what there is to train."""
+        found: Json = self._trainer.stats()
+        return found
+
+    def form(self) -> Json:
+        """Return the options with their defaults."""
+        found: Json = self._trainer.config()
+        return found
+
+    def running(self) -> bool:
+        """Whether a training runs, in any process."""
+        return bool(self._trainer.runs)
+
+    def start(self, options: Mapping[str, object]) -> None:
+        """Start a training.
+
+        Raises:
+            InputError: it cannot start, with the reason.
+        """
+        with _in_words():
+            self._trainer.check(options)
+            if self._trainer.runs:
+                raise InputError("A training of these studies is running already.")
+            self._trainer.check_ready(options)
+        task, why = AsyncTask.run("train", request={"model": TRAINER}, params=dict(options))
+        if task is None:
+            raise InputError(str(why))
+
+    def stop(self) -> None:
+        """Stop it."""
+        AsyncTask.stop("train")
+
+
+def find_services(visitor: Visitor) -> Services:
+    """Return what the views use, for a visitor.
+
+    Raises:
+        HTTPException: the app cannot be loaded.
+    """
+    app: Any = app_instance()
+    shared, inbox, datastore = app.shared, app.inbox, app.datastore()
+
+    def open_ct(image: str) -> CTVolume:
+        return inbox.images.open(inbox.images.volume(image))
+
+    def ask(image: str, points: Sequence[Point], reader: str, model: str) -> list[Finding]:
+        grid = open_ct(image).geometry
+        asked = {
+            "model": model,
+            "image": image,
+            "client_id": reader or None,
+            "foreground": [[float(x) for x in grid.lps_to_ijk(point)] for point in points],
+        }
+        with _in_words():
+            result = app.infer({k: v for k, v in asked.items() if v})
+        Path(str(result.get("file") or "")).unlink(missing_ok=True)
+        return [Finding.from_json(entry) for entry in result["params"]["nodules"]]
+
+    def next_study(strategy: str, reader: str) -> Json | None:
+        with _in_words():
+            found: Json = app.next_sample({"strategy": strategy, "client_id": reader})
+        return found if found.get("id") else None
+
+    scoring = _scoring(app)
+
+    def score_of(image: str) -> ScoredStudy | None:
+        found: ScoredStudy | None = scoring.get(image) if scoring is not None else None
+        return found
+
+    trainer = getattr(app, "_trainers", {}).get(TRAINER)
+    return Services(
+        visitor=visitor,
+        inbox=inbox,
+        list_images=datastore.list_images,
+        open_ct=open_ct,
+        now=lambda: shared.now,
+        versions=shared.versions,
+        click=lambda image, points, reader: ask(image, points, reader, "resmtnet_click"),
+        search=lambda image, reader: ask(image, (), reader, "resmtnet"),
+        score_of=score_of,
+        strategies={name: task.description for name, task in app._strategies.items()},
+        next_study=next_study,
+        training=None if trainer is None else SiteTraining(trainer),
+    )
+
+
+def _scoring(app: Any) -> Any:
+    """The scores in the background, which all strategies share; None without strategies."""
+    for strategy in app._strategies.values():
+        work = getattr(strategy, "_worklist", None)
+        if work is not None:
+            return work.scoring
+    return None
+
+
+@contextlib.contextmanager
+def _in_words() -> Any:
+    """Turn refusals of MONAI Label into errors of the package, which the page shows."""
+    try:
+        yield
+    except HTTPException as error:
+        raise InputError(str(error.detail)) from error
