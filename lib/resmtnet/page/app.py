@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from fastapi import FastAPI, Request
 from nicegui import app as pages
-from nicegui import core, ui
+from nicegui import core, run, ui
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -92,21 +92,24 @@ def mount_page(app: FastAPI, find_services: FindServices) -> None:
 def visitor_of(request: Request) -> Visitor:
     """Return who sent a request: the role from the guard, the rest from the browser's cookies."""
     cookies = {
-        name: unquote(request.cookies.get(f"resmtnet-{name}", ""))
-        for name in ("reader", "blinded", "dark")
+        name: unquote(request.cookies.get(f"resmtnet-{name}", "")) for name in ("reader", "dark")
     }
     role = CALLER.get().get("role", "reader")
     reader = " ".join(cookies["reader"].split())[:100]
-    return Visitor(role, reader, cookies["blinded"] == "1", cookies["dark"] == "1")
+    return Visitor(role, reader, dark=cookies["dark"] == "1")
 
 
 def _register(view: View, find_services: FindServices) -> None:
     async def show(request: Request) -> None:
         visitor = visitor_of(request)
         ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/page.css">')
-        with frame(visitor, view.name):
+        services, failed = await _found(find_services, visitor)
+        blinding = services.blinding if services else None
+        with frame(services.visitor if services else visitor, view.name, blinding=blinding):
             try:
-                shown = view.show(find_services(visitor), **request.path_params)
+                if services is None:
+                    raise failed
+                shown = view.show(services, **request.path_params)
                 if inspect.isawaitable(shown):
                     await shown
             except Exception as error:
@@ -114,6 +117,15 @@ def _register(view: View, find_services: FindServices) -> None:
                 notice("error", "This cannot be shown", _in_words(error))
 
     ui.page(view.path, title=f"{view.title} · Res-MTNet", response_timeout=60.0)(show)
+
+
+async def _found(
+    find_services: FindServices, visitor: Visitor
+) -> tuple[Services | None, Exception]:
+    try:
+        return await run.io_bound(find_services, visitor), Exception()
+    except Exception as error:
+        return None, error
 
 
 def _in_words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Blinded reading: what the model and others say is hidden until the reader has said theirs."""
+"""Blinded reading, for a view that only asks whether something is hidden; see `blinding`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,5 @@ from resmtnet.page.services import Services
 
 
 def is_hidden(services: Services, image: str) -> bool:
-    """Whether this visitor may not see yet what the model and other readers say of an image."""
-    return services.visitor.blinded and not any(
-        reading.reader == services.visitor.reader
-        for reading in services.inbox.store.readings(image)
-    )
+    """Whether this visitor may not see everything of an image yet."""
+    return not services.blinding.sight(image, services.visitor.reader).whole

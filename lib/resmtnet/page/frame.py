@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from nicegui import ui
+from nicegui import run, ui
 
 from resmtnet.page.address import ROOT
+from resmtnet.page.blinding import Blinding
 from resmtnet.page.services import Visitor
 
 NAVIGATION = (("worklist", "Worklist", f"{ROOT}/"), ("learn", "Learn", f"{ROOT}/learn"))
@@ -21,7 +22,10 @@ _COOKIE_DAYS = 365
 
 @contextmanager
 def frame(
-    visitor: Visitor, current: str, shortcuts: Mapping[str, str] | None = None
+    visitor: Visitor,
+    current: str,
+    shortcuts: Mapping[str, str] | None = None,
+    blinding: Blinding | None = None,
 ) -> Iterator[None]:
     """Put a view into the frame.
 
@@ -29,6 +33,7 @@ def frame(
         visitor: who looks.
         current: "worklist", "learn" or "case": which entry of the navigation is marked.
         shortcuts: keys of this view, and what each does; the view acts on them itself.
+        blinding: of the site; None where it cannot be asked.
     """
     dark = ui.dark_mode(visitor.dark)
     with ui.header().classes("page-header"):
@@ -40,7 +45,8 @@ def frame(
                     link.props('aria-current="page"')
         ui.element("div").classes("spring")
         _reader_name(visitor)
-        _blinded_switch(visitor)
+        if blinding is not None:
+            _blinded_switch(visitor, blinding)
         with ui.button(icon="contrast", on_click=lambda: _toggle(dark)).props(
             'flat round dense aria-label="Light or dark"'
         ):
@@ -105,15 +111,23 @@ def _reader_name(visitor: Visitor) -> None:
     button.on("click", menu.open)
 
 
-def _blinded_switch(visitor: Visitor) -> None:
-    def keep(value: bool) -> None:
-        set_cookie("blinded", "1" if value else "")
+def _blinded_switch(visitor: Visitor, blinding: Blinding) -> None:
+    async def keep(value: bool) -> None:
+        await run.io_bound(blinding.switch, visitor.reader, value)
         ui.navigate.reload()
 
     switch = ui.switch("Blinded", value=visitor.blinded, on_change=lambda e: keep(bool(e.value)))
     switch.props("dense").classes("blinded")
+    if blinding.always or not visitor.reader:
+        switch.disable()
     with switch:
-        ui.tooltip("Hide what the model and other readers say until you have said yours")
+        ui.tooltip(
+            "Every reader of this site reads blinded"
+            if blinding.always
+            else "Hide what the model and other readers say until you have said yours"
+            if visitor.reader
+            else "Give your name first: it is kept who reads blinded"
+        )
 
 
 def _toggle(dark: ui.dark_mode) -> None:

@@ -14,6 +14,9 @@ from resmtnet.active.study_scores import ScoredStudy
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding
 from resmtnet.inference.protocol import NoduleModel
+from resmtnet.page.blinding import Blinding
+from resmtnet.page.worklist import Worklist
+from resmtnet.readings.answer_glance import AnswerGlances
 from resmtnet.readings.inbox import Inbox
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.types import Json, Point
@@ -104,3 +107,12 @@ class Services:
     """Strategy and reader -> {"id", "active_learning"}; None if all studies are read."""
     training: Training | None
     """None where training is switched off."""
+    blinding: Blinding
+    """Decides what the visitor may see of a study; nothing else does."""
+    worklist: Worklist
+    answers: AnswerGlances
+    """What the stored answers say in short."""
+    open_for: Callable[[str, str], bool]
+    """Notes that a reader reads an image now; False where another one is reading it."""
+    close_for: Callable[[str, str], None]
+    """Notes that a reader has closed an image."""

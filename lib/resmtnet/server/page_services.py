@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from resmtnet.errors import InputError
 from resmtnet.findings import Finding
 from resmtnet.monai_label.trainer import NAME as TRAINER
 from resmtnet.page.services import Services, Visitor
+from resmtnet.server.page_state import state_of
 from resmtnet.types import Json, Point
 
 
@@ -68,6 +70,9 @@ def find_services(visitor: Visitor) -> Services:
     """
     app: Any = app_instance()
     shared, inbox, datastore = app.shared, app.inbox, app.datastore()
+    state = state_of(app)
+    visitor = replace(visitor, blinded=state.blinding.is_on(visitor.reader))
+    strategy = next(iter(app._strategies.values()), None)
 
     def open_ct(image: str) -> CTVolume:
         return inbox.images.open(inbox.images.volume(image))
@@ -110,6 +115,11 @@ def find_services(visitor: Visitor) -> Services:
         strategies={name: task.description for name, task in app._strategies.items()},
         next_study=next_study,
         training=None if trainer is None else SiteTraining(trainer),
+        blinding=state.blinding,
+        worklist=state.worklist,
+        answers=state.answers,
+        open_for=strategy.open_for if strategy else lambda image, reader: True,
+        close_for=strategy.close_for if strategy else lambda image, reader: None,
     )
 
 
