@@ -196,7 +196,7 @@ class CaseDesk(CaseData):
     def _changed(self) -> None:
         anything, nodule = self.form.said.anything, self.chosen
         hidden = nodule is not None and self.is_hidden(nodule)
-        can_accept = nodule is not None and nodule.finding is not None and not hidden
+        can_accept = nodule is not None and not hidden and nodule in self.acceptable()
         self._save_button.text = "Save" if anything or not can_accept else "Accept"
         self._save_button.set_enabled(nodule is not None and (anything or can_accept))
         self._reject_button.set_enabled(nodule is not None)
@@ -240,7 +240,7 @@ class CaseDesk(CaseData):
             await self._keep(
                 lambda: actions.correct(self.services, self.image, nodule, said, self.seen(nodule))
             )
-        elif nodule.finding is not None and not self.is_hidden(nodule):
+        elif nodule in self.acceptable() and not self.is_hidden(nodule):
             await self._keep(lambda: actions.accept(self.services, self.image, [nodule]))
 
     async def reject(self) -> None:
