@@ -281,7 +281,7 @@ class CaseDesk(CaseData):
         self._busy = True
         self._say("Saving…", "busy")
         try:
-            reply = await run.io_bound(act)
+            reply = await run.io_bound(act) or Reply()
             await run.io_bound(self.load)
         except ResMTNetError as error:
             self._say(f"Not saved: {in_words(error)}", "error")
@@ -327,7 +327,9 @@ class CaseDesk(CaseData):
             self.choose(self.nodules[0])
         else:
             self._refresh()
-            self.viewer.mark({"points": self.points(None if self.whole.value else self.chosen)})
+            self.viewer.set_marks(
+                {"points": self.points(None if self.whole.value else self.chosen)}
+            )
 
     async def reveal(self) -> None:
         """End blinded reading of this study: show everything."""
@@ -364,7 +366,10 @@ class CaseDesk(CaseData):
         nodule = self.chosen
         if nodule is None:
             return
-        mask, grid = await run.io_bound(self.mask_of_bits, nodule, str(told["bits"]))
+        drawn = await run.io_bound(self.mask_of_bits, nodule, str(told["bits"]))
+        if drawn is None or nodule is not self.chosen:
+            return
+        mask, grid = drawn
         self.form.said.mask, self.form.said.grid = mask, grid
         self.form.drew({})
         if not np.any(mask):
