@@ -59,7 +59,7 @@ def visit(browser: Any, site: ReviewSite) -> Iterator[Callable[..., Any]]:
 
         context.route("**/*", check)
         page = context.new_page()
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(site.case(image, query), wait_until="commit")
         if draws:
