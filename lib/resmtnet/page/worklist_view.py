@@ -163,7 +163,8 @@ class WorklistView:
             self._say("error", "The studies cannot be listed", in_words(error))
             self._table.set_visibility(False)
             return
-        self._draw(rows, every)
+        if rows is not None and every is not None:  # None: the server stops
+            self._draw(rows, every)
 
     def _draw(self, rows: Sequence[Row], every: Sequence[Row]) -> None:
         mine = sum(self._reader in row.readers for row in every) if self._reader else 0

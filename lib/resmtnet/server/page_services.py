@@ -75,7 +75,8 @@ def find_services(visitor: Visitor) -> Services:
     strategy = next(iter(app._strategies.values()), None)
 
     def open_ct(image: str) -> CTVolume:
-        return inbox.images.open(inbox.images.volume(image))
+        found: CTVolume = inbox.images.open(inbox.images.volume(image))
+        return found
 
     def ask(image: str, points: Sequence[Point], reader: str, model: str) -> list[Finding]:
         grid = open_ct(image).geometry
