@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -18,10 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resmtnet.audit import CALLER
 from resmtnet.page.address import ROOT
+from resmtnet.page.case_keys import SHORTCUTS as CASE_KEYS
 from resmtnet.page.case_view import case_view
 from resmtnet.page.frame import frame, notice
+from resmtnet.page.images import add_image_routes
 from resmtnet.page.learn_view import learn_view
 from resmtnet.page.services import Services, Visitor
+from resmtnet.page.worklist_view import SHORTCUTS as WORKLIST_KEYS
 from resmtnet.page.worklist_view import worklist_view
 
 logger = logging.getLogger(__name__)
@@ -49,12 +52,14 @@ class View:
     """As the navigation knows it."""
     title: str
     show: Callable[..., Awaitable[None] | None]
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
+    """Keys of the view, and what each does."""
 
 
 VIEWS = (
-    View("/", "worklist", "Worklist", worklist_view),
+    View("/", "worklist", "Worklist", worklist_view, WORKLIST_KEYS),
     View("/learn", "learn", "Learn", learn_view),
-    View("/case/{study_id:path}", "case", "Case", case_view),
+    View("/case/{study_id:path}", "case", "Case", case_view, CASE_KEYS),
 )
 
 _mounted = False
@@ -75,6 +80,7 @@ def mount_page(app: FastAPI, find_services: FindServices) -> None:
     _mounted = True
     pages.add_static_files("/static", STATIC)
     core.app.add_middleware(_Policy)
+    add_image_routes(core.app, lambda request: find_services(visitor_of(request)))
     for view in VIEWS:
         _register(view, find_services)
     ui.run_with(
@@ -86,6 +92,7 @@ def mount_page(app: FastAPI, find_services: FindServices) -> None:
         dark=None,
         show_welcome_message=False,
         reconnect_timeout=10.0,
+        gzip_middleware_factory=None,  # it would compress pictures on the event loop
     )
 
 
@@ -105,7 +112,8 @@ def _register(view: View, find_services: FindServices) -> None:
         ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/page.css">')
         services, failed = await _found(find_services, visitor)
         blinding = services.blinding if services else None
-        with frame(services.visitor if services else visitor, view.name, blinding=blinding):
+        seen_as = services.visitor if services else visitor
+        with frame(seen_as, view.name, view.shortcuts, blinding):
             try:
                 if services is None:
                     raise failed

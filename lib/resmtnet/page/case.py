@@ -118,9 +118,10 @@ def _near(centre: Point, finding: Finding, found: Sequence[CaseNodule]) -> CaseN
 
 
 def _radius(finding: Finding) -> float:
-    return radius_mm({n: getattr(finding.size, n) for n in ("long_axis_mm", "mean_diameter_mm")} | {
-        "equivalent_diameter_mm": finding.size.equivalent_diameter_mm
-    })
+    return radius_mm(
+        {n: getattr(finding.size, n) for n in ("long_axis_mm", "mean_diameter_mm")}
+        | {"equivalent_diameter_mm": finding.size.equivalent_diameter_mm}
+    )
 
 
 def _known(finding: Finding, answer: GivenAnswer, reader: str) -> AnsweredNodule:

@@ -48,7 +48,9 @@ class Said:
         return any(words) or self.mask is not None
 
 
-def correct(services: Services, image: str, nodule: CaseNodule, said: Said, seen: bool) -> Reply:
+def correct(
+    services: Services, image: str, nodule: CaseNodule, said: Said, seen: bool | None
+) -> Reply:
     """Keep what a reader says of a nodule.
 
     Args:
@@ -56,7 +58,7 @@ def correct(services: Services, image: str, nodule: CaseNodule, said: Said, seen
         image: id of the image.
         nodule: which it is of.
         said: what was set.
-        seen: whether the reader had seen the model's answer before.
+        seen: whether the reader had seen the model's answer before; None: not known.
 
     Returns:
         What was kept, and what was not, in words.
@@ -112,7 +114,9 @@ def accept(services: Services, image: str, nodules: Sequence[CaseNodule]) -> Rep
     return _keep(services, image, drafts)
 
 
-def reject(services: Services, image: str, nodule: CaseNodule, comment: str, seen: bool) -> Reply:
+def reject(
+    services: Services, image: str, nodule: CaseNodule, comment: str, seen: bool | None
+) -> Reply:
     """Keep that there is no nodule at a place.
 
     Raises:
@@ -181,7 +185,7 @@ def _again(reading: Reading) -> Reading:
     return replace(reading, id=fresh.id, made_at=fresh.made_at, source=SOURCE, purpose=None)
 
 
-def _known(nodule: CaseNodule, seen: bool) -> AnsweredNodule | None:
+def _known(nodule: CaseNodule, seen: bool | None) -> AnsweredNodule | None:
     return None if nodule.known is None else replace(nodule.known, seen=seen)
 
 

@@ -32,7 +32,9 @@ class CorrectionForm:
             self._class = ui.toggle(CLASSES, on_change=self._on_class, clearable=True)
             self._class.props("no-caps unelevated spread dense").classes("choice")
         with (
-            ui.element("div").classes("form-row").props('role="group" aria-label="Malignancy 1 to 5"')
+            ui.element("div")
+            .classes("form-row")
+            .props('role="group" aria-label="Malignancy 1 to 5"')
         ):
             self._malignancy = ui.toggle(
                 {n: str(n) for n in range(1, 6)}, on_change=self._on_malignancy, clearable=True
@@ -43,11 +45,11 @@ class CorrectionForm:
         with ui.element("div").classes("ratings"):
             for name in _FIRST:
                 self._rating(name)
-        with ui.expansion("More characteristics").props("dense").classes("more"):
-            with ui.element("div").classes("ratings"):
-                for name in RATINGS:
-                    if name not in _FIRST:
-                        self._rating(name)
+        more = ui.expansion("More characteristics").props("dense").classes("more")
+        with more, ui.element("div").classes("ratings"):
+            for name in RATINGS:
+                if name not in _FIRST:
+                    self._rating(name)
         self._size = ui.label("").classes("form-size")
         self._comment = ui.input("Comment", on_change=self._on_comment)
         self._comment.props("dense outlined maxlength=2000 debounce=300").classes("comment")

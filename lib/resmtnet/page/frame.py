@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from nicegui import run, ui
+from nicegui.events import KeyEventArguments
 
 from resmtnet.page.address import ROOT
 from resmtnet.page.blinding import Blinding
@@ -56,10 +57,8 @@ def frame(
             'flat round dense aria-label="Keyboard shortcuts"'
         ):
             ui.tooltip("Keyboard shortcuts (?)")
-    ui.keyboard(
-        on_key=lambda event: _on_key(event.key.name, event.action.keydown, dark, help_dialog),
-        ignore=["input", "select", "textarea"],
-    )
+    keys = _Keys(dark, help_dialog)
+    ui.keyboard(on_key=keys.press, ignore=["input", "select", "textarea"], repeating=False)
     with ui.element("main").classes(f"view view-{current}"):
         yield
 
@@ -149,13 +148,21 @@ def _help(shortcuts: Mapping[str, str]) -> ui.dialog:
     return dialog
 
 
-_held = {"g": False}
+class _Keys:
+    """The shortcuts of every view; "g" waits for the key after it."""
 
+    def __init__(self, dark: ui.dark_mode, help_dialog: ui.dialog) -> None:
+        self._dark, self._help, self._before = dark, help_dialog, ""
 
-def _on_key(key: str, down: bool, dark: ui.dark_mode, help_dialog: ui.dialog) -> None:
-    if not down:
-        return
-    if key == "?":
-        help_dialog.open()
-    elif key == "d":
-        _toggle(dark)
+    def press(self, event: KeyEventArguments) -> None:
+        modified = event.modifiers.ctrl or event.modifiers.alt or event.modifiers.meta
+        if not event.action.keydown or modified:
+            return
+        key, before = event.key.name, self._before
+        self._before = key
+        if before == "g" and key in ("w", "l"):
+            ui.navigate.to({"w": f"{ROOT}/", "l": f"{ROOT}/learn"}[key])
+        elif key == "?":
+            self._help.open()
+        elif key == "d":
+            _toggle(self._dark)

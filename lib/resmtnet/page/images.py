@@ -5,15 +5,19 @@ Each is answered in a thread, and no browser keeps an image of a patient on its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from urllib.parse import urlencode
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import Response
+from numpy.typing import NDArray
 
+from resmtnet.ct import Geometry
 from resmtnet.errors import InputError
 from resmtnet.page.address import ROOT
-from resmtnet.page.case import CaseNodule, mask_of_reading, nodules_of
+from resmtnet.page.case import mask_of_reading, nodules_of
 from resmtnet.page.niivue import MISSING, niivue_file
 from resmtnet.page.pictures import Picture, crop_picture, mask_in, whole_picture
 from resmtnet.page.services import Services
@@ -83,15 +87,19 @@ def add_image_routes(pages: FastAPI, find: Callable[[Request], Services]) -> Non
         return Response(bits, media_type="application/octet-stream", headers=_NO_STORE)
 
 
-def _mask_at(services: Services, image: str, at: Point, whose: str):  # type: ignore[no-untyped-def]
-    nodules: Sequence[CaseNodule] = nodules_of(services, image)
+def _mask_at(
+    services: Services, image: str, at: Point, whose: str
+) -> tuple[NDArray[np.uint8], Geometry] | None:
+    """The mask of the nodule at a place; None where there is none, or it is hidden."""
+    nodules = nodules_of(services, image)
     if not nodules:
         return None
-    nodule = min(nodules, key=lambda one: sum(abs(a - b) for a, b in zip(one.centre_lps_mm, at, strict=True)))
+    nodule = min(nodules, key=lambda one: math.dist(one.centre_lps_mm, at))
     if whose == "mine":
         said = nodule.said
         return None if said is None or said.mask is None else mask_of_reading(services, said.mask)
-    return nodule.mask()
+    sight = services.blinding.sight(image, services.visitor.reader)
+    return nodule.mask() if sight.shows_at(nodule.centre_lps_mm) else None
 
 
 def _crop(services: Services, image: str, at: str) -> Picture:

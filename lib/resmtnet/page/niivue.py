@@ -19,10 +19,10 @@ from resmtnet.errors import ConfigError
 from resmtnet.files import atomic_file
 
 PACKAGE = "@niivue/niivue@0.69.0"
-SHA256 = "f83a59526eb34aa7b6b4952c83121bbda54f60700ca86096d847cbb0b9358549"
+SHA256 = "d6c2be4feb1ad53b2ac76b4196da8d8fd2263b662b511c55ca0fd127eb6a6532"
 """Of the file that is taken out of the package."""
 
-_MEMBER = "package/build/index.min.js"
+_MEMBER = "package/dist/index.js"
 VARIABLE = "RESMTNET_NIIVUE"
 """Names the file (gzip) where it is kept elsewhere."""
 

@@ -115,9 +115,7 @@ def whole_picture(ct: CTVolume, step_mm: float = WHOLE_STEP_MM) -> Picture:
     )
 
 
-def mask_in(
-    picture: Picture, mask: NDArray[np.uint8], mask_grid: Geometry
-) -> NDArray[np.uint8]:
+def mask_in(picture: Picture, mask: NDArray[np.uint8], mask_grid: Geometry) -> NDArray[np.uint8]:
     """Return a mask on the voxels of a picture, uint8 [k, j, i].
 
     Args:

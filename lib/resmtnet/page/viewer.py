@@ -22,7 +22,6 @@ class Viewer(ui.element, component="static/viewer.js"):
     def __init__(self) -> None:
         super().__init__()
         self._props["niivue"] = NIIVUE
-        self.classes("viewer-box")
 
     def show(self, spec: dict[str, Any]) -> None:
         """Load a picture and what lies on it; see `show` in viewer.js."""

@@ -290,7 +290,7 @@ export default {
       const volume = this.nv.volumes[0];
       const near = Math.max(volume.pixDimsRAS[3], 1.0);
       for (const point of this.spec?.points || []) {
-        if (Math.abs(point.at[2] - here[2]) > Math.max(near, 4) || point.chosen) continue;
+        if (Math.abs(point.at[2] - here[2]) > Math.max(near, 4)) continue;
         const at = this.inside(point.at) && this.project(point.at, AXIAL);
         if (!at) continue;
         const mark = this.draw("g", { class: `mark mark-${point.kind}` });
