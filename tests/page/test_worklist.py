@@ -171,6 +171,14 @@ def test_a_later_reading_takes_a_correction_back(site: Site) -> None:
     assert (site.row("a").status, site.row("a").nodules) == (w.READ, 1)
 
 
+def test_a_reading_that_was_taken_back_is_none(site: Site) -> None:
+    for image in "abcd":
+        site.say(image, malignancy=1)
+    assert site.row("a").status == w.CORRECTED
+    site.say("a", excluded=True, comment="withdrawn")
+    assert (site.row("a").status, site.row("a").readers) == (w.NEW, ())
+
+
 def test_a_repeat_changes_no_row(site: Site) -> None:
     site.say("a", purpose=REPEAT, malignancy=3)
     assert site.row("a").status == w.NEW

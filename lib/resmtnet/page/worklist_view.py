@@ -56,6 +56,8 @@ FILTER_NAMES = {
 }
 STATUS_NAMES = {NEW: "New", CANDIDATES: "Candidates", READ: "Read", CORRECTED: "Corrected"}
 HIDDEN = "hidden"
+NOT_YET = "not yet"
+"""The model has not looked at the study; it does so in the background, the most wanted first."""
 LOOK_AGAIN_S = 2.0
 LOOK_AT_ALL_S = 20.0
 """Scores that arrive in the background do not change the stamp."""
@@ -64,13 +66,13 @@ ROWS_SHOWN = 50
 _COLUMNS: list[dict[str, Any]] = [
     {"name": name, "label": label, "field": name, "align": align}
     for name, label, align in (
-        ("place", "Next", "right"),
+        ("place", "Wanted", "right"),
         ("name", "Study", "left"),
         ("status", "Status", "left"),
         ("readers", "Read by", "left"),
         ("now", "Being read by", "left"),
-        ("nodules", "Nodules", "right"),
-        ("candidates", "Candidates", "right"),
+        ("nodules", "Nodules read", "right"),
+        ("candidates", "Found by the model", "right"),
         ("score", "Highest score", "right"),
         ("date", "Date", "left"),
     )
@@ -250,7 +252,7 @@ def _cells(row: Row) -> Json:
         "readers": ", ".join(row.readers),
         "now": row.reading_now or "",
         "nodules": told(row.nodules) if row.readers or row.hidden else "",
-        "candidates": told(row.candidates),
+        "candidates": told(row.candidates) or NOT_YET,
         "score": told(score),
         "date": row.date,
     }
