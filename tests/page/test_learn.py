@@ -56,6 +56,11 @@ def test_progress_says_what_is_being_done(stats: Json, share: float | None, told
     assert told in now.told
 
 
+def test_a_training_that_starts_is_under_way() -> None:
+    assert progress({"verdict": "starting"}).running
+    assert last_training({"verdict": "starting", "gate": {"table": []}}) is None
+
+
 def test_there_is_no_verdict_before_the_first_training_and_while_one_runs() -> None:
     assert last_training({"verdict": "none"}) is None
     assert last_training({"verdict": "running", "gate": {}}) is None

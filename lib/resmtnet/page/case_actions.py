@@ -5,6 +5,7 @@ Nothing is ever deleted: to take something back adds a reading that says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -210,7 +211,7 @@ def dragged_sizes(axes: Mapping[str, Sequence[Point]]) -> dict[str, float]:
     >>> dragged_sizes({"long": [(0, 0, 0), (8, 0, 0)], "short": [(0, 0, 0), (0, 6, 0)]})
     {'long_axis_mm': 8.0, 'short_axis_mm': 6.0, 'mean_diameter_mm': 7.0}
     """
-    lengths = [float(np.linalg.norm(np.subtract(*axes[name]))) for name in ("long", "short")]
+    lengths = [math.dist(*axes[name]) for name in ("long", "short")]
     long_mm, short_mm = max(lengths), min(lengths)
     return {
         "long_axis_mm": round(long_mm, 2),

@@ -196,7 +196,7 @@ class CaseDesk(CaseData):
     def _changed(self) -> None:
         anything, nodule = self.form.said.anything, self.chosen
         hidden = nodule is not None and self.is_hidden(nodule)
-        can_accept = nodule is not None and nodule.finding is not None and not hidden
+        can_accept = nodule is not None and not hidden and nodule in self.acceptable()
         self._save_button.text = "Save" if anything or not can_accept else "Accept"
         self._save_button.set_enabled(nodule is not None and (anything or can_accept))
         self._reject_button.set_enabled(nodule is not None)
@@ -240,7 +240,7 @@ class CaseDesk(CaseData):
             await self._keep(
                 lambda: actions.correct(self.services, self.image, nodule, said, self.seen(nodule))
             )
-        elif nodule.finding is not None and not self.is_hidden(nodule):
+        elif nodule in self.acceptable() and not self.is_hidden(nodule):
             await self._keep(lambda: actions.accept(self.services, self.image, [nodule]))
 
     async def reject(self) -> None:
@@ -281,7 +281,7 @@ class CaseDesk(CaseData):
         self._busy = True
         self._say("Saving…", "busy")
         try:
-            reply = await run.io_bound(act)
+            reply = await run.io_bound(act) or Reply()
             await run.io_bound(self.load)
         except ResMTNetError as error:
             self._say(f"Not saved: {in_words(error)}", "error")
@@ -327,7 +327,9 @@ class CaseDesk(CaseData):
             self.choose(self.nodules[0])
         else:
             self._refresh()
-            self.viewer.mark({"points": self.points(None if self.whole.value else self.chosen)})
+            self.viewer.set_marks(
+                {"points": self.points(None if self.whole.value else self.chosen)}
+            )
 
     async def reveal(self) -> None:
         """End blinded reading of this study: show everything."""
@@ -364,7 +366,10 @@ class CaseDesk(CaseData):
         nodule = self.chosen
         if nodule is None:
             return
-        mask, grid = await run.io_bound(self.mask_of_bits, nodule, str(told["bits"]))
+        drawn = await run.io_bound(self.mask_of_bits, nodule, str(told["bits"]))
+        if drawn is None or nodule is not self.chosen:
+            return
+        mask, grid = drawn
         self.form.said.mask, self.form.said.grid = mask, grid
         self.form.drew({})
         if not np.any(mask):

@@ -6,14 +6,12 @@ from collections.abc import Callable
 
 from nicegui import ui
 
-from resmtnet.characteristics import MALIGNANCY, class_of_rating
+from resmtnet.characteristics import MALIGNANCY, TEXTURE, class_of_rating
 from resmtnet.page.case import CaseNodule
 from resmtnet.page.case_actions import Said
 from resmtnet.readings.record import RATINGS
 
 CLASSES = {"benign": "Benign", "indeterminate": "Indeterminate", "malignant": "Malignant"}
-_FIRST = ("texture", "spiculation")
-"""Characteristics that are always in sight."""
 
 
 class CorrectionForm:
@@ -27,7 +25,11 @@ class CorrectionForm:
         """
         self.said = Said()
         self._told, self._setting = on_change, False
-        ui.label("Your reading").classes("section-title")
+        self._class_follows = True
+        """Whether the class is that of the rating, until the reader has chosen one."""
+        with ui.element("div").classes("form-head"):
+            ui.label("Your reading").classes("section-title")
+            self._level = ui.label("").classes("quiet")
         with ui.element("div").classes("form-row").props('role="group" aria-label="Class"'):
             self._class = ui.toggle(CLASSES, on_change=self._on_class, clearable=True)
             self._class.props("no-caps unelevated spread dense").classes("choice")
@@ -40,16 +42,11 @@ class CorrectionForm:
                 {n: str(n) for n in range(1, 6)}, on_change=self._on_malignancy, clearable=True
             )
             self._malignancy.props("no-caps unelevated spread dense").classes("choice")
-        self._level = ui.label("Malignancy 1 to 5").classes("quiet")
         self._ratings: dict[str, ui.select] = {}
-        with ui.element("div").classes("ratings"):
-            for name in _FIRST:
-                self._rating(name)
-        more = ui.expansion("More characteristics").props("dense").classes("more")
+        more = ui.expansion("Texture and other characteristics").props("dense").classes("more")
         with more, ui.element("div").classes("ratings"):
-            for name in RATINGS:
-                if name not in _FIRST:
-                    self._rating(name)
+            for name in sorted(RATINGS, key=lambda name: name != TEXTURE.name):
+                self._rating(name)
         self._size = ui.label("").classes("form-size")
         self._comment = ui.input("Comment", on_change=self._on_comment)
         self._comment.props("dense outlined maxlength=2000 debounce=300").classes("comment")
@@ -58,6 +55,7 @@ class CorrectionForm:
         """Begin anew for a nodule, with what the reader has said of it before."""
         said = nodule.said if nodule else None
         self.said, self._setting = Said(), True
+        self._class_follows = True
         self._class.value = said.class_name if said and said.class_name in CLASSES else None
         self._malignancy.value = said.malignancy if said else None
         for name, field in self._ratings.items():
@@ -92,7 +90,7 @@ class CorrectionForm:
     def _on_class(self) -> None:
         if self._setting:
             return
-        self.said.class_name = self._class.value
+        self.said.class_name, self._class_follows = self._class.value, False
         self._show()
         self._told()
 
@@ -101,9 +99,9 @@ class CorrectionForm:
             return
         rating = self._malignancy.value
         self.said.malignancy = rating
-        if rating is not None and self.said.class_name is None:
-            self._setting = True
-            self._class.value = class_of_rating(rating)
+        if rating is not None and self._class_follows:
+            self.said.class_name, self._setting = class_of_rating(rating), True
+            self._class.value = self.said.class_name
             self._setting = False
         self._show()
         self._told()
@@ -125,8 +123,7 @@ class CorrectionForm:
 
     def _show(self) -> None:
         rating = self._malignancy.value
-        level = MALIGNANCY.levels[rating - 1] if rating else "1 to 5"
-        self._level.text = f"Malignancy {level}"
+        self._level.text = MALIGNANCY.levels[rating - 1] if rating else "class, malignancy 1 to 5"
         size = self.said.sizes
         drawn = "Mask changed" if self.said.mask is not None else ""
         axes = (

@@ -14,7 +14,7 @@ def nodule_list(
     nodules: Sequence[CaseNodule],
     chosen: CaseNodule | None,
     choose: Callable[[CaseNodule], object],
-    hidden: bool,
+    is_hidden: Callable[[CaseNodule], bool],
 ) -> None:
     """Show the nodules as a list in which one is chosen.
 
@@ -22,12 +22,12 @@ def nodule_list(
         nodules: in the order shown.
         chosen: which one is marked.
         choose: called with the one that is clicked.
-        hidden: nothing of what the model and others say is shown.
+        is_hidden: whether nothing of what the model and others say of a nodule is shown.
     """
     with ui.element("ol").classes("nodules").props('aria-label="Nodules"'):
         for nodule in nodules:
             with ui.element("li"):
-                _row(nodule, nodule is chosen, choose, hidden)
+                _row(nodule, nodule is chosen, choose, is_hidden(nodule))
 
 
 def _row(

@@ -93,7 +93,7 @@ def _tools(desk: CaseDesk) -> None:
         _tool(desk, "add_location_alt", "Add a nodule: click it (a)", "place")
         ui.element("div").classes("divider")
         _tool(desk, "brush", "Brush: paint the mask on a slice (p)", "brush")
-        _tool(desk, "ink_eraser", "Eraser (e)", "eraser")
+        _tool(desk, "cleaning_services", "Eraser (e)", "eraser")
         _step(desk, "remove", "Mask smaller (-)", -1)
         _step(desk, "add", "Mask larger (+)", 1)
         ui.button(icon="undo", on_click=desk.undo_stroke).props(

@@ -51,7 +51,9 @@ def interval(bounds: Interval | None, digits: int) -> str:
 def class_words(finding: Finding) -> str:
     """Return class and its probability."""
     malignant = finding.probability_malignant
-    share = 1 - malignant if finding.class_name == "benign" else malignant
+    if finding.class_name not in ("benign", "malignant"):
+        return f"{finding.class_name} (malignant {percent(malignant)})"
+    share = malignant if finding.class_name == "malignant" else 1 - malignant
     return f"{finding.class_name} {percent(share)}"
 
 

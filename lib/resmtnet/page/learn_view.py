@@ -92,7 +92,7 @@ class LearnView:
             self._bar.props(f"{'' if now.share is not None else 'indeterminate'}")
             if now.share is not None:
                 self._bar.props(remove="indeterminate")
-            self._doing.text = f"{now.told}. {now.took} so far."
+            self._doing.text = f"{now.told}. {now.took} so far." if now.took else f"{now.told}."
         self._draw_verdict(last_training(stats))
 
     def _training_card(self, stats: Json) -> None:

@@ -27,7 +27,7 @@ class Viewer(ui.element, component="static/viewer.js"):
         """Load a picture and what lies on it; see `show` in viewer.js."""
         self.run_method("show", spec)
 
-    def mark(self, spec: dict[str, Any]) -> None:
+    def set_marks(self, spec: dict[str, Any]) -> None:
         """Change what lies on the picture."""
         self.run_method("setMarks", spec)
 

@@ -36,11 +36,11 @@ SHORTCUTS = {
     "j": "next study in the list",
     "k": "study before",
     "Enter": "open the study",
-    "n": "open the study that is most wanted",
+    "n": "open the study to read next",
     "/": "search",
 }
 ORDER_NAMES = {
-    BY_STRATEGY: "Most wanted first",
+    BY_STRATEGY: "What to read next",
     BY_SCORE: "Highest score first",
     BY_DATE: "Newest first",
     BY_NAME: "By name",
@@ -66,7 +66,7 @@ ROWS_SHOWN = 50
 _COLUMNS: list[dict[str, Any]] = [
     {"name": name, "label": label, "field": name, "align": align}
     for name, label, align in (
-        ("place", "Wanted", "right"),
+        ("place", "Read next", "right"),
         ("name", "Study", "left"),
         ("status", "Status", "left"),
         ("readers", "Read by", "left"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from resmtnet.errors import ConfigError
+from resmtnet.page.address import case_address
 from resmtnet.server.logs import log_as_configured
 from resmtnet.server.platform_fixes import guard_platform, mend_platform
 from resmtnet.server.rules import ServerRules
@@ -33,6 +35,8 @@ class GuardedApp:
             self.rules = replace(self.rules, tokens=self._tokens(settings.token_file))
             log_as_configured(settings.log_format)
             mend_platform()
+            if "resmtnet.server.app" in sys.modules:  # MONAI Label's own server has no review page
+                self.shared.url_of = case_address
             guard_platform(lambda: self.rules)
 
     def _tokens(self, file: Path | None) -> Tokens | None:

@@ -64,16 +64,15 @@ export default {
         this.NVImage = NVImage;
         this.nv = new Niivue({
           dragAndDropEnabled: false, backColor: [0.035, 0.043, 0.055, 1], logLevel: "error",
-          crosshairColor: [0.35, 0.65, 0.95, 0.55], crosshairWidth: 1, crosshairWidthUnit: "voxels",
-          crosshairGap: 8, isRadiologicalConvention: true, fontColor: [0.75, 0.8, 0.86, 1],
+          crosshairColor: [0.3, 0.48, 0.66, 1], crosshairWidth: 0.25, crosshairWidthUnit: "mm",
+          crosshairGap: 12, isRadiologicalConvention: true, fontColor: [0.75, 0.8, 0.86, 1],
           fontMinPx: 11, fontSizeScaling: 0.18, multiplanarShowRender: 0, loadingText: "",
           clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "", dragMode: 3,
           isSliceMM: false, penSize: 3, isAntiAlias: false, show3Dcrosshair: false,
         });
         await this.nv.attachToCanvas(this.$refs.canvas);
         this.nv.setCustomLayout(LAYOUT);
-        this.nv.drawOpacity = 0.001;
-        this.nv.drawRimOpacity = 1;
+        this.nv.drawOpacity = 0;
         this.nv.setDrawColormap({
           R: [0, 40, 0], G: [0, 214, 0], B: [0, 199, 0], A: [0, 255, 0], I: [0, 1, 2],
           labels: ["", "nodule", ""], min: 0, max: 2,
@@ -155,8 +154,8 @@ export default {
     setShown(contour, axes) {
       this.shown = { contour, axes };
       if (!this.nv) return;
-      this.nv.drawRimOpacity = contour ? 1 : -1;
-      this.nv.setDrawOpacity(contour ? (this.tool ? 0.25 : 0.001) : 0);
+      const draws = this.tool === "brush" || this.tool === "eraser";
+      this.nv.setDrawOpacity(draws ? 0.3 : 0);
     },
     goTo(at) {
       this.nv.scene.crosshairPos = this.nv.mm2frac(at);
@@ -275,7 +274,12 @@ export default {
       return [...this.nv.frac2mm(frac)].slice(0, 3);
     },
     project(at, plane) {
-      const found = this.nv.frac2canvasPosWithTile(this.nv.mm2frac(at), plane);
+      return this.projectFrac(this.nv.mm2frac(at), plane);
+    },
+    projectFrac(given, plane) {
+      const frac = [...given], normal = { [AXIAL]: 2, [CORONAL]: 1, [SAGITTAL]: 0 }[plane];
+      frac[normal] = this.nv.scene.crosshairPos[normal];  // the slice that is shown
+      const found = this.nv.frac2canvasPosWithTile(frac, plane);
       if (!found) return null;
       const tile = this.nv.screenSlices[found.tileIndex];
       if (!tile || tile.axCorSag !== plane) return null;
@@ -299,6 +303,8 @@ export default {
         name.textContent = point.name;
         mark.append(name);
       }
+      if (this.shown.contour && this.nv.drawBitmap)
+        for (const plane of [AXIAL, CORONAL, SAGITTAL]) this.contour(plane);
       const axes = this.shown.axes && this.spec?.axes;
       if (!axes) return;
       for (const name of ["long", "short"]) {
@@ -309,6 +315,36 @@ export default {
         this.draw("line", { class: `axis axis-${name}`, x1: one[0], y1: one[1], x2: other[0], y2: other[1] });
         [one, other].forEach((at, n) => this.handle(at, name, n));
       }
+    },
+    contour(plane) {
+      // The edges between voxels of the mask and others, in the slice that is shown.
+      const volume = this.nv.volumes[0], mask = this.nv.drawBitmap;
+      const size = volume.dimsRAS.slice(1, 4), strides = [1, size[0], size[0] * size[1]];
+      const normal = { [AXIAL]: 2, [CORONAL]: 1, [SAGITTAL]: 0 }[plane];
+      const [u, v] = [0, 1, 2].filter((axis) => axis !== normal);
+      const here = this.nv.frac2vox(this.nv.scene.crosshairPos, 0), slice = here[normal];
+      const near = [u, v].map((axis) => here[axis] + (here[axis] + 1 < size[axis] ? 0 : -1));
+      const corner = (a, b) => {
+        const vox = [0, 0, 0];
+        vox[u] = a; vox[v] = b; vox[normal] = slice;
+        return this.projectFrac(this.nv.vox2frac(vox), plane);
+      };
+      // Where three voxels beside the crosshair lie says where all of the slice do.
+      const zero = corner(near[0], near[1]), right = corner(near[0] + 1, near[1]);
+      const up = corner(near[0], near[1] + 1);
+      if (!zero || !right || !up) return;
+      const at = (a, b) => [0, 1].map((n) => zero[n] + (a - 0.5 - near[0]) * (right[n] - zero[n]) +
+        (b - 0.5 - near[1]) * (up[n] - zero[n])).map((x) => x.toFixed(1)).join(" ");
+      const is = (a, b) => a >= 0 && b >= 0 && a < size[u] && b < size[v] &&
+        mask[slice * strides[normal] + a * strides[u] + b * strides[v]] > 0;
+      let path = "";
+      for (let b = 0; b <= size[v]; b++)
+        for (let a = 0; a <= size[u]; a++) {
+          const inside = is(a, b);
+          if (inside !== is(a - 1, b)) path += `M${at(a, b)}L${at(a, b + 1)}`;
+          if (inside !== is(a, b - 1)) path += `M${at(a, b)}L${at(a + 1, b)}`;
+        }
+      if (path) this.draw("path", { class: "contour", d: path });
     },
     handle(at, name, n) {
       const dot = this.draw("circle", { class: `handle handle-${name}`, cx: at[0], cy: at[1], r: 6, "data-end": `${name}-${n}` });
