@@ -108,13 +108,8 @@ def find_services(visitor: Visitor) -> Services:
     strategy = next(iter(app._strategies.values()), None)
 
     def open_ct(image: str) -> CTVolume:
-<<<<<<< HEAD
-        found: CTVolume = inbox.images.open(inbox.images.volume(image))
-        return found
-=======
         ct: CTVolume = inbox.images.open(inbox.images.volume(image))
         return ct
->>>>>>> h3-page
 
     def ask(image: str, points: Sequence[Point], reader: str, model: str) -> list[Finding]:
         grid = open_ct(image).geometry
