@@ -12,6 +12,8 @@ NO_PYTHON := Python 3.10 or 3.11 with its venv module is needed (MONAI Label imp
 PYTHON ?= $(shell for p in python3.11 python3.10 python3 python; do $$p -c "$(PROBE)" 2>/dev/null && echo $$p && break; done)
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -n)
 PLAYWRIGHT := playwright==1.50.0
+# Brings axe-core, which checks that the review page can be read by everybody.
+AXE := axe-playwright-python==0.1.8
 APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
 .PHONY: help setup demo demo-pacs screenshots test test-viewers check format docs lock sbom viewers pacs clean
@@ -73,7 +75,7 @@ docs: setup ## build the documentation into site/, which needs no network; any w
 viewers: pacs .venv-slicer/.installed
 	@command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) $(APT) chromium; } || echo "Chromium cannot be installed here: the tests of OHIF are skipped"
 	@command -v dciodvfy >/dev/null || $(AS_ROOT) $(APT) dicom3tools || echo "dicom3tools cannot be installed here: the validation of DICOM is skipped"
-	@$(PY) -c "import playwright" 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check $(PLAYWRIGHT) || echo "$(PLAYWRIGHT) cannot be installed here: the tests of OHIF are skipped"
+	@$(PY) -c "import axe_playwright_python, playwright" 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check $(PLAYWRIGHT) $(AXE) || echo "$(PLAYWRIGHT) and $(AXE) cannot be installed here: the tests of OHIF are skipped"
 
 # OHIF itself is fetched from the npm registry into build/ohif when it is first used.
 pacs:

@@ -107,10 +107,13 @@ def _is_of(name: str, image: str) -> bool:
 
 def _forget(site: Path, images: set[str]) -> None:
     from resmtnet.active.study_scores import SCORES, StudyScores
+    from resmtnet.page.blinding import FILE as BLINDING
+    from resmtnet.page.blinding import Blinding
     from resmtnet.readings.answer_log import AnswerLog
     from resmtnet.readings.inbox import ANSWERS
 
     answers, scores = AnswerLog(site / ANSWERS), StudyScores(site / SCORES)
+    Blinding(site / BLINDING, lambda image: ()).forget(images)
     for image in images:
         answers.forget(image)
         scores.forget(image)

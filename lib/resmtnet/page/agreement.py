@@ -14,7 +14,7 @@ from resmtnet.evaluation.text import estimate_text, label_text
 from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
 
-RESAMPLES = 500
+RESAMPLES = 200
 """Fewer than in a report, so that the page does not wait."""
 
 

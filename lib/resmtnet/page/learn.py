@@ -13,7 +13,7 @@ from resmtnet.retraining.registry_files import SHIPPED, Version
 from resmtnet.retraining.retrain import reference_auc
 from resmtnet.types import Json
 
-RUNNING = "running"
+RUNNING, STARTING = "running", "starting"
 TITLES = {
     "published": "A new version is served",
     "kept": "The version before stays",
@@ -103,6 +103,8 @@ def progress(stats: Mapping[str, Any]) -> Progress:
     >>> progress({"verdict": "kept"}).running
     False
     """
+    if stats.get("verdict") == STARTING:
+        return Progress(True, None, "The training starts")
     if stats.get("verdict") != RUNNING:
         return Progress(False)
     took = str(stats.get("current_time") or "")

@@ -33,7 +33,7 @@ async def agreement_section(section: ui.element, services: Services) -> None:
     found: Agreement | None = None
     hidden, failed = 0, ""
     try:
-        found, hidden = await run.io_bound(find)
+        found, hidden = await run.io_bound(find) or (None, 0)
     except Exception as error:
         failed = in_words(error)
     section.clear()

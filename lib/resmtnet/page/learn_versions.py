@@ -23,7 +23,7 @@ class VersionsSection:
         Args:
             running: a training runs, which compares with the version that is served.
         """
-        found = await run.io_bound(versions, self._services.versions)
+        found = await run.io_bound(versions, self._services.versions) or []
         warnings = self._services.now().warnings
         self._section.clear()
         with self._section:

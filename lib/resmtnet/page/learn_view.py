@@ -39,7 +39,7 @@ class LearnView:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._told: object = None
-        self._revision = -1
+        self._state: object = None
 
     async def show(self) -> None:
         """Draw the view, and look for what is new from then on."""
@@ -70,6 +70,8 @@ class LearnView:
             words = in_words(error)
             self._draw_once(words, lambda: notice("error", "This cannot be shown", words))
             return
+        if stats is None:  # the server stops
+            return
         self._draw_training(stats)
         await self._look_at_readings(stats)
 
@@ -90,7 +92,7 @@ class LearnView:
             self._bar.props(f"{'' if now.share is not None else 'indeterminate'}")
             if now.share is not None:
                 self._bar.props(remove="indeterminate")
-            self._doing.text = f"{now.told}. {now.took} so far."
+            self._doing.text = f"{now.told}. {now.took} so far." if now.took else f"{now.told}."
         self._draw_verdict(last_training(stats))
 
     def _training_card(self, stats: Json) -> None:
@@ -187,9 +189,9 @@ class LearnView:
             return
         running = stats is not None and progress(stats).running
         state = (revision, stamp, running)
-        if state == self._revision:
+        if state == self._state:
             return
-        self._revision = state  # type: ignore[assignment]
+        self._state = state
         await self._versions.draw(running)
         await self._effect.draw()
         await agreement_section(self._agreement, services)

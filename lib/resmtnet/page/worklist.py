@@ -209,6 +209,7 @@ class _ReadingsByImage:
             self._found = _standing(store.readings(every=True))
         else:
             for image in changed:
+                self._found.pop(image, None)
                 self._found |= _standing(store.readings(image, every=True))
         self._revision, self._count = revision, count
         return self._found
@@ -218,7 +219,9 @@ def _standing(readings: Iterable[Reading]) -> dict[str, tuple[Reading, ...]]:
     """Return what stands of each image; repeats, which correct nothing, are left out."""
     found: dict[str, list[Reading]] = {}
     for chain in by_reader(one for one in readings if one.purpose != REPEAT):
-        found.setdefault(chain[0].image, []).append(effective(chain))
+        stands = effective(chain)
+        if stands.says_something:  # what was taken back, and a comment alone, is no reading
+            found.setdefault(stands.image, []).append(stands)
     return {image: tuple(readings) for image, readings in found.items()}
 
 

@@ -36,11 +36,11 @@ SHORTCUTS = {
     "j": "next study in the list",
     "k": "study before",
     "Enter": "open the study",
-    "n": "open the study that is most wanted",
+    "n": "open the study to read next",
     "/": "search",
 }
 ORDER_NAMES = {
-    BY_STRATEGY: "Most wanted first",
+    BY_STRATEGY: "What to read next",
     BY_SCORE: "Highest score first",
     BY_DATE: "Newest first",
     BY_NAME: "By name",
@@ -56,6 +56,8 @@ FILTER_NAMES = {
 }
 STATUS_NAMES = {NEW: "New", CANDIDATES: "Candidates", READ: "Read", CORRECTED: "Corrected"}
 HIDDEN = "hidden"
+NOT_YET = "not yet"
+"""The model has not looked at the study; it does so in the background, the most wanted first."""
 LOOK_AGAIN_S = 2.0
 LOOK_AT_ALL_S = 20.0
 """Scores that arrive in the background do not change the stamp."""
@@ -64,13 +66,13 @@ ROWS_SHOWN = 50
 _COLUMNS: list[dict[str, Any]] = [
     {"name": name, "label": label, "field": name, "align": align}
     for name, label, align in (
-        ("place", "Next", "right"),
+        ("place", "Read next", "right"),
         ("name", "Study", "left"),
         ("status", "Status", "left"),
         ("readers", "Read by", "left"),
         ("now", "Being read by", "left"),
-        ("nodules", "Nodules", "right"),
-        ("candidates", "Candidates", "right"),
+        ("nodules", "Nodules read", "right"),
+        ("candidates", "Found by the model", "right"),
         ("score", "Highest score", "right"),
         ("date", "Date", "left"),
     )
@@ -163,7 +165,8 @@ class WorklistView:
             self._say("error", "The studies cannot be listed", in_words(error))
             self._table.set_visibility(False)
             return
-        self._draw(rows, every)
+        if rows is not None and every is not None:  # None: the server stops
+            self._draw(rows, every)
 
     def _draw(self, rows: Sequence[Row], every: Sequence[Row]) -> None:
         mine = sum(self._reader in row.readers for row in every) if self._reader else 0
@@ -249,7 +252,7 @@ def _cells(row: Row) -> Json:
         "readers": ", ".join(row.readers),
         "now": row.reading_now or "",
         "nodules": told(row.nodules) if row.readers or row.hidden else "",
-        "candidates": told(row.candidates),
+        "candidates": told(row.candidates) or NOT_YET,
         "score": told(score),
         "date": row.date,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from resmtnet.findings import Finding
 from resmtnet.monai_label.trainer import NAME as TRAINER
 from resmtnet.page.services import Services, Visitor
 from resmtnet.server.page_state import state_of
+from resmtnet.server.training import UNDER_WAY
 from resmtnet.types import Json, Point
 
 
@@ -29,9 +31,14 @@ class SiteTraining:
         self._trainer = trainer
 
     def stats(self) -> Json:
-        """Return the status of the last or running training, with what there is to train."""
+        """Return the status of the last or running training, with what there is to train.
+
+        A training is a process that takes a while to start: until it has written its own status,
+        `verdict` is "starting", or "failed" where it has ended without one.
+        """
         found: Json = self._trainer.stats()
-        return found
+        task, _ = AsyncTask.status("train")
+        return found | not_begun(task, found)
 
     def form(self) -> Json:
         """Return the options with their defaults."""
@@ -39,8 +46,8 @@ class SiteTraining:
         return found
 
     def running(self) -> bool:
-        """Whether a training runs, in any process."""
-        return bool(self._trainer.runs)
+        """Whether a training runs or is starting, in any process."""
+        return bool(self._trainer.runs) or self.stats().get("verdict") == "starting"
 
     def start(self, options: Mapping[str, object]) -> None:
         """Start a training.
@@ -50,7 +57,7 @@ class SiteTraining:
         """
         with _in_words():
             self._trainer.check(options)
-            if self._trainer.runs:
+            if self.running():
                 raise InputError("A training of these studies is running already.")
             self._trainer.check_ready(options)
         task, why = AsyncTask.run("train", request={"model": TRAINER}, params=dict(options))
@@ -60,6 +67,32 @@ class SiteTraining:
     def stop(self) -> None:
         """Stop it."""
         AsyncTask.stop("train")
+
+
+def not_begun(task: Mapping[str, Any] | None, stats: Mapping[str, Any]) -> Json:
+    """Return what to tell of a training that has not written its own status; {} if it has.
+
+    Args:
+        task: of MONAI Label, the last one; None where this process has started none.
+        stats: the status that was written last, perhaps by an earlier training.
+
+    >>> not_begun({"status": "RUNNING", "start_ts": "2026-01-31 12:00:00"}, {})["verdict"]
+    'starting'
+    """
+    if task is None:
+        return {}
+    began = datetime.strptime(str(task["start_ts"]), "%Y-%m-%d %H:%M:%S").timestamp()
+    if int(stats.get("start_ts") or 0) >= int(began):
+        return {}
+    if task["status"] in UNDER_WAY:
+        return {"verdict": "starting", "reason": ""}
+    if task["status"] == "ERROR":
+        said = next((line for line in reversed(task.get("details") or ()) if line.strip()), "")
+        return {
+            "verdict": "failed",
+            "reason": f"The training ended before it began. The last line of its log: {said[:300]}",
+        }
+    return {}
 
 
 def find_services(visitor: Visitor) -> Services:
