@@ -293,7 +293,7 @@ def test_a_blinded_reader_sees_the_answer_only_after_their_own_word(
     site.answer("undo")
     page = visit("undo", "Cleo")
     page.get_by_text("Blinded").click()
-    page.wait_for_function("document.querySelector('.list-head').innerText.includes('0 nodules')")
+    page.wait_for_function("document.querySelector('.list-head')?.innerText.includes('0 nodules')")
     page.wait_for_function(DRAWN)
     page.get_by_role("button", name="Add a nodule").click()
     there = page.evaluate(

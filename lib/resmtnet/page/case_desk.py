@@ -192,9 +192,10 @@ class CaseDesk(CaseBoard):
         except ResMTNetError as error:
             self._say(in_words(error), "error")
             return
-        if found is None:
-            ui.notify("Every study is read, or being read by others.")
-            ui.navigate.to(f"{ROOT}/")
+        if found == self.image:
+            self._say("This is the last study that is left to read.", "busy")
+        elif found is None:
+            ui.navigate.to(f"{ROOT}/")  # every study is read, or being read by others
         else:
             ui.navigate.to(case_address(found))
 
