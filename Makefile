@@ -28,6 +28,7 @@ setup: .venv/.installed ## make .venv and install requirements.txt; nothing wher
 	@$(or $(PYTHON),false) -c "$(PROBE)" || { echo "$(NO_PYTHON)" >&2; exit 2; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	@$(PY) -m resmtnet.page.niivue || echo "NiiVue cannot be fetched here: the review page shows no pictures, and says what to do"
 	@touch $@
 
 demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections -> training -> next study; STUDIES=folder [AT=x,y,z] for your own CT
@@ -43,7 +44,7 @@ test: setup ## all tests but those of `make test-viewers`; ARGS="-k name" is han
 test-viewers: setup viewers ## the tests that need Orthanc, OHIF in Chromium, or Slicer's libraries; pictures in build/screenshots
 	$(PY) -m pytest -m viewers $(ARGS)
 
-screenshots: setup viewers ## make the pictures of OHIF in docs/ anew
+screenshots: setup viewers ## make the pictures of OHIF and the review page in docs/ anew
 	RESMTNET_SCREENSHOTS=docs/screenshots $(PY) -m pytest -m viewers tests/viewers
 
 check: setup ## format, lint, types and the lock of requirements

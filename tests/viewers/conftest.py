@@ -157,13 +157,21 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.fixture
 def screenshot(page: Any) -> Callable[[str], Path]:
     """Keeps a picture of the page, for the documentation and for whoever looks into a failure."""
+    return lambda name: keep_picture(page, name)
+
+
+def keep_picture(page: Any, name: str) -> Path:
+    """Write what a page shows into the folder of the pictures."""
     from PIL import Image
 
-    def keep(name: str) -> Path:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        path = SCREENSHOTS / f"{name}.png"
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-        picture.quantize(128).save(path, optimize=True)  # a third of the bytes
-        return path
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    picture.quantize(128).save(path, optimize=True)  # a third of the bytes
+    return path
 
-    return keep
+
+@pytest.fixture(scope="session")
+def keep() -> Callable[[Any, str], Path]:
+    """Keeps a picture of any page."""
+    return keep_picture

@@ -88,13 +88,14 @@ def save(page: Any, button: str = "Save") -> str:
 
 
 def test_a_correction_is_in_the_database_with_the_answer_that_it_corrects(
-    site: ReviewSite, visit: Any
+    site: ReviewSite, visit: Any, keep: Any
 ) -> None:
-    site.answer("correct")
-    page = visit("correct")
+    site.answer("correct", CENTRE, SECOND)
+    page = visit("correct", query=f"?at={','.join(str(x) for x in CENTRE)}")
     panel = page.inner_text(".case-panel")
     for told in ("of 5", "90%", "Long axis", "Volume", "Is a nodule", "Lung-RADS", "Texture"):
         assert told in panel
+    keep(page, "review-case")
     page.get_by_role("button", name="Benign", exact=True).click()
     page.get_by_role("button", name="2", exact=True).last.click()
     page.get_by_text("Texture and other characteristics").click()
@@ -289,6 +290,50 @@ def test_a_dicom_series_is_searched_when_it_is_opened_and_candidates_are_unconfi
     (said,) = site.said(site.series)
     assert said["answered"]["finding"]["source"] == "candidate"
     assert "candidate, unconfirmed" not in page.inner_text(".nodule.is-chosen")
+
+
+def test_a_blinded_reader_sees_the_answer_only_after_their_own_word(
+    site: ReviewSite, visit: Any
+) -> None:
+    site.answer("undo")
+    page = visit("undo", "Cleo")
+    page.get_by_text("Blinded").click()
+    page.wait_for_function("document.querySelector('.list-head').innerText.includes('0 nodules')")
+    page.wait_for_function(DRAWN)
+    page.get_by_role("button", name="Add a nodule").click()
+    there = page.evaluate(
+        "([x, y, z]) => { const v = window.resmtnetViewer; v.goTo([-x, -y, z]);"
+        " return v.project([-x, -y, z], 0); }",
+        list(CENTRE),
+    )
+    box = page.locator(".viewer-canvas").bounding_box()
+    page.mouse.click(box["x"] + there[0], box["y"] + there[1])
+    page.wait_for_function("document.querySelectorAll('.nodule').length === 1")
+    assert "Answer hidden" in page.inner_text(".nodules")
+    assert "of 5" not in page.inner_text(".panel-scroll")
+    page.keyboard.press("2")
+    save(page)
+    page.wait_for_function("document.querySelector('.nodules').innerText.includes('of 5')")
+    (said,) = site.said("undo", "Cleo")
+    assert said["malignancy"] == 2
+    assert said["answered"]["seen"] is False
+
+
+def test_axe_core_finds_nothing_serious_in_a_case(site: ReviewSite, visit: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    site.answer("keys", CENTRE, SECOND)
+    page = visit("keys", "Dora")
+    page.wait_for_selector(".figures")
+    for _ in ("light", "dark"):
+        found = axe.run(page).response["violations"]
+        serious = [
+            (one["id"], [node["html"][:200] for node in one["nodes"]][:3])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+        page.get_by_role("button", name="Light or dark").click()
+        page.wait_for_timeout(600)
 
 
 def test_an_unknown_study_is_told_in_plain_words(visit: Any) -> None:

@@ -91,7 +91,7 @@ def mount_page(app: FastAPI, find_services: FindServices) -> None:
         tailwind=False,
         dark=None,
         show_welcome_message=False,
-        reconnect_timeout=10.0,
+        reconnect_timeout=60.0,  # a busy server answers its pings late; what was entered must stay
         gzip_middleware_factory=None,  # it would compress pictures on the event loop
     )
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.request
 from pathlib import Path
 
 from resmtnet.errors import ConfigError
@@ -22,13 +23,14 @@ PACKAGE = "@niivue/niivue@0.69.0"
 SHA256 = "d6c2be4feb1ad53b2ac76b4196da8d8fd2263b662b511c55ca0fd127eb6a6532"
 """Of the file that is taken out of the package."""
 
+_ADDRESS = "https://registry.npmjs.org/@niivue/niivue/-/niivue-0.69.0.tgz"
 _MEMBER = "package/dist/index.js"
 VARIABLE = "RESMTNET_NIIVUE"
 """Names the file (gzip) where it is kept elsewhere."""
 
 MISSING = (
     "NiiVue, which draws the CT, is not installed: run `python -m resmtnet.page.niivue` once, on "
-    "this machine or on one with npm and a network, and copy the file that it names."
+    "this machine or on one with a network, and copy the file that it names."
 )
 
 
@@ -42,24 +44,16 @@ def niivue_file() -> Path:
 
 
 def fetch_niivue() -> Path:
-    """Fetch NiiVue with npm, unless it is there.
+    """Fetch NiiVue, unless it is there: with npm, which knows a site's mirror, else directly.
 
     Raises:
-        ConfigError: npm is not installed, the registry does not answer, or the file is another.
+        ConfigError: the registry does not answer, or the file is another.
     """
     kept = niivue_file()
     if kept.is_file():
         return kept
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ConfigError("NiiVue comes from the npm registry: install npm (Debian: npm)")
     with tempfile.TemporaryDirectory(prefix="resmtnet-") as folder:
-        told = subprocess.run(
-            [npm, "pack", "--silent", PACKAGE], cwd=folder, capture_output=True, text=True
-        )
-        if told.returncode:
-            raise ConfigError(f"npm pack {PACKAGE} failed: {told.stderr.strip()[-500:]}")
-        archive = Path(folder) / told.stdout.strip().splitlines()[-1]
+        archive = _download(Path(folder))
         with tarfile.open(archive) as packed:
             member = packed.extractfile(_MEMBER)
             content = member.read() if member else b""
@@ -70,6 +64,22 @@ def fetch_niivue() -> Path:
     with atomic_file(kept) as draft:
         draft.write_bytes(gzip.compress(content, mtime=0))
     return kept
+
+
+def _download(folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        try:
+            with urllib.request.urlopen(_ADDRESS, timeout=60) as reply:
+                (folder / "niivue.tgz").write_bytes(reply.read())
+        except OSError as error:
+            raise ConfigError(f"{_ADDRESS} cannot be fetched: {error}") from error
+        return folder / "niivue.tgz"
+    command = [npm, "pack", "--silent", PACKAGE]
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise ConfigError(f"npm pack {PACKAGE} failed: {told.stderr.strip()[-500:]}")
+    return folder / told.stdout.strip().splitlines()[-1]
 
 
 if __name__ == "__main__":
