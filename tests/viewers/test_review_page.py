@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -319,81 +314,7 @@ def test_a_blinded_reader_sees_the_answer_only_after_their_own_word(
     assert said["answered"]["seen"] is False
 
 
-def test_axe_core_finds_nothing_serious_in_a_case(site: ReviewSite, visit: Any) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    site.answer("keys", CENTRE, SECOND)
-    page = visit("keys", "Dora")
-    page.wait_for_selector(".figures")
-    for _ in ("light", "dark"):
-        found = axe.run(page).response["violations"]
-        serious = [
-            (one["id"], [node["html"][:200] for node in one["nodes"]][:3])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
-        page.get_by_role("button", name="Light or dark").click()
-        page.wait_for_timeout(600)
-
-
 def test_an_unknown_study_is_told_in_plain_words(visit: Any) -> None:
     page = visit("no-such-study", draws=False)
     page.wait_for_selector(".notice-error")
     assert "cannot be opened" in page.inner_text(".notice-error")
-
-
-def start(studies: Path, readings: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start a server that can be killed."""
-    options = ServerOptions(str(studies), port=port, conf={"readings": str(readings)})
-    command = [sys.executable, "-m", "monailabel.main", *options.arguments()]
-    return subprocess.Popen(
-        command, env=options.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
-def wait_for(site: ReviewSite, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a server answers."""
-    for _ in range(800):
-        assert process.poll() is None
-        try:
-            site.ask("/info/")
-            return
-        except OSError:
-            time.sleep(0.5)
-
-
-def test_after_the_server_was_killed_the_page_says_what_was_not_saved(
-    browser: Any, tmp_path: Path
-) -> None:
-    phantom = write_studies(tmp_path / "studies")
-    readings, port = tmp_path / "site" / "readings.sqlite", free_port()
-    site = ReviewSite(f"http://127.0.0.1:{port}", phantom, readings)
-    process = start(tmp_path / "studies", readings, port)
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.add_cookies(
-        [{"name": "resmtnet-reader", "value": "Ann", "url": f"{site.url}/resmtnet"}]
-    )
-    try:
-        wait_for(site, process)
-        site.answer("undo")
-        page = context.new_page()
-        page.set_default_timeout(240_000)
-        page.goto(site.case("undo"), wait_until="commit")
-        page.wait_for_function(DRAWN)
-        page.keyboard.press("4")
-        save(page)
-        page.keyboard.press("2")
-        page.wait_for_function("sessionStorage.getItem('resmtnet-unsaved').includes('nodule')")
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        page.wait_for_function("getComputedStyle(document.querySelector('#popup')).opacity > 0.5")
-        process = start(tmp_path / "studies", readings, port)
-        wait_for(site, process)
-        page.wait_for_selector(".save-status.is-error")
-        assert "was not saved" in page.inner_text(".save-status")
-        (said,) = site.said("undo")
-        assert said["malignancy"] == 4
-    finally:
-        context.close()
-        process.kill()
-        process.wait()

@@ -258,6 +258,8 @@ class CaseDesk(CaseData):
         nodule = self.chosen
         if nodule is not None and nodule.said is not None:
             await self._keep(lambda: actions.undo(self.services, self.image, nodule), "Undone")
+            if not self.whole.value:
+                self._show()
 
     async def accept_all(self) -> None:
         """Accept all answers that this reader has not read yet, after asking once."""
@@ -300,8 +302,9 @@ class CaseDesk(CaseData):
             self._say(f"{word} {time.strftime('%H:%M:%S')}. {more}".strip(), "saved")
         self.form.start(self.chosen)
         self._dragged = {}
-        if not self.whole.value:
-            self._show()
+        if not self.whole.value and self.chosen is not None:
+            spec = self.spec(self.chosen)  # the mask is on the screen as it was saved
+            self.viewer.set_marks({name: spec[name] for name in ("axes", "points")})
         self._refresh()
 
     def _say(self, told: str, kind: str) -> None:

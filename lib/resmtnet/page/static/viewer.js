@@ -99,6 +99,7 @@ export default {
       await this.started;
       if (!this.nv) return;
       const began = performance.now();
+      this.setTool("");  // now, and not when the picture is there: the reader may have taken one
       try {
         if (!this.spec || this.spec.url !== spec.url) {
           this.state = "Loading the picture"; this.kind = "loading";
@@ -113,7 +114,6 @@ export default {
         }
         this.spec = spec;
         await this.loadMask(spec);
-        this.setTool("");
         if (spec.at) this.goTo(spec.at);
         this.range && this.setRange(...this.range);
         this.state = "";
