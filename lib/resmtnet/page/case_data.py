@@ -185,12 +185,14 @@ class CaseData:
         said, shown = nodule.said, not self.is_hidden(nodule)
         whose = "mine" if said is not None and said.mask else "model"
         drawn = whose == "mine" or (shown and nodule.mask() is not None)
+        axes = self._axes_of(nodule, whose) if shown or whose == "mine" else None
+        x, y, z = to_ras(centre)
         return {
             "key": f"nodule {nodule.name}",
             "url": crop_address(self.image, centre),
             "mask": mask_address(self.image, centre, whose) if drawn else None,
-            "at": to_ras(centre),
-            "axes": self._axes_of(nodule, whose) if shown or whose == "mine" else None,
+            "at": (x, y, axes["long"][0][2] if axes else z),  # the slice in which it is longest
+            "axes": axes,
             "points": self.points(nodule),
         }
 
