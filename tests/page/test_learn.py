@@ -13,7 +13,7 @@ import made_findings
 from resmtnet.active.study_scores import ScoredStudy
 from resmtnet.config import NetworkConfig, TrainingConfig
 from resmtnet.errors import InputError
-from resmtnet.findings import ModelInfo
+from resmtnet.findings import Finding, Malignancy, ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import write_model
 from resmtnet.network.resmtnet import ResMTNet
@@ -34,7 +34,7 @@ CENTRE = (10.0, 0.0, 0.0)
 
 def finding(score: float, probability: float = 0.5) -> Json:
     grid = made_findings.small_grid()
-    malignancy = made_findings.Malignancy(score, (1.0, 5.0), (0.2,) * 5)
+    malignancy = Malignancy(score, (1.0, 5.0), (0.2,) * 5)
     made = made_findings.make_finding(
         grid, (10.0, 10.0, 6.0), malignancy=malignancy, probability_malignant=probability
     )
@@ -153,7 +153,7 @@ def stored(tmp_path: Path, scored: dict[str, ScoredStudy] | None = None) -> Stor
 
 def answer(tmp_path: Path, image: str, score: float, sha256: str = NEW) -> None:
     grid = made_findings.small_grid()
-    found = made_findings.Finding.from_json(finding(score))
+    found = Finding.from_json(finding(score))
     log = AnswerLog(tmp_path / "answers")
     log.remember(image, GivenAnswer("ann", "2", sha256, grid, (found,)))
 
@@ -174,7 +174,8 @@ def test_the_effect_sets_the_answers_before_and_after_beside_what_was_said(tmp_p
 
 
 def test_the_strategies_scores_count_where_nobody_has_asked(tmp_path: Path) -> None:
-    study = ScoredStudy("ct0", None, np.array([CENTRE]), *[np.array([3.5])] * 9, np.ones((1, 2)))
+    columns: list[Any] = [np.array([3.5])] * 9
+    study = ScoredStudy("ct0", None, np.array([CENTRE]), *columns, np.ones((1, 2)))
     (found,) = effects([reading(0)], stored(tmp_path, {"ct0": study}))
     assert found.after == Said(3.5, 3.5)
     far = reading(0, answered=None)
@@ -204,7 +205,7 @@ def test_agreement_is_of_the_readings_that_the_visitor_may_see(tmp_path: Path) -
     store = ReadingStore.open(tmp_path / "readings.sqlite")
     assert agreement_of(store, set()) is None
     for n in range(14):
-        more = {"nodule": None, "study_patient": f"p{n}", "class_name": None}
+        more: Json = {"nodule": None, "study_patient": f"p{n}", "class_name": None}
         store.add(reading(n, 1 + n % 5, **more))
     found = agreement_of(store, set())
     assert found is not None

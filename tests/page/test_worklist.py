@@ -12,7 +12,7 @@ import pytest
 
 import made_findings
 from resmtnet.active.study_scores import ScoredStudy
-from resmtnet.findings import Finding
+from resmtnet.findings import Finding, Malignancy
 from resmtnet.page import worklist as w
 from resmtnet.page.blinding import Blinding
 from resmtnet.page.worklist import Row, Sources, Worklist
@@ -103,7 +103,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def found(n: int = 0, score: float = 4.1) -> Finding:
-    malignancy = made_findings.Malignancy(score, (3.0, 5.0), (0.1, 0.1, 0.1, 0.3, 0.4))
+    malignancy = Malignancy(score, (3.0, 5.0), (0.1, 0.1, 0.1, 0.3, 0.4))
     grid = made_findings.small_grid()
     return made_findings.make_finding(grid, (10.0, 10.0, 6.0), n, malignancy=malignancy)
 
@@ -299,7 +299,7 @@ def test_a_thousand_studies_are_listed_without_reading_anything_twice(
     print(f"1,000 rows for the first time: {1e3 * (time.process_time() - began_s):.0f} ms of CPU")
     read: list[object] = []
     monkeypatch.setattr("resmtnet.readings.answer_glance.read_document", read.append)
-    monkeypatch.setattr(ReadingStore, "readings", lambda *a, **k: read.append(a) or [])
+    monkeypatch.setattr(ReadingStore, "readings", lambda *a, **k: read.append(a))
     began_s = time.process_time()
     rows = site.rows()
     print(f"1,000 rows again: {1e3 * (time.process_time() - began_s):.0f} ms of CPU")

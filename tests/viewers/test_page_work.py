@@ -73,9 +73,9 @@ def test_two_readers_see_at_once_what_the_other_reads(browser: Any, site: PageSi
     with site.opened(browser, "Ann") as ann, site.opened(browser, "Bob") as bob:
         open_worklist(ann, site)
         assert set(names(ann)) == {"one.nii.gz", "two.nii.gz", "three.nii.gz", "patient/chest"}
-        assert cells(ann, "one")[2:5] == ["New", "", ""]
+        assert cells(ann, "one")[3:5] == ["", ""]
         bob.goto(f"{site.url}/resmtnet/case/one?at={','.join(map(str, site.centre))}")
-        bob.wait_for_selector(".nodules")
+        bob.wait_for_selector(".case-panel")
         wait_until(ann, lambda: cells(ann, "one")[4] == "Bob")
         site.say("one", "Bob", malignancy=5, **{"class": "malignant"})
         wait_until(ann, lambda: cells(ann, "one")[3] == "Bob")
@@ -131,7 +131,7 @@ def test_a_blinded_reader_is_shown_nothing_before_the_word_is_kept(
         assert cells(page, "two")[5:8] == ["hidden", "hidden", "hidden"]
         assert {cells(page, name)[0] for name in ("one", "two", "three")} == {""}
         page.goto(f"{site.url}/resmtnet/case/two?at={','.join(map(str, site.centre))}")
-        page.wait_for_selector(".nodules, .notice")
+        page.wait_for_selector(".case-panel")
         text = page.locator("main").inner_text()
         assert "spiculated" not in text
         assert "of 5" not in text

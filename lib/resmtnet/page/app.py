@@ -109,6 +109,7 @@ def visitor_of(request: Request) -> Visitor:
 def _register(view: View, find_services: FindServices) -> None:
     async def show(request: Request) -> None:
         visitor = visitor_of(request)
+        ui.add_head_html("<script>document.documentElement.lang = 'en'</script>")
         ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/page.css">')
         services, failed = await _found(find_services, visitor)
         blinding = services.blinding if services else None

@@ -25,6 +25,8 @@ from resmtnet.types import Json, Point
 
 FILE = "blinding.sqlite"
 """Beside the readings database."""
+RANDOM = "random"
+"""The strategy that says nothing of a study."""
 _WAIT_S = 10.0
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS blinded (reader TEXT PRIMARY KEY)",
@@ -70,6 +72,15 @@ class Sight:
             or (one.reader == self.reader and (not self.is_repeat or one.purpose == REPEAT))
             or (one.centre_lps_mm is not None and self.shows_at(one.centre_lps_mm))
         ]
+
+
+def strategy_for(asked: str, known: Iterable[str], *, blinded: bool) -> str:
+    """Return the strategy that offers a reader the next study: its order tells what models doubt.
+
+    >>> strategy_for("resmtnet_informative", ["resmtnet_informative", "random"], blinded=True)
+    'random'
+    """
+    return RANDOM if blinded and RANDOM in known else asked
 
 
 class Blinding:

@@ -59,7 +59,7 @@ def frame(
             ui.tooltip("Keyboard shortcuts (?)")
     keys = _Keys(dark, help_dialog)
     ui.keyboard(on_key=keys.press, ignore=["input", "select", "textarea"], repeating=False)
-    with ui.element("main").classes(f"view view-{current}"):
+    with ui.element("div").classes(f"view view-{current}"):  # NiceGUI puts a main around it
         yield
 
 

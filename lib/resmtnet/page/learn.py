@@ -144,7 +144,7 @@ def versions(registry: ModelRegistry) -> list[VersionRow]:
 
 
 def _table_row(row: Json) -> TableRow:
-    interval = " to ".join(_number(value) for value in row.get("interval") or ())
+    interval = _bounds(row.get("interval") or ())
     worse = _number(row.get("worse_by"))
     allowed = row.get("allowed")
     return TableRow(
@@ -153,12 +153,22 @@ def _table_row(row: Json) -> TableRow:
         _number(row.get("before")),
         _number(row.get("after")),
         f"{worse} ({interval})" if worse and interval else worse or interval,
-        " to ".join(_number(bound) for bound in allowed)
-        if isinstance(allowed, Sequence)
-        else _number(allowed),
+        _bounds(allowed) if isinstance(allowed, Sequence) else _number(allowed),
         int(row.get("nodules") or 0),
         bool(row.get("passed")),
     )
+
+
+def _bounds(values: Sequence[object]) -> str:
+    """Return an interval as text; one that is open at an end says so.
+
+    >>> _bounds([0.5, 1.0]), _bounds([None, 0.2]), _bounds([None, None])
+    ('0.500 to 1.000', 'at most 0.200', '')
+    """
+    low, high = ([_number(value) for value in values] + ["", ""])[:2]
+    if low and high:
+        return f"{low} to {high}"
+    return f"at most {high}" if high else f"at least {low}" if low else ""
 
 
 def _number(value: object) -> str:

@@ -52,7 +52,7 @@ class VersionsSection:
             if row.reason:
                 ui.label(row.reason)
             with ui.expansion("Where it comes from").classes("learn-table"):
-                plain_table(("", ""), _provenance(row), f"Where {row.version} comes from")
+                plain_table(("What", "Value"), _provenance(row), f"Where {row.version} comes from")
 
     def _ask(self, row: VersionRow) -> None:
         with ui.dialog() as dialog, ui.card():

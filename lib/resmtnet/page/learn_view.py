@@ -114,12 +114,12 @@ class LearnView:
                 f"{row['what'].capitalize()} for {row['for_what']}",
                 str(row["there"]),
                 str(row["needed"]),
-                "enough" if row["met"] else "missing",
+                "yes" if row["met"] else "not yet",
             )
             for row in readiness.get("rows") or ()
         ]
         if rows:
-            plain_table(("What", "There", "Needed", ""), rows, "What there is to train")
+            plain_table(("What", "There", "Needed", "Enough"), rows, "What there is to train")
         ready = readiness.get("stage") not in (None, "nothing")
         train = ui.button("Train", icon="model_training", on_click=self._start)
         train.props("unelevated no-caps").classes("learn-train").set_enabled(ready and may)

@@ -18,6 +18,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError
 from resmtnet.findings import Finding
 from resmtnet.monai_label.trainer import NAME as TRAINER
+from resmtnet.page.blinding import strategy_for
 from resmtnet.page.services import Services, Visitor
 from resmtnet.server.page_state import state_of
 from resmtnet.server.training import UNDER_WAY
@@ -125,8 +126,9 @@ def find_services(visitor: Visitor) -> Services:
         return [Finding.from_json(entry) for entry in result["params"]["nodules"]]
 
     def next_study(strategy: str, reader: str) -> Json | None:
+        name = strategy_for(strategy, app._strategies, blinded=state.blinding.is_on(visitor.reader))
         with _in_words():
-            found: Json = app.next_sample({"strategy": strategy, "client_id": reader})
+            found: Json = app.next_sample({"strategy": name, "client_id": reader})
         return found if found.get("id") else None
 
     scoring = _scoring(app)
