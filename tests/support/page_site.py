@@ -74,7 +74,8 @@ class PageSite:
         registry = self.versions()
 
         def copy(folder: Path) -> ModelInfo:
-            shutil.copytree(registry.shipped, folder, dirs_exist_ok=True)
+            left_out = shutil.ignore_patterns("MODEL_CARD.md")  # no file of the manifest
+            shutil.copytree(registry.shipped, folder, dirs_exist_ok=True, ignore=left_out)
             manifest = json.loads((folder / MANIFEST).read_text())
             manifest["version"] = registry.next_version()
             (folder / MANIFEST).write_text(json.dumps(manifest))
