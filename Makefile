@@ -15,6 +15,8 @@ PYDICOM_3 := pydicom==3.0.2 highdicom==0.26.1
 # Of tests/ct, one file reads masks through MONAI Label.
 PYDICOM_3_TESTS := tests/ct tests/data tests/readings/dicom --ignore=tests/ct/oddities/test_masks.py
 PLAYWRIGHT := playwright==1.50.0
+# Brings axe-core, which checks that the review page can be read by everybody.
+AXE := axe-playwright-python==0.1.8
 APT := env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
 .PHONY: help setup demo demo-pacs screenshots test test-viewers test-pydicom3 check format docs lock sbom lint-deploy viewers pacs clean
@@ -29,6 +31,7 @@ setup: .venv/.installed ## make .venv and install requirements.txt; nothing wher
 	@$(or $(PYTHON),false) -c "$(PROBE)" || { echo "$(NO_PYTHON)" >&2; exit 2; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	@$(PY) -m resmtnet.page.niivue || echo "NiiVue cannot be fetched here: the review page shows no pictures, and says what to do"
 	@touch $@
 
 demo: setup ## synthetic CTs -> server -> answers, table, picture -> corrections -> training -> next study; STUDIES=folder [AT=x,y,z] for your own CT
@@ -54,7 +57,7 @@ test-viewers: setup viewers ## the tests that need Orthanc, OHIF in Chromium, or
 test-pydicom3: setup .venv-pydicom3/.installed ## the tests of CT, data and DICOM on pydicom 3, which MONAI Label's next release needs
 	OMP_NUM_THREADS=1 .venv-pydicom3/bin/python -m pytest -m "not viewers" -p no:cacheprovider $(PYDICOM_3_TESTS) $(ARGS)
 
-screenshots: setup viewers ## make the pictures of OHIF in docs/ anew
+screenshots: setup viewers ## make the pictures of OHIF and the review page in docs/ anew
 	RESMTNET_SCREENSHOTS=docs/screenshots $(PY) -m pytest -m viewers tests/viewers
 
 check: setup ## format, lint, types and the lock of requirements
@@ -90,7 +93,7 @@ docs: setup ## build the documentation into site/, which needs no network; any w
 viewers: pacs .venv-slicer/.installed
 	@command -v chromium >/dev/null || { $(AS_ROOT) apt-get update -q && $(AS_ROOT) $(APT) chromium; } || echo "Chromium cannot be installed here: the tests of OHIF are skipped"
 	@command -v dciodvfy >/dev/null || $(AS_ROOT) $(APT) dicom3tools || echo "dicom3tools cannot be installed here: the validation of DICOM is skipped"
-	@$(PY) -c "import playwright" 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check $(PLAYWRIGHT) || echo "$(PLAYWRIGHT) cannot be installed here: the tests of OHIF are skipped"
+	@$(PY) -c "import axe_playwright_python, playwright" 2>/dev/null || $(PY) -m pip install -q --disable-pip-version-check $(PLAYWRIGHT) $(AXE) || echo "$(PLAYWRIGHT) and $(AXE) cannot be installed here: the tests of OHIF are skipped"
 
 # OHIF itself is fetched from the npm registry into build/ohif when it is first used.
 pacs:

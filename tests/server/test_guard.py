@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI, Form, Request, UploadFile
 from fastapi.responses import PlainTextResponse
 
+from resmtnet.audit import CALLER
 from resmtnet.server import guard
 from resmtnet.server.guard import Guard
 from resmtnet.server.rules import ServerRules
@@ -196,3 +197,61 @@ def test_an_app_that_answers_nothing_else_meanwhile_does_not_wait(
     app = Guard(PlainTextResponse("done"), lambda: RULES, can_wait)
     assert asyncio.run(_ask(app, "POST", "/batch/infer/a?run_sync=true")).status_code == status
     assert asyncio.run(_ask(app, "POST", "/batch/infer/a?run_sync=false")).status_code == 200
+
+
+SOCKET = "/resmtnet/_nicegui_ws/socket.io/"
+
+
+def open_socket(path: str, headers: dict[str, str], found: ServerRules = RULES) -> str:
+    """Try to open a websocket; returns "opened" or "refused"."""
+    sent: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert CALLER.get()["role"] == "local"
+        await send({"type": "websocket.accept"})
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    scope = {
+        "type": "websocket",
+        "scheme": "ws",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"EIO=4&transport=websocket",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 5000),
+    }
+    asyncio.run(Guard(app, lambda: found)(scope, receive, send))
+    return {"websocket.accept": "opened", "websocket.close": "refused"}["".join(sent)]
+
+
+HOME = {"host": "127.0.0.1:8000", "origin": "http://127.0.0.1:8000"}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "found", "expected"),
+    [
+        (SOCKET, HOME, RULES, "opened"),
+        ("/other", HOME, RULES, "refused"),
+        (SOCKET, {**HOME, "origin": "https://evil.example"}, RULES, "refused"),
+        (SOCKET, {**HOME, "origin": "null"}, RULES, "refused"),
+        (SOCKET, {"host": "127.0.0.1:8000"}, RULES, "refused"),
+        (
+            SOCKET,
+            {"host": "evil.example", "origin": "http://evil.example"},
+            RULES,
+            "refused",
+        ),
+        (SOCKET, HOME, ServerRules(login="always"), "refused"),
+        (SOCKET, {**HOME, "x-forwarded-for": "10.0.0.7"}, RULES, "refused"),
+    ],
+)
+def test_a_websocket_is_opened_by_the_review_page_of_this_server_alone(
+    path: str, headers: dict[str, str], found: ServerRules, expected: str
+) -> None:
+    assert open_socket(path, headers, found) == expected

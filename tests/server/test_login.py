@@ -291,7 +291,7 @@ def test_https_and_the_end_of_a_server_that_trains(phantom: Phantom, tmp_path: P
                 assert client.get("/health", headers=big).status_code == 400  # headers are bounded
                 printed = (tmp_path / "log").read_text()
                 token = find_tokens(tmp_path / "tokens").by_role["admin"]
-                assert f"https://127.0.0.1:{port}/?token={token}" in printed
+                assert f"https://127.0.0.1:{port}/resmtnet/?token={token}" in printed
                 reply = client.get(f"/?token={token}")
                 assert "secure" in reply.headers["set-cookie"].lower()
                 headers = {"Authorization": f"Bearer {token}"}

@@ -94,14 +94,22 @@ def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
 @pytest.fixture
 def screenshot(page: Any) -> Callable[[str], Path]:
     """Keeps a picture of the page, for the documentation and for whoever looks into a failure."""
+    return lambda name: keep_picture(page, name)
+
+
+def keep_picture(page: Any, name: str) -> Path:
+    """Write what a page shows into the folder of the pictures."""
     from PIL import Image
 
-    def keep(name: str) -> Path:
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128)
-        shown = any(f"screenshots/{name}.png" in text for text in PAGES.values())
-        for folder in [SCREENSHOTS, *([Path(FOR_DOCS)] if FOR_DOCS and shown else [])]:
-            folder.mkdir(parents=True, exist_ok=True)
-            picture.save(folder / f"{name}.png", optimize=True)
-        return SCREENSHOTS / f"{name}.png"
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128)
+    shown = any(f"screenshots/{name}.png" in text for text in PAGES.values())
+    for folder in [SCREENSHOTS, *([Path(FOR_DOCS)] if FOR_DOCS and shown else [])]:
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{name}.png", optimize=True)
+    return SCREENSHOTS / f"{name}.png"
 
-    return keep
+
+@pytest.fixture(scope="session")
+def keep() -> Callable[[Any, str], Path]:
+    """Keeps a picture of any page."""
+    return keep_picture

@@ -59,6 +59,19 @@ class Offers:
             rows = connection.execute("SELECT image FROM offers WHERE offered_s > ?", (since,))
             return {image for (image,) in rows}
 
+    def holders(self) -> dict[str, str]:
+        """Return who is reading which study now; clients without a name are left out."""
+        with self._connection() as connection:
+            since = self._clock() - self._lease_s
+            query = "SELECT image, client FROM offers WHERE offered_s > ? AND client != ''"
+            return dict(connection.execute(query, (since,)).fetchall())
+
+    def release(self, image: str, client: str) -> None:
+        """Free a study that is kept for a reader, who has closed it."""
+        with self._connection() as connection, _write(connection):
+            change = "UPDATE offers SET offered_s = 0 WHERE image = ? AND client = ?"
+            connection.execute(change, (image, client))
+
     def holds(self, image: str, client: str) -> bool:
         """Whether a study is kept for this reader now."""
         with self._connection() as connection:

@@ -70,7 +70,7 @@ def serve(
         typer.Option("--insecure", help="Other machines may ask without encryption."),
     ] = False,
     open_page: Annotated[
-        bool, typer.Option("--open", help="Open the server's page in a browser.")
+        bool, typer.Option("--open", help="Open the review page in a browser.")
     ] = False,
     conf: Annotated[
         list[str] | None,
@@ -80,8 +80,9 @@ def serve(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the app to 3D Slicer and OHIF until it is stopped (Ctrl-C)."""
+    """Serve the review page, 3D Slicer and OHIF until it is stopped (Ctrl-C)."""
     from resmtnet.monai_label.settings import AppSettings
+    from resmtnet.page.address import ROOT as PAGE
     from resmtnet.server.launch import ServerOptions, open_when_ready
     from resmtnet.server.launch import serve as serve_app
     from resmtnet.server.tokens import find_tokens
@@ -95,7 +96,7 @@ def serve(
     options = ServerOptions(studies, host, port, settings, tls_cert=tls_cert, tls_key=tls_key)
     tokens = find_tokens(parsed.token_file)
     first = "admin" if "admin" in tokens.by_role else next(iter(tokens.by_role))
-    address = f"{options.url}/?token={tokens.by_role[first]}"
+    address = f"{options.url}{PAGE}/?token={tokens.by_role[first]}"
     if as_json:
         told = {"url": options.url, "studies": options.studies, "address": address}
         echo(json.dumps({**told, "tokens": tokens.source}))

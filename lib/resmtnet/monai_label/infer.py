@@ -32,7 +32,7 @@ from resmtnet.monai_label.settings import AppSettings
 from resmtnet.readings.formats.class_mask import write_mask
 from resmtnet.readings.formats.markups_write import write_markups
 from resmtnet.retraining.registry import ModelRegistry
-from resmtnet.types import Json
+from resmtnet.types import Json, Point
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class SharedCharacterizer:
         self.on_screen: Callable[[InferRequest, CTVolume, str], list[Finding]] = lambda *_: []
         """Returns what the client of a request sees of its image, if it was answered by the model
         of this SHA-256."""
+        self.url_of: Callable[[str, Point], str | None] = lambda image, centre_lps_mm: None
+        """Returns the address of the review page that shows a place of an image; None without."""
         _leave_cores_free()
 
     @property
@@ -170,6 +172,8 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
             try:
                 document = by.model.document(ct, seen.nodules, _timing_ms(times_s))
                 self._tell_values(document, seen)
+                if asked.image_id is not None:
+                    self._tell_addresses(document, asked.image_id)
                 document["warnings"] += by.warnings
                 self._shared.on_answer(
                     asked, InferResult(by, ct, seen.nodules, not self._gives_markups)
@@ -200,6 +204,14 @@ class ResMTNetTask(InferTask):  # type: ignore[misc]
         if not asked.by_segment or self._gives_markups:
             return OnScreen(findings, findings, LABEL_NAMES)
         return after_click(findings, self._shared.on_screen(asked, ct, by.model.info.sha256))
+
+    def _tell_addresses(self, document: Json, image: str) -> None:
+        """Put where the review page shows each nodule into the document."""
+        for entry in document["nodules"]:
+            x, y, z = entry["centre_lps_mm"]
+            url = self._shared.url_of(image, (x, y, z))
+            if url is not None:
+                entry["url"] = url
 
     def _tell_values(self, document: Json, seen: OnScreen) -> None:
         """Put the values of the mask into the document; null for what is not drawn in it."""

@@ -125,6 +125,31 @@ class NextStudy(Strategy):  # type: ignore[misc]
         with as_refusals():
             return self._next(client_of(request) or "", datastore)
 
+    def order(self, datastore: Datastore) -> tuple[str, ...]:
+        """Return the studies that nobody has read in the order wanted; nothing is offered.
+
+        Those on offer, or not scored yet, are left out; being asked for, they are scored.
+        """
+        unread = self._worklist.unread(datastore)
+        chosen = self._wanted(unread, set(datastore.list_images()))
+        return chosen.order
+
+    def holders(self) -> dict[str, str]:
+        """Return who is reading which study now."""
+        return self._worklist.offers.holders()
+
+    def scored(self, image: str) -> ScoredStudy | None:
+        """Return a study as the served version has scored it; None where it has not."""
+        return self._worklist.scoring.get(image)
+
+    def open_for(self, image: str, reader: str) -> bool:
+        """Note that a reader reads a study now; False where another one is reading it."""
+        return self._worklist.offers.take([image], reader) is not None
+
+    def close_for(self, image: str, reader: str) -> None:
+        """Note that a reader has closed a study."""
+        self._worklist.offers.release(image, reader)
+
     def _next(self, client: str, datastore: Datastore) -> Json | None:
         work = self._worklist
         unread = work.unread(datastore)

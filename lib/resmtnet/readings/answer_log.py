@@ -35,6 +35,7 @@ from resmtnet.findings import Finding
 from resmtnet.readings.formats.draft import AnsweredNodule
 from resmtnet.readings.formats.markups_json import Markup
 from resmtnet.readings.formats.markups_write import line_and_box
+from resmtnet.types import Json
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ class AnswerLog:
         return list(latest.values())
 
     def _folder_of(self, image: str) -> Path:
-        return self._folder / hashlib.sha256(image.encode()).hexdigest()[:32]
+        return self._folder / folder_name(image)
 
     def _write(self, image: str, name: str, answer: GivenAnswer) -> None:
         folder = self._folder_of(image)
@@ -226,6 +227,21 @@ class AnswerLog:
         except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
             logger.warning("The answers of %s in %s cannot be read: %s", image, path, error)
             return None
+
+
+def folder_name(image: str) -> str:
+    """Return the name of the folder of an image's answers."""
+    return hashlib.sha256(image.encode()).hexdigest()[:32]
+
+
+def read_document(path: Path) -> Json | None:
+    """Return what an answer says without its masks; None for one that cannot be read."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            document: Json = json.loads(bytes(arrays["document"]))
+    except (*_DAMAGED, zipfile.BadZipFile, zlib.error):
+        return None
+    return document if document.get("format") == _FORMAT else None
 
 
 def _visible(findings: Sequence[Finding]) -> list[NDArray[np.uint8] | None]:

@@ -162,6 +162,12 @@ class ReadingStore:
         with self._database.reading() as connection:
             return {image for (image,) in connection.execute("SELECT DISTINCT image FROM readings")}
 
+    def images_since(self, revision: int) -> set[str]:
+        """Return the images of which readings have arrived since a `revision`."""
+        query = "SELECT DISTINCT image FROM readings WHERE sequence > ?"
+        with self._database.reading() as connection:
+            return {image for (image,) in connection.execute(query, (revision,))}
+
     def count(self) -> int:
         """Return how many readings are kept, superseded ones included."""
         with self._database.reading() as connection:

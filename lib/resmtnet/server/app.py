@@ -32,10 +32,12 @@ from monailabel.endpoints import (
 from monailabel.interfaces.utils.app import apps
 from starlette.middleware import Middleware
 
+from resmtnet.page.app import mount_page
 from resmtnet.server import training
 from resmtnet.server.guard import Guard
 from resmtnet.server.lifespan import lifespan
 from resmtnet.server.openapi import describe
+from resmtnet.server.page_services import find_services
 from resmtnet.server.platform_fixes import mend_platform
 from resmtnet.server.routes import add_refusals, router
 from resmtnet.server.rules import ServerRules
@@ -73,6 +75,7 @@ def make_app() -> FastAPI:
             off_the_loop(module.router.routes, reads, writes), prefix=settings.MONAI_LABEL_API_STR
         )
     describe(app)
+    mount_page(app, find_services)  # after our routes below /resmtnet, which it must not hide
     app.mount("/", platform)  # the rest: OHIF, the DICOM proxy, logs
     return app
 

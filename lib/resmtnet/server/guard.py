@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 MOST_AT_ONCE = {"/batch": 2, "/infer": 64, "/scoring": 2, "/session": 4}
 """Requests that change or compute, which may run or wait at once, by the beginning of the path."""
 
+SOCKETS = "/resmtnet/_nicegui_ws/"
+"""Where the review page, and nothing else, opens a websocket."""
+
 _AUDITED = {
     "/train": "training asked for or stopped",
     "/batch": "batch inference asked for or stopped",
@@ -61,13 +64,36 @@ class Guard:
         self._running: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; websockets are closed, since no route takes them."""
+        """Answer a request, or open a websocket of the review page; all others are closed."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             await self._answer(scope, receive, send)
         else:
+            await self._open_socket(scope, receive, send)
+
+    async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a websocket as if it were a GET of the same address; no other page may open one."""
+        scheme = {"ws": "http", "wss": "https"}.get(scope.get("scheme", "ws"), "http")
+        request: Scope = {**scope, "type": "http", "method": "GET", "scheme": scheme}
+        caller = {"request_id": secrets.token_hex(8), "client": _address(scope)}
+        found, headers = self._find_rules(), lower_case(scope)
+        try:
+            if not scope["path"].startswith(SOCKETS):
+                raise Refused(404, "There is no such websocket.")
+            if "origin" not in headers:
+                raise Refused(403, "A websocket is opened by a page of this server alone.")
+            _check_sender(request, headers, found)
+            caller["role"] = access.check_role(request, headers, found)
+        except Refused as refused:
+            logger.info("A websocket is refused: %s", refused.detail, extra={"facts": caller})
             await send({"type": "websocket.close", "code": 1008})
+            return
+        held = CALLER.set(caller)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            CALLER.reset(held)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(8)

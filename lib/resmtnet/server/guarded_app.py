@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from resmtnet.ct.cache import cache_folder
 from resmtnet.errors import ConfigError
 from resmtnet.files import tighten
+from resmtnet.page.address import case_address
 from resmtnet.readings.location import own_files
 from resmtnet.server.logs import log_as_configured
 from resmtnet.server.platform_fixes import guard_platform, mend_platform
@@ -42,6 +44,8 @@ class GuardedApp:
             own_temporary_folder()
             self._tighten(settings)
             mend_platform()
+            if "resmtnet.server.app" in sys.modules:  # MONAI Label's own server has no review page
+                self.shared.url_of = case_address
             guard_platform(lambda: self.rules)
 
     def _tighten(self, settings: Any) -> None:

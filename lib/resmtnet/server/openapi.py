@@ -78,6 +78,7 @@ _NODULE: Json = {
         "uncertainty": _OBJECT,
         "guidelines": _OBJECT,
         "mask_value": _maybe({"type": "integer"}),
+        "url": _TEXT,
         "warnings": {"type": "array", "items": _TEXT},
     },
 }

@@ -25,7 +25,8 @@ _ROUTES = """<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Routes<
 <style>body{font:15px sans-serif;margin:2em}td{padding:.2em 1em .2em 0;vertical-align:top}
 code{font-family:monospace}</style>
 <h1>Routes of this server</h1>
-<p>As <a href="/openapi.json">OpenAPI</a>; the viewer is at <a href="/ohif/">/ohif/</a>.</p>
+<p>As <a href="/openapi.json">OpenAPI</a>; the review page is at
+<a href="/resmtnet/">/resmtnet/</a>, the viewer at <a href="/ohif/">/ohif/</a>.</p>
 <table id="routes"></table>
 <script>
 fetch("/openapi.json").then(reply => reply.json()).then(api => {
