@@ -95,12 +95,15 @@ def forget_in_list(folder: Path, of: set[str], with_image: bool) -> None:
 
 
 def forget_answers(site: Path, of: set[str]) -> None:
-    """Delete what the model has answered and how informative an image is."""
+    """Delete what the model has answered, how informative an image is, and who has seen it."""
     from resmtnet.active.study_scores import SCORES, StudyScores
+    from resmtnet.page.blinding import FILE as BLINDING
+    from resmtnet.page.blinding import Blinding
     from resmtnet.readings.answer_log import AnswerLog
     from resmtnet.readings.inbox import ANSWERS
 
     answers, scores = AnswerLog(site / ANSWERS), StudyScores(site / SCORES)
+    Blinding(site / BLINDING, lambda image: ()).forget(of)
     for image in of:
         answers.forget(image)
         scores.forget(image)

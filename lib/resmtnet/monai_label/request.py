@@ -18,7 +18,6 @@ from resmtnet.ct import Geometry
 from resmtnet.ct.points import as_point
 from resmtnet.errors import InputError, PointError
 from resmtnet.inference.brock import BrockInputs
-from resmtnet.monai_label.datastore import VolumePaths
 from resmtnet.monai_label.prior import Prior, parse_prior
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.request_keys import check_infer_keys
@@ -27,6 +26,7 @@ from resmtnet.monai_label.settings import (
     CANDIDATES_RANGE,
     AppSettings,
 )
+from resmtnet.monai_label.studies import VolumePaths
 from resmtnet.readings.formats.class_mask import mask_extension
 from resmtnet.types import Point
 

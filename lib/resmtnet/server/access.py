@@ -36,7 +36,11 @@ _NEEDED: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("DELETE", re.compile(r"/"), ADMIN),
     ("", re.compile(r"/(train|batch|scoring)(/|$)"), TRAINER),
     ("", re.compile(r"/datastore/label(/?$)"), READER),
-    ("", re.compile(r"/(infer|session|activelearning|proxy|resmtnet/readings)(/|$)"), READER),
+    (
+        "",
+        re.compile(r"/(infer|session|activelearning|proxy|resmtnet/(readings|pacs/read))(/|$)"),
+        READER,
+    ),
     ("", re.compile(r"/datastore(/|$)"), TRAINER),
 )
 
