@@ -13,6 +13,7 @@ from resmtnet.cli import run
 from resmtnet.ct import CTVolume
 from resmtnet.ct.phantom import Phantom, write_dicom_series
 from resmtnet.ct.phantom.files import series_uid
+from resmtnet.readings.dicom.author import author_of
 from resmtnet.readings.dicom.sr_read import read_sr
 from resmtnet.readings.formats.label_map import write_mask
 from resmtnet.readings.location import database_in
@@ -45,7 +46,7 @@ def test_each_reader_has_a_valid_sr_and_who_drew_a_nodule_a_seg(
     assert [file.name.rpartition("-")[2] for file in files] == ["ann.sr.dcm", "bob.sr.dcm"]
     ann = dcmread(files[0])
     assert_valid(ann, tmp_path / "ann.dcm")
-    assert read_sr(ann).observer == "ann"
+    assert author_of(ann) == "ann"
     assert read_sr(ann).groups[0].comments[0] == "N1 malignant | score 4 | 9.0 mm"
     capsys.readouterr()
     seg = ["export", "seg", "--studies", str(studies), "--out", str(tmp_path / "seg"), "--json"]

@@ -15,7 +15,7 @@ from resmtnet.monai_label import datastore as module
 from resmtnet.monai_label import downloads
 from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.refusals import Refusal
-from resmtnet.monai_label.studies import VolumePaths
+from resmtnet.monai_label.volume_paths import VolumePaths
 
 
 @pytest.fixture

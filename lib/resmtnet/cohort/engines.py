@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Protocol
 
 from resmtnet.cohort.scorer import Load, Scorer, Task, failed
@@ -59,6 +61,10 @@ def local(tasks: Iterable[Task], model: NoduleModel, load: Load) -> Iterator[Sco
         yield task, scorer(task)
 
 
+TMP, SHORT = "/tmp", 20
+"""The folder for temporary files where the configured one has a longer path than this."""
+
+
 @dataclass(frozen=True)
 class OnRay:
     """Works tasks off by a pool of workers, each of which holds the model."""
@@ -76,15 +82,18 @@ class OnRay:
         """Give every task with its record; a study that two workers died of gets that as reason."""
         import ray
 
-        self._start(ray)
-        try:
-            waiting = iter(tasks)
-            while wave := list(islice(waiting, WAVE)):
-                yield from self._wave(wave, load, model.info)
-        finally:
-            ray.shutdown()
+        with TemporaryDirectory(
+            prefix="ray-", dir=_short_folder(), ignore_cleanup_errors=True
+        ) as scratch:
+            self._start(ray, scratch)
+            try:
+                waiting = iter(tasks)
+                while wave := list(islice(waiting, WAVE)):
+                    yield from self._wave(wave, load, model.info)
+            finally:
+                ray.shutdown()
 
-    def _start(self, ray: Any) -> None:
+    def _start(self, ray: Any, scratch: str) -> None:
         os.environ.setdefault(_USAGE, "0")  # nothing is sent to the makers of Ray
         settings: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
         if self.address is not None:
@@ -94,6 +103,7 @@ class OnRay:
                 "num_cpus": self.workers * self.threads,
                 "object_store_memory": STORE_BYTES,
                 "include_dashboard": False,
+                "_temp_dir": scratch,
                 # Ray's own is 15: on a busy machine its workers would get next to nothing.
                 "_system_config": {"worker_niceness": 0},
             }
@@ -134,6 +144,11 @@ class OnRay:
                 yield task, json.loads(row["record"])
         for task in left.values():
             yield task, failed(task, DIED)
+
+
+def _short_folder() -> str | None:
+    """Return where Ray's sockets can lie: their paths have at most 107 bytes, of which it needs 70."""
+    return None if len(gettempdir()) <= SHORT or not Path(TMP).is_dir() else TMP
 
 
 def _init(ray: Any, settings: Json) -> None:

@@ -18,7 +18,7 @@ from resmtnet.findings import Finding
 from resmtnet.monai_label.datastore import MODEL_TAG
 from resmtnet.monai_label.infer import InferResult, SharedCharacterizer
 from resmtnet.monai_label.request import InferRequest
-from resmtnet.monai_label.studies import VolumePaths
+from resmtnet.monai_label.volume_paths import VolumePaths
 from resmtnet.readings.answer_log import GivenAnswer
 from resmtnet.readings.formats.draft import Problem
 from resmtnet.readings.inbox import Inbox, SavedLabel

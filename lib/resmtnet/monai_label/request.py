@@ -26,7 +26,7 @@ from resmtnet.monai_label.settings import (
     CANDIDATES_RANGE,
     AppSettings,
 )
-from resmtnet.monai_label.studies import VolumePaths
+from resmtnet.monai_label.volume_paths import VolumePaths
 from resmtnet.readings.formats.class_mask import mask_extension
 from resmtnet.types import Point
 

@@ -27,7 +27,7 @@ from resmtnet.inference.protocol import NoduleModel
 from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import as_refusals
 from resmtnet.monai_label.request import client_of
-from resmtnet.monai_label.studies import VolumePaths
+from resmtnet.monai_label.volume_paths import VolumePaths
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.record import REPEAT
 from resmtnet.types import Json

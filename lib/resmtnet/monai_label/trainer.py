@@ -19,9 +19,9 @@ from resmtnet.inference.device import choose_device
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.monai_label.infer import SharedCharacterizer
 from resmtnet.monai_label.refusals import Refusal, as_refusals
-from resmtnet.monai_label.studies import VolumePaths
 from resmtnet.monai_label.trainer_form import TrainOptions
 from resmtnet.monai_label.training_status import KEPT, NOTHING, PUBLISHED, TrainReport, due, outcome
+from resmtnet.monai_label.volume_paths import VolumePaths
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.record import Reading
 from resmtnet.readings.store import ReadingStore
