@@ -17,8 +17,9 @@ from resmtnet.monai_label.results_app import results_in_pacs
 from resmtnet.monai_label.served_model import served_model
 from resmtnet.monai_label.settings import ABOUT, AppSettings, is_remote
 from resmtnet.monai_label.strategy import make_strategies
-from resmtnet.monai_label.studies import VolumePaths, studies_datastore
+from resmtnet.monai_label.studies import studies_datastore
 from resmtnet.monai_label.trainer import make_trainers
+from resmtnet.monai_label.volume_paths import VolumePaths
 from resmtnet.monai_label.warm_up import start_warm_up
 from resmtnet.server.guarded_app import GuardedApp
 from resmtnet.server.rules import ServerRules

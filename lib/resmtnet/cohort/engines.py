@@ -147,7 +147,7 @@ class OnRay:
 
 
 def _short_folder() -> str | None:
-    """Return where Ray's sockets can lie: their paths have at most 107 bytes, of which it needs 70."""
+    """Return where Ray's sockets can lie: of the 107 bytes of their paths it needs 70."""
     return None if len(gettempdir()) <= SHORT or not Path(TMP).is_dir() else TMP
 
 
