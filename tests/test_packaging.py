@@ -64,6 +64,6 @@ def test_every_declared_dependency_is_pinned() -> None:
 
 def test_the_app_folder_holds_a_short_main_alone() -> None:
     main = CHECKOUT / "apps" / "resmtnet" / "main.py"
-    assert len(main.read_text("utf-8").splitlines()) < 80
+    assert len(main.read_text("utf-8").splitlines()) <= 80
     listed = {path.name for path in main.parent.glob("*.py")}
     assert listed == {"main.py"}

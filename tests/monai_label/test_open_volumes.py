@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def test_an_upload_of_any_kind_is_opened_by_a_worker_first(
     opened: list[Path] = []
     monkeypatch.setattr(open_volumes, "open_apart", opened.append)
     monkeypatch.setattr(open_volumes, "check_whole", lambda path: None)
+    monkeypatch.setattr(open_volumes, "read_apart", lambda function, path: nullcontext(path))
     (tmp_path / name).write_bytes(b"no image")
     with pytest.raises(VolumeError):
         OpenVolumes(1).open(tmp_path / name)
