@@ -49,8 +49,10 @@ def interval(bounds: Interval | None, digits: int) -> str:
 
 
 def class_words(finding: Finding) -> str:
-    """Return class and its probability."""
+    """Return class and its probability; of an indeterminate nodule that of malignant."""
     malignant = finding.probability_malignant
+    if finding.class_name == "indeterminate":
+        return f"indeterminate (malignant {percent(malignant)})"
     if finding.class_name not in ("benign", "malignant"):
         return f"{finding.class_name} (malignant {percent(malignant)})"
     share = malignant if finding.class_name == "malignant" else 1 - malignant

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 from resmtnet.config import to_dict
 from resmtnet.ct.volume import CTVolume
-from resmtnet.data.consensus import malignant_share
 from resmtnet.errors import InputError, ModelError
 from resmtnet.evaluation import metrics
 from resmtnet.inference.model_folder import Model, read_model
@@ -242,7 +241,7 @@ def _details(result: Retrained, config: RetrainConfig) -> dict[str, Any]:
 
 
 def reference_auc(folder: Path) -> float:
-    """Return how well a model separates the classes on its reference set; 0 without one.
+    """Return the AUC of a model's class on its reference set, by protocol P; 0 without one.
 
     Args:
         folder: of the model.
@@ -251,8 +250,9 @@ def reference_auc(folder: Path) -> float:
         answers = read_reference_answers(folder)
     except (ModelError, InputError, OSError, ValueError, LookupError):
         return 0.0
-    rated = [(malignant_share(case.malignancy), said) for case, said in answers if case.malignancy]
-    decided = [(share, said.probability_malignant) for share, said in rated if share != 0.5]
+    decided = [
+        (case.malignant, said.probability_malignant) for case, said in answers if case.in_protocol
+    ]
     if not decided:
         return 0.0
     value = metrics.auc(*zip(*decided, strict=True))
