@@ -70,6 +70,7 @@ def visit(browser: Any, site: ReviewSite) -> Iterator[Callable[..., Any]]:
 
 def save(page: Any, button: str = "Save") -> str:
     """Press a button that saves; returns what the page says then."""
+    page.wait_for_timeout(1100)  # the page tells when it has saved, to the second
     before = page.inner_text(".save-status")
     page.get_by_role("button", name=button, exact=True).click()
     page.wait_for_function(
@@ -265,6 +266,8 @@ def test_windows_overlays_extent_and_keys_change_what_is_drawn(
     page.keyboard.press("j")
     page.wait_for_function("window.resmtnetViewer.spec.key !== 'whole'")
     assert page.inner_text(".nodule.is-chosen .nodule-name") != chosen
+    page.wait_for_function(DRAWN)
+    page.wait_for_timeout(1000)
     before = page.evaluate("window.resmtnetViewer.nv.scene.crosshairPos[2]")
     box = page.locator(".viewer-canvas").bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 300)
@@ -291,8 +294,11 @@ def test_a_blinded_reader_sees_the_answer_only_after_their_own_word(
     site: ReviewSite, visit: Any
 ) -> None:
     site.answer("undo")
-    page = visit("undo", "Cleo")
-    page.get_by_text("Blinded").click()
+    page = visit("no-such-study", "Cleo", draws=False)  # a case that is open has been seen
+    page.goto(f"{site.url}/resmtnet/")
+    page.get_by_text("Blinded", exact=True).click()
+    page.wait_for_selector("text=You read blinded")
+    page.goto(site.case("undo"))
     page.wait_for_function("document.querySelector('.list-head')?.innerText.includes('0 nodules')")
     page.wait_for_function(DRAWN)
     page.get_by_role("button", name="Add a nodule").click()
