@@ -294,10 +294,10 @@ def test_a_blinded_reader_sees_the_answer_only_after_their_own_word(
     site: ReviewSite, visit: Any
 ) -> None:
     site.answer("undo")
-    page = visit("no-such-study", "Cleo", draws=False)  # a case that is open has been seen
-    page.goto(f"{site.url}/resmtnet/")
+    # what was open before has been seen, be it a case or a score in the worklist
+    page = visit("no-such-study", "Cleo", draws=False)
     page.get_by_text("Blinded", exact=True).click()
-    page.wait_for_selector("text=You read blinded")
+    page.wait_for_selector('[role="switch"][aria-checked="true"]')
     page.goto(site.case("undo"))
     page.wait_for_function("document.querySelector('.list-head')?.innerText.includes('0 nodules')")
     page.wait_for_function(DRAWN)

@@ -25,6 +25,7 @@ def studies_datastore(studies: str, inbox: Inbox) -> StudiesDatastore:
         lambda: inbox.store.images(),
         inbox.database.parent,
         lambda image: _last_reader(inbox, image),
+        lambda: inbox.read_again(),
     )
     try:
         inbox.store.check_in_place()
