@@ -1,12 +1,13 @@
 """How the server answers under load: a slow PACS with many batches, or readers who click.
 
     python benchmarks/load.py slow-pacs [--seconds 30] [--plain] [--json FILE]
-    python benchmarks/load.py clicks [--clients 8] [--studies 14] [--seconds 60] [--plain]
+    python benchmarks/load.py clicks [--clients 8] [--studies 14] [--read 30] [--seconds 60]
 
 slow-pacs: a PACS that needs 5 s for each request, 8 browsers that search in it through the server,
-and 45 batch inferences sent at once; /info is asked every 100 ms. `--plain` serves the app with
-MONAI Label's own server instead. clicks: clients that click and look at /info, while a training is
-asked for every two seconds (429: one runs). Times are of this machine, whatever else it does.
+and 45 batch inferences sent at once; /info is asked every 100 ms. clicks: clients that click into
+some studies and look at /info, while a training on the readings of other studies is asked for every
+two seconds (429: one runs). `--plain` serves the app with MONAI Label's own server instead. Times
+are of this machine, whatever else it does.
 """
 
 from __future__ import annotations
@@ -145,18 +146,17 @@ def make_studies(folder: Path, count: int) -> list[str]:
 
 
 def with_clicks(
-    seconds: float, clients: int, studies: int, uvicorn_app: str, folder: Path
+    seconds: float, clients: int, studies: int, read: int, uvicorn_app: str, folder: Path
 ) -> dict[str, Any]:
-    """Click in many studies while trainings are asked for."""
-    times, names = Times(), make_studies(folder / "studies", studies)
+    """Click in many studies while trainings on the readings of others are asked for."""
+    times, names = Times(), make_studies(folder / "studies", studies + read)
     options = ServerOptions(str(folder / "studies"), port=free_port(), uvicorn_app=uvicorn_app)
     with running_server(options, 300.0) as url:
         with httpx.Client(base_url=url, timeout=300) as http:
-            for name in names:  # opened before the time runs, and something to train on
+            for name in names[:studies]:  # opened before the time runs
                 click_into(http, name)
-                for reader in ("ann", "bob"):
-                    given = {"image": name, "reader": reader, "centre_lps_mm": [-75.0, 0.0, 20.0]}
-                    http.post("/resmtnet/readings", json={**given, "class": "malignant"})
+            for number, name in enumerate(names[studies:]):
+                read_twice(http, name, number)
             started = http.post("/train/resmtnet", json={})
             if started.status_code != 200:
                 raise SystemExit(f"no training starts: {started.text}")
@@ -193,6 +193,18 @@ def click_into(http: httpx.Client, name: str) -> httpx.Response:
     return http.post(path, data={"params": json.dumps(POINT)})
 
 
+def read_twice(http: httpx.Client, name: str, number: int) -> None:
+    """Keep the readings of two readers of one study: something to train on."""
+    click_into(http, name)
+    for reader in ("ann", "bob"):
+        given = {"image": name, "reader": reader, "centre_lps_mm": [-75.0, 0.0, 20.0]}
+        told = {
+            "class": "malignant" if number % 2 else "benign",
+            "malignancy": 4 if number % 2 else 2,
+        }
+        http.post("/resmtnet/readings", json={**given, **told}).raise_for_status()
+
+
 def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -200,6 +212,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--studies", type=int, default=14)
+    parser.add_argument("--read", type=int, default=30, help="studies with readings to train on")
     parser.add_argument("--plain", action="store_true", help="MONAI Label's own server")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     asked = parser.parse_args()
@@ -208,7 +221,9 @@ def main() -> int:
         if asked.what == "slow-pacs":
             found = with_slow_pacs(asked.seconds, app, Path(folder))
         else:
-            found = with_clicks(asked.seconds, asked.clients, asked.studies, app, Path(folder))
+            found = with_clicks(
+                asked.seconds, asked.clients, asked.studies, asked.read, app, Path(folder)
+            )
     for what, row in found.items():
         told = ", ".join(f"{name} {value}" for name, value in row.items())
         print(f"{what:6} {told}")

@@ -85,6 +85,36 @@ def test_two_readers_see_at_once_what_the_other_reads(browser: Any, site: PageSi
         wait_until(ann, lambda: cells(ann, "one")[4] == "", timeout_s=240.0)
 
 
+def test_every_link_button_and_key_leads_where_it_says(browser: Any, site: PageSite) -> None:
+    page = browser.new_page()
+    page.context.add_cookies(
+        [{"name": "resmtnet-reader", "value": "Walker", "url": f"{site.url}/resmtnet"}]
+    )
+    open_worklist(page, site)
+    root = f"{site.url}/resmtnet/"
+
+    def leads_to(go: Any, address: str | re.Pattern[str], shown: str) -> None:
+        go()
+        page.wait_for_url(address)
+        page.wait_for_selector(shown)
+
+    views, learn, listed = page.get_by_role("navigation"), f"{root}learn", ".study-link"
+    leads_to(views.get_by_text("Learn").click, learn, "text=Versions")
+    leads_to(views.get_by_text("Worklist").click, root, listed)
+    leads_to(lambda: page.keyboard.type("gl"), learn, "text=Versions")
+    leads_to(lambda: page.keyboard.type("gw"), root, listed)
+    leads_to(views.get_by_text("Learn").click, learn, "text=Versions")
+    leads_to(page.locator("a.brand").click, root, listed)
+    following = page.get_by_role("button", name="Next study")
+    leads_to(following.click, f"{root}case/*", "canvas")
+    first = page.url
+    leads_to(
+        following.click, re.compile(f"^(?!{re.escape(first)}){re.escape(root)}case/"), "canvas"
+    )
+    leads_to(page.get_by_label("Back to the worklist").click, root, listed)
+    page.close()
+
+
 def test_what_a_reader_typed_is_shown_as_text(browser: Any, site: PageSite) -> None:
     site.say("three", MARKUP, malignancy=1)
     with site.opened(browser, "Ann") as page:

@@ -8,6 +8,7 @@ from resmtnet.types import Point
 
 ROOT = "/resmtnet"
 """Where the page is; its first view is the worklist."""
+WORKLIST, LEARN = f"{ROOT}/", f"{ROOT}/learn"
 
 
 def case_address(image: str, at_lps_mm: Point | None = None) -> str:
@@ -20,3 +21,12 @@ def case_address(image: str, at_lps_mm: Point | None = None) -> str:
     if at_lps_mm is None:
         return address
     return f"{address}?{urlencode({'at': ','.join(f'{mm:.1f}' for mm in at_lps_mm)}, safe=',')}"
+
+
+def within(address: str) -> str:
+    """Return an address of the page as NiceGUI's links want it: NiceGUI puts ROOT before it.
+
+    >>> within("/resmtnet/case/1.2.3"), within("/resmtnet/")
+    ('/case/1.2.3', '/')
+    """
+    return address.removeprefix(ROOT)

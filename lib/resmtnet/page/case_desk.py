@@ -12,7 +12,7 @@ from nicegui import run, ui
 
 from resmtnet.errors import ResMTNetError
 from resmtnet.page import case_actions as actions
-from resmtnet.page.address import ROOT, case_address
+from resmtnet.page.address import WORKLIST, case_address, within
 from resmtnet.page.case_board import CaseBoard
 from resmtnet.page.parts import in_words
 from resmtnet.page.pictures import to_ras
@@ -195,9 +195,9 @@ class CaseDesk(CaseBoard):
         if found == self.image:
             self._say("This is the last study that is left to read.", "busy")
         elif found is None:
-            ui.navigate.to(f"{ROOT}/")  # every study is read, or being read by others
+            ui.navigate.to(within(WORKLIST))  # every study is read, or being read by others
         else:
-            ui.navigate.to(case_address(found))
+            ui.navigate.to(within(case_address(found)))
 
 
 def _three(values: Any) -> Point:

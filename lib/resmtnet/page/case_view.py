@@ -8,7 +8,7 @@ import logging
 from nicegui import background_tasks, run, ui
 
 from resmtnet.errors import ResMTNetError
-from resmtnet.page.address import ROOT
+from resmtnet.page.address import ROOT, WORKLIST, within
 from resmtnet.page.case_desk import CaseDesk
 from resmtnet.page.case_keys import listen
 from resmtnet.page.frame import notice
@@ -35,7 +35,7 @@ async def case_view(services: Services, study_id: str) -> None:
         await run.io_bound(desk.load)
     except ResMTNetError as error:
         notice("error", "This study cannot be opened", in_words(error))
-        ui.link("Back to the worklist", f"{ROOT}/")
+        ui.link("Back to the worklist", within(WORKLIST))
         return
     with ui.element("div").classes("case"):
         with ui.element("section").classes("case-picture").props('aria-label="Pictures"'):
@@ -59,7 +59,8 @@ async def _leave(desk: CaseDesk) -> None:
 
 def _head(desk: CaseDesk) -> None:
     with ui.element("header").classes("case-head"):
-        with ui.link(target=f"{ROOT}/").classes("back").props('aria-label="Back to the worklist"'):
+        back = ui.link(target=within(WORKLIST)).classes("back")
+        with back.props('aria-label="Back to the worklist"'):
             ui.icon("arrow_back").props('aria-hidden="true"')
         heading(desk.title, 1).classes("case-title").props(f'title="{_attribute(desk.image)}"')
         served = desk.services.now()

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from nicegui import run, ui
 from nicegui.events import KeyEventArguments
 
-from resmtnet.page.address import ROOT
+from resmtnet.page.address import LEARN, ROOT, WORKLIST, within
 from resmtnet.page.blinding import Blinding
 from resmtnet.page.services import Visitor
 
-NAVIGATION = (("worklist", "Worklist", f"{ROOT}/"), ("learn", "Learn", f"{ROOT}/learn"))
+NAVIGATION = (("worklist", "Worklist", WORKLIST), ("learn", "Learn", LEARN))
 
 EVERYWHERE = {"g w": "worklist", "g l": "learn", "?": "this help", "d": "light or dark"}
 """Shortcuts of every view."""
@@ -38,10 +38,10 @@ def frame(
     """
     dark = ui.dark_mode(visitor.dark)
     with ui.header().classes("page-header"):
-        ui.link("Res-MTNet", f"{ROOT}/").classes("brand")
+        ui.link("Res-MTNet", within(WORKLIST)).classes("brand")
         with ui.element("nav").props('aria-label="Views"'):
             for name, title, address in NAVIGATION:
-                link = ui.link(title, address).classes("nav-link")
+                link = ui.link(title, within(address)).classes("nav-link")
                 if name == current:
                     link.props('aria-current="page"')
         ui.element("div").classes("spring")
@@ -161,7 +161,7 @@ class _Keys:
         key, before = event.key.name, self._before
         self._before = key
         if before == "g" and key in ("w", "l"):
-            ui.navigate.to({"w": f"{ROOT}/", "l": f"{ROOT}/learn"}[key])
+            ui.navigate.to(within({"w": WORKLIST, "l": LEARN}[key]))
         elif key == "?":
             self._help.open()
         elif key == "d":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nicegui import run, ui
 
-from resmtnet.page.address import case_address
+from resmtnet.page.address import case_address, within
 from resmtnet.page.effect import Effect, Said, Stored, effects, summary
 from resmtnet.page.parts import heading, in_words
 from resmtnet.page.services import Services
@@ -77,7 +77,7 @@ def _table(found: Sequence[Effect]) -> None:
             for one in found:
                 with ui.element("tr"):
                     with ui.element("td"):
-                        ui.link(one.image, case_address(one.image, one.centre_lps_mm))
+                        ui.link(one.image, within(case_address(one.image, one.centre_lps_mm)))
                     for text in _cells(one):
                         with ui.element("td"):
                             ui.label(text)

@@ -10,7 +10,7 @@ from typing import Any
 from nicegui import run, ui
 
 from resmtnet.errors import ResMTNetError
-from resmtnet.page.address import ROOT, case_address
+from resmtnet.page.address import ROOT, case_address, within
 from resmtnet.page.frame import notice
 from resmtnet.page.parts import heading, in_words
 from resmtnet.page.services import Services
@@ -206,7 +206,7 @@ class WorklistView:
         if found is None:
             ui.notify("All studies have been read, or others are reading them now.", type="info")
         else:
-            ui.navigate.to(case_address(str(found["id"])))
+            ui.navigate.to(within(case_address(str(found["id"]))))
 
 
 def _choice(label: str, names: dict[str, str], choose: Any) -> ui.select:
