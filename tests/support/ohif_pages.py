@@ -128,6 +128,11 @@ def open_panel(page: Any, server: str, study_uid: str) -> None:
     """Open a study in the OHIF that the server brings, and connect its MONAI Label panel."""
     page.goto(f"{server}/ohif/monai-label?StudyInstanceUIDs={study_uid}")
     page.wait_for_selector(".cornerstone-canvas")
+    connect_panel(page, server)
+
+
+def connect_panel(page: Any, server: str) -> None:
+    """Press the round button beside the server's address, as the panel wants it first."""
     page.wait_for_timeout(_SETTLE_MS)
     notice = page.get_by_text("Confirm and Hide")
     if notice.count():

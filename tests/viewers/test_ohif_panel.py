@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ohif_pages import coloured_pixels, open_panel, open_result, open_study
+from ohif_pages import coloured_pixels, connect_panel, open_panel, open_result, open_study
 from ohif_panel import (
     click_and_run,
     drawn_segments,
@@ -21,6 +21,21 @@ CLASSES = ("benign", "malignant", "indeterminate")
 """Of the nodules of the scripted site, from left to right."""
 VOXELS = 75
 """Of each nodule."""
+
+
+def test_the_study_list_offers_the_mode_with_the_panel(
+    scripted_pacs: Any, page: Any, screenshot: Screenshot
+) -> None:
+    """The first steps of a new user: the study, the button of the mode, the round button."""
+    page.goto(f"{scripted_pacs.server}/ohif/")
+    page.get_by_text("CLICKED", exact=True).first.click()
+    mode = page.get_by_role("button", name="MONAI Label")
+    mode.wait_for()
+    screenshot("ohif-modes")
+    mode.click()
+    page.wait_for_url("**/monai-label?StudyInstanceUIDs=*")
+    page.wait_for_selector(".cornerstone-canvas")
+    connect_panel(page, scripted_pacs.server)
 
 
 def test_whatever_segment_is_selected_a_click_draws_no_class_and_the_sr_says_it(
