@@ -6,8 +6,9 @@
 --model NAME=DIR gives the places of that CT a model that never saw any of them.
 
 negative_points.csv is that of negative_points.py; the cubes are nodules with the lung around them.
-Told is the share on the right side of one half, with nodules and other places equally likely
-("clear"), by kind of place and for the nodules, and the area under the ROC curve.
+Told is the share on the right side of one half, by kind of place and for the nodules, with nodules
+and other places equally likely ("plain"), as likely as under a click ("clicked") and as among what
+the search proposes ("candidate"), and the area under the ROC curve.
 
 Each place is asked twice: as it is, and cut to a few slices that are continued as the stacks of
 training are ("cut"; the nodule, or a disc at a place without one, is painted over beyond the cut).
@@ -36,6 +37,8 @@ from resmtnet.data.archive import Archive
 from resmtnet.data.continuation import continue_ends
 from resmtnet.data.upright import upright_crop
 from resmtnet.evaluation.metrics import auc
+from resmtnet.inference.presence import CANDIDATE_SHARE, CLICKED_SHARE
+from resmtnet.network.uncertainty import logit
 from resmtnet.types import Point
 
 EDGE_MM = 64.0
@@ -129,7 +132,9 @@ def figures(kinds: Sequence[str], plain: Sequence[float], cut: Sequence[float]) 
     """
     kind, nodule = np.array(kinds), np.array([k == NODULE for k in kinds])
     asked = {"plain": np.array(plain), "cut": np.array(cut)}
-    right = {name: np.where(nodule, p >= 0.5, p < 0.5) for name, p in asked.items()}
+    least = {"plain": 0.5, "cut": 0.5, "clicked": CLICKED_SHARE, "candidate": CANDIDATE_SHARE}
+    odds = {name: logit(asked.get(name, asked["plain"])) + logit(p) for name, p in least.items()}
+    right = {name: np.where(nodule, o >= 0, o < 0) for name, o in odds.items()}
     return {
         "right": {
             str(one): {

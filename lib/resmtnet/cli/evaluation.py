@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, echo, print_json, progress
 from resmtnet.errors import InputError
+
+if TYPE_CHECKING:
+    from resmtnet.evaluation.bootstrap import BootstrapConfig
 
 EXAMPLE = (
     "Example: resmtnet evaluate --data cubes/ --model runs/first/model --out report/\n\n"
@@ -59,6 +62,10 @@ def evaluate(
         int,
         typer.Option(min=0, help="With --data: more clicks on each nodule, to compare the masks."),
     ] = 0,
+    confidence: Annotated[
+        float,
+        typer.Option(min=0.5, max=0.999, help="Of the intervals: share of the draws of patients."),
+    ] = 0.95,
     card: Annotated[
         Path | None, typer.Option(help="Also write the model card to this file.")
     ] = None,
@@ -70,6 +77,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate a model or a cross-validation; write metrics.json and report.html."""
+    from resmtnet.evaluation.bootstrap import BootstrapConfig
     from resmtnet.evaluation.diagnoses import read_diagnoses
 
     if [data is not None, bool(predictions), reference].count(True) != 1:
@@ -82,19 +90,20 @@ def evaluate(
     known = read_diagnoses(diagnoses) if diagnoses else {}
     written = [out / "metrics.json", out / "report.html"]
     manifest, documents = _card_sources(model, quote or (), written[0]) if card else ({}, {})
+    config = BootstrapConfig(confidence=confidence)
     if data is not None:
-        document = _ask(data, out, model, split, saliency, known, clicks, device)
+        document = _ask(data, out, model, split, saliency, known, clicks, device, config)
     elif split is not None:
         raise InputError("--split chooses nodules of an archive: give it with --data")
     elif reference:
         from resmtnet.inference.model_folder import default_model_dir
         from resmtnet.training.evaluate import evaluate_reference
 
-        document = evaluate_reference(model or default_model_dir(), out, diagnoses=known)
+        document = evaluate_reference(model or default_model_dir(), out, config, known)
     else:
         from resmtnet.training.evaluate import evaluate_predictions
 
-        document = evaluate_predictions(predictions or (), out, diagnoses=known)
+        document = evaluate_predictions(predictions or (), out, config, known)
     if card:
         from resmtnet.evaluation.card import model_card
 
@@ -119,6 +128,7 @@ def _ask(
     diagnoses: dict[str, str],
     clicks: int,
     device: str | None,
+    config: BootstrapConfig,
 ) -> dict[str, Any]:
     from resmtnet.data.archive import Archive
     from resmtnet.evaluation.baselines import Baselines
@@ -136,6 +146,7 @@ def _ask(
             out,
             Baselines.from_json(kept) if kept else None,
             split=split,
+            config=config,
             pictures=Pictures(saliency=saliency),
             diagnoses=diagnoses,
             clicks=clicks,
