@@ -30,6 +30,7 @@ async def case_view(services: Services, study_id: str) -> None:
         study_id: id of the image.
     """
     ui.add_head_html(f'<link rel="stylesheet" href="{ROOT}/static/case.css">')
+    ui.add_head_html(f'<link rel="modulepreload" href="{ROOT}/niivue.js">')
     desk = CaseDesk(services, study_id)
     try:
         await run.io_bound(desk.load)

@@ -79,13 +79,15 @@ export default {
         });
         this.nv.onLocationChange = () => this.onMove();
         this.nv.onMouseUp = () => this.onMouseUp();
-        this.nv.drawScene = this.after(this.nv.drawScene.bind(this.nv), () => this.marks());
+        this.nv.drawScene = this.unless(() => this.quiet, this.nv.drawScene.bind(this.nv));
+        this.nv.drawScene = this.after(this.nv.drawScene, () => this.marks());
         this.$refs.canvas.addEventListener("pointerdown", (event) => this.onPress(event), true);
         this.$refs.canvas.addEventListener("contextmenu", (event) => event.preventDefault());
       } catch (error) {
         this.fail("The picture cannot be drawn: " + (error?.message || error));
       }
     },
+    unless(holds, call) { return (...given) => (holds() ? undefined : call(...given)); },
     after(call, then) {
       return (...given) => { const result = call(...given); then(); return result; };
     },
@@ -96,14 +98,17 @@ export default {
     // -- what is shown ---------------------------------------------------------------------
     async show(spec) {
       // spec: {key, url, mask, at, axes: {long, short} | null, points: [{at, name, kind, chosen}]}
+      const began = performance.now(), other = !this.spec || this.spec.url !== spec.url;
+      const wait = (url) => fetch(url, { cache: "no-store" }).catch((error) => error);
+      const asked = other && wait(spec.url), mask = spec.mask && wait(spec.mask);
       await this.started;
       if (!this.nv) return;
-      const began = performance.now();
       this.setTool("");  // now, and not when the picture is there: the reader may have taken one
       try {
-        if (!this.spec || this.spec.url !== spec.url) {
+        this.quiet = true;  // NiiVue draws after each step, which takes long without a GPU
+        if (other) {
           this.state = "Loading the picture"; this.kind = "loading";
-          const reply = await fetch(spec.url, { cache: "no-store" });
+          const reply = await asked;
           if (!reply.ok) throw new Error(await this.reason(reply));
           const image = await this.NVImage.new(await reply.arrayBuffer(), "ct.nii", "gray");
           image.cal_min = this.range[0]; image.cal_max = this.range[1];
@@ -113,25 +118,26 @@ export default {
           this.nv.setPan2Dxyzmm([0, 0, 0, 1]);
         }
         this.spec = spec;
-        await this.loadMask(spec);
+        await this.loadMask(await mask);
         if (spec.at) this.goTo(spec.at);
-        this.range && this.setRange(...this.range);
         this.state = "";
+        this.quiet = false;
         this.nv.drawScene();
         this.$emit("shown", { key: spec.key, ms: performance.now() - began });
       } catch (error) {
         this.fail("The picture cannot be loaded: " + (error?.message || error));
+      } finally {
+        this.quiet = false;
       }
     },
     async reason(reply) {
+      if (reply instanceof Error) return reply.message;
       try { return (await reply.json()).detail; } catch { return `the server says ${reply.status}`; }
     },
-    async loadMask(spec) {
+    async loadMask(reply) {
       this.nv.closeDrawing();
       this.changed = false;
-      if (!spec.mask) return;
-      const reply = await fetch(spec.mask, { cache: "no-store" });
-      if (!reply.ok) return;
+      if (!reply?.ok) return;
       const bytes = new Uint8Array(await reply.arrayBuffer());
       this.nv.createEmptyDrawing();
       this.nv.drawBitmap.set(unpack(bytes, this.nv.drawBitmap.length));
