@@ -9,6 +9,7 @@ ResMTNetError
 |   +-- ArchiveError      training data that is missing, damaged or of another version
 |   +-- ReadingError      a reading with a field that is unknown, missing or out of range
 |   +-- StoreError        a readings database that cannot be opened or written
++-- PacsError             a PACS that refused something, or did not answer
 +-- ModelError            weights that are missing, damaged or of another version
 """
 

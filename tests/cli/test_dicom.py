@@ -67,3 +67,17 @@ def test_the_report_text_names_the_confirmed_nodules(
 def test_retracting_needs_a_pacs(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["retract", "--studies", str(studies), "--image", "1.2"]) == 2
     assert "DICOMweb" in capsys.readouterr().err
+
+
+def test_readers_whose_names_look_alike_do_not_overwrite_one_another(
+    studies: Path, phantom: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ReadingStore.open(database_in(studies)) as store:
+        (centre,) = {one.centre_lps_mm for one in store.readings()}
+        for reader in ("Müller", "Möller"):
+            store.add(Reading(series_uid(phantom), reader, centre, class_name="benign"))
+    command = ["export", "sr", "--studies", str(studies), "--out", str(tmp_path / "sr"), "--json"]
+    assert run(command) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    names = {author_of(dcmread(file)) for file in files}
+    assert names == {"ann", "bob", "Müller", "Möller"}

@@ -26,3 +26,8 @@ def test_point_of_the_outermost_voxels_is_inside():
 def test_point_outside_is_refused_with_the_ends_of_the_ct():
     with pytest.raises(PointError, match=r"outside the CT, which spans .*-5.* to .*158"):
         point_inside((5.0, -3.0, 120.0), GRID)
+
+
+def test_a_whole_number_beyond_float_is_no_point() -> None:
+    with pytest.raises(PointError, match="finite"):
+        as_point([10**400, 0, 0])

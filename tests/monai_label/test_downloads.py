@@ -116,3 +116,19 @@ def test_locks_are_forgotten_when_nobody_holds_them() -> None:
     with locks.of("a"), locks.of("b"):
         assert sorted(locks._locks) == ["a", "b"]
     assert locks._locks == {}
+
+
+def test_of_two_processes_that_download_one_series_neither_is_refused(
+    datastore: DicomWebDatastore, pacs: SlowPacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(datastore.cache_of_pacs) / OTHER
+
+    def faster(study: Any, series: str, part: str, *_: Any) -> None:
+        pacs.download(study, series, part)
+        folder.mkdir()
+        (folder / "whole.dcm").write_bytes(b"by another process")
+
+    monkeypatch.setattr(dicomweb, "dicom_web_download_series", faster)
+    assert datastore.volume_path(OTHER) == str(folder)
+    assert [path.name for path in folder.iterdir()] == ["whole.dcm"]
+    assert list(folder.parent.glob(".download-*")) == []

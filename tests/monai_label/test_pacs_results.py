@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from made_findings import make_finding
 from resmtnet.cli.demo_pacs.orthanc import (
@@ -31,6 +32,7 @@ from resmtnet.monai_label.site_images import SiteFiles
 from resmtnet.readings.answer_log import GivenAnswer
 from resmtnet.readings.dicom.identity import Author, ObjectPlace, new_place
 from resmtnet.readings.dicom.nodule import ResultNodule, from_finding
+from resmtnet.readings.dicom.results_log import ReadObject
 from resmtnet.readings.dicom.seg_read import read_seg
 from resmtnet.readings.dicom.seg_write import write_seg
 from resmtnet.readings.dicom.sr_write import write_sr
@@ -295,6 +297,93 @@ def test_results_are_rejected_by_a_note_where_the_pacs_does_not_delete(
     assert site.retract(image) == []
 
 
+def test_of_a_result_that_was_stored_in_part_that_part_can_be_withdrawn(
+    site: PacsResults, image: str, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = site.pacs.store
+
+    def refuse_sr(datasets: list[Dataset]) -> None:
+        if any(one.Modality == "SR" for one in datasets):
+            raise PacsError("The PACS refused the SR: status 409")
+        store(datasets)
+
+    monkeypatch.setattr(site.pacs, "store", refuse_sr)
+    with pytest.raises(PacsError, match="409"):
+        site.store_findings(image, _findings(phantom, 0), MODEL)
+    (seg,) = _in_pacs(site, image, "SEG")
+    assert [one.kind for one in site.retract(image)] == ["SEG"]
+    assert _in_pacs(site, image, "SEG") == []
+    assert site.log.of(image).stored[0].sop_instance_uid == seg.SOPInstanceUID
+
+
+def test_what_was_deleted_is_known_though_the_note_for_the_rest_is_refused(
+    site: PacsResults, image: str, phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    delete = site.pacs.delete
+
+    def only_seg(study: str, series: str, uid: str) -> bool:
+        kinds = {one.sop_instance_uid: one.kind for one in site.log.of(image).stored}
+        return kinds[uid] == "SEG" and delete(study, series, uid)
+
+    def refuse(datasets: list[Dataset]) -> None:
+        raise PacsError("The PACS refused the KO")
+
+    monkeypatch.setattr(site.pacs, "delete", only_seg)
+    monkeypatch.setattr(site.pacs, "store", refuse)
+    with pytest.raises(PacsError, match="KO"):
+        site.retract(image)
+    assert [(one.kind, one.retracted) for one in site.log.of(image).stored] == [
+        ("SEG", "deleted"),
+        ("SR", None),
+    ]
+
+
+def test_an_object_that_cannot_be_read_hides_none_of_those_after_it(
+    site: PacsResults, image: str, phantom: Phantom
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    damaged = _as_reader(site, image, lambda nodule: nodule)
+    for item in _items(damaged):
+        if "ReferencedSOPSequence" in item:
+            item.ReferencedSOPSequence = [Dataset()]
+    damaged.SOPInstanceUID = generate_uid()
+    site.pacs.store([damaged])
+    _as_reader(site, image, _relabel("N1 benign"))
+    entries = {one["sop_instance_uid"]: one for one in PacsInbox(site).read(image)}
+    (problem,) = entries[damaged.SOPInstanceUID]["not_understood"]
+    assert "damaged" in problem["why"]
+    said = [one["understood"] for one in entries.values() if one["understood"]]
+    assert said == [["N1: benign"]]
+    assert PacsInbox(site).read(image) == []
+
+
+def _items(dataset: Dataset) -> Iterator[Dataset]:
+    for item in dataset.get("ContentSequence") or ():
+        yield item
+        yield from _items(item)
+
+
+def test_a_ct_that_is_gone_hides_none_of_the_others(
+    site: PacsResults, image: str, phantom: Phantom, orthanc: str, tmp_path: Path
+) -> None:
+    site.store_findings(image, _findings(phantom, 0), MODEL)
+    _as_reader(site, image, _relabel("N1 benign"))
+    first = site.log._path("0.0.1")  # comes before the other one
+    with site.log.changing("0.0.1") as results:
+        results.read += [ReadObject("SR", "1.2", "2024-01-01", "ann")]
+    (tmp_path / "site" / "pacs-results" / "0.0.0.json").write_text("{")
+    assert first.is_file()
+    entries = PacsInbox(site).read()
+    assert [(one["image"], bool(one["understood"])) for one in entries] == [
+        ("0.0.1", False),
+        (image, True),
+    ]
+    assert "no series 0.0.1" in entries[0]["not_understood"][0]["why"]
+    with pytest.raises(InputError, match=r"no series 0\.0\.1"):
+        PacsInbox(site).read("0.0.1")
+
+
 def test_nothing_is_stored_under_another_patient(
     site: PacsResults, image: str, phantom: Phantom, orthanc: str
 ) -> None:
@@ -309,7 +398,9 @@ def test_nothing_is_stored_under_another_patient(
     assert _in_pacs(site, image, "SR") == []
 
 
-def test_objects_are_sent_by_c_store(tmp_path: Path, phantom: Phantom) -> None:
+@pytest.mark.parametrize("status", [0x0000, 0xB000])
+def test_objects_are_sent_by_c_store(tmp_path: Path, phantom: Phantom, status: int) -> None:
+    """Also where the node has changed an element, and says so with a warning."""
     from pynetdicom import AE, evt
 
     from resmtnet.readings.dicom.source_series import SourceSeries
@@ -322,7 +413,7 @@ def test_objects_are_sent_by_c_store(tmp_path: Path, phantom: Phantom) -> None:
 
     def keep(event: Any) -> int:
         got.append(str(event.dataset.SOPInstanceUID))
-        return 0x0000
+        return status
 
     entity, port = AE("ARCHIVE"), free_port()
     entity.add_supported_context(sr.SOPClassUID)
@@ -331,8 +422,10 @@ def test_objects_are_sent_by_c_store(tmp_path: Path, phantom: Phantom) -> None:
     )
     try:
         send(DicomNode("ARCHIVE", "127.0.0.1", port), [sr])
+        with pytest.raises(PacsError, match="ARCHIVE takes no CT"):
+            send(DicomNode("ARCHIVE", "127.0.0.1", port), [sr, source.any])
     finally:
         server.shutdown()
-    assert got == [sr.SOPInstanceUID]
+    assert got == [sr.SOPInstanceUID] * 2
     with pytest.raises(PacsError, match="no association"):
         send(DicomNode("ARCHIVE", "127.0.0.1", free_port()), [sr])

@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ from resmtnet.ct import Geometry
 from resmtnet.errors import InputError, PointError
 from resmtnet.monai_label.prior import PriorImage
 from resmtnet.monai_label.refusals import Refusal
-from resmtnet.monai_label.request import InferRequest, centres_lps, checked
+from resmtnet.monai_label.request import InferRequest, centres_lps, checked, is_upload
 from resmtnet.monai_label.settings import AppSettings
 
 
@@ -42,7 +43,10 @@ def test_what_is_meant_for_other_models_is_ignored() -> None:
 
 @pytest.mark.parametrize(
     "foreground",
-    ["1,2,3", [1, 2], [[1, 2]], [[1, 2, "3"]], [[1, 2, float("nan")]], [[True, 1, 2]], {"x": 1}, 7],
+    [
+        *("1,2,3", [1, 2], [[1, 2]], [[1, 2, "3"]], [[1, 2, float("nan")]], [[True, 1, 2]]),
+        *({"x": 1}, 7, [[10**400, 1, 2]]),
+    ],
 )
 def test_what_is_no_point_is_refused(foreground: Any) -> None:
     with pytest.raises(PointError, match="foreground"):
@@ -71,7 +75,9 @@ def test_candidates_of_another_detector_are_lps_mm() -> None:
     )
 
 
-@pytest.mark.parametrize("candidates", ["1,2,3", [[1, 2]], [[1, 2, "x"]], [[0, 0, 0]] * 201])
+@pytest.mark.parametrize(
+    "candidates", ["1,2,3", [[1, 2]], [[1, 2, "x"]], [[0, 0, 0]] * 201, [[10**400, 1, 2]]]
+)
 def test_what_is_no_list_of_candidates_is_refused(candidates: Any) -> None:
     with pytest.raises(PointError, match="candidates"):
         parse(candidates=candidates)
@@ -170,6 +176,33 @@ def test_files_elsewhere_may_not_be_asked(tmp_path: Path) -> None:
         assert status(tmp_path, model="resmtnet", image=image) == 403
 
 
+def test_an_id_may_be_the_name_of_something_where_the_server_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "demo").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    app = app_of(tmp_path / "studies")
+    volume = str(tmp_path / "studies" / "demo.nii")
+    store = SimpleNamespace(get_image_uri=lambda name: volume if name == "demo" else "")
+    app.datastore = lambda: store
+    found = checked({"model": "resmtnet", "image": "demo"}, app)
+    assert (found["image"], found["image_id"]) == (volume, "demo")
+    (tmp_path / "here" / "other").touch()
+    with pytest.raises(Refusal) as refused:
+        checked({"model": "resmtnet", "image": "other"}, app)
+    assert refused.value.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["ct.nii", "1.2.840.nii.gz", "thorax 1.5 mm.nii.gz", "a.b-c_é", "x"]
+)
+def test_an_upload_is_known_again_whatever_it_was_called(name: str) -> None:
+    suffix = "".join(Path(name).suffixes)  # as MONAI Label does
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        assert is_upload(Path(file.name))
+        assert not is_upload(Path(file.name).with_name(f"not-{Path(file.name).name}"))
+
+
 def test_what_is_no_image_or_no_model_is_refused(tmp_path: Path) -> None:
     assert status(tmp_path, model="resmtnet", image=["x"]) == 400
     assert status(tmp_path, model="resmtnet", image="") == 400
@@ -181,8 +214,9 @@ def test_what_the_user_tells_for_the_brock_risk_is_read_or_refused() -> None:
     told = parse(brock={"age": 62, "upper_lobe": [True, False]}).brock
     assert told is not None
     assert told.upper_lobe == (True, False)
-    with pytest.raises(InputError, match="age is 7"):
-        parse(brock={"age": 7})
+    for age in (7, 10**400):
+        with pytest.raises(InputError, match="age is"):
+            parse(brock={"age": age})
     with pytest.raises(InputError, match="an object"):
         parse(brock="62")
 

@@ -126,3 +126,15 @@ def test_an_upload_goes_if_nobody_has_read_or_labelled_it(
 def test_without_the_readings_no_upload_goes(cache: Path, studies: StudiesDatastore) -> None:
     assert sweep(app_of(studies, None, upload_days=7), NOW_S) == {}
     assert len(studies.list_images()) == 5
+
+
+def test_downloads_that_a_killed_server_has_left_go_after_a_day(
+    cache: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "pacs" / ".download-abc"
+    part.mkdir(parents=True)
+    (part / "1.dcm").write_bytes(b"half a series")
+    app = app_of(SimpleNamespace(cache_of_pacs=str(part.parent)), set())
+    assert sweep(app, NOW_S + DAY_S / 2) == {}
+    assert sweep(app, NOW_S + 2 * DAY_S) == {"unfinished downloads": 1}
+    assert not part.exists()

@@ -129,3 +129,21 @@ def test_the_inbox_imports_no_server_and_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_fails_after_a_reading_was_kept_does_not_hide_that_it_was(
+    inbox: Inbox, label: Any, answer: GivenAnswer
+) -> None:
+    told: list[int] = []
+
+    def fail(count: int) -> None:
+        raise InputError("no training starts")
+
+    inbox.on_kept = fail
+    inbox.on_readings = lambda readings: told.append(len(readings))
+    centre = list(answer.findings[0].centre_lps_mm)
+    document = {"image": "ct", "reader": "ann", "centre_lps_mm": centre, "class": "benign"}
+    assert inbox.add_document(document).class_name == "benign"
+    assert len(inbox.add_label(label(document)).readings) == 1
+    assert inbox.store.count() == 2
+    assert told == [1, 1]

@@ -4,6 +4,8 @@ import json
 import sqlite3
 
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 
 from resmtnet.cli import run
 from resmtnet.readings.answer_log import AnswerLog
@@ -100,18 +102,27 @@ def test_copies_of_a_pacs_go_too(tmp_path, monkeypatch):
                 study_patient=pseudonym(patient),
             )
             store.add(reading)
+    for n in (1, 2):  # what a server that was killed has left
+        part = cache / f".download-{n}"
+        part.mkdir()
+        slice_of = Dataset()
+        slice_of.SOPClassUID, slice_of.SeriesInstanceUID = CTImageStorage, f"1.2.{n}"
+        slice_of.PixelData = bytes(200)
+        slice_of.is_little_endian, slice_of.is_implicit_VR = True, True
+        slice_of.save_as(part / "1.dcm")
     url = "http://127.0.0.1:1/dicom-web"
     assert run(["purge", "--studies", url, "--patient", "P1", "--dry-run"]) == 0
     assert (cache / "1.2.1").is_dir()
     assert run(["purge", "--studies", url, "--patient", "P1"]) == 0
     names = sorted(path.name for path in cache.rglob("*") if "1.2." in path.name)
     assert names == ["1.2.2", "1.2.2.nrrd", "1.2.2.nrrd", "1.2.3", "1.2.3.nrrd", "1.2.3.nrrd"]
+    assert [path.name for path in cache.glob(".download-*")] == [".download-2"]
     for name in ("datastore_v2.json", "datastore_v2.previous.json"):
         assert "P1" not in (cache / name).read_text()
         assert set(json.loads((cache / name).read_text())["objects"]) == {"1.2.2", "1.2.3"}
     (line,) = (tmp_path / "app" / "resmtnet" / "audit.jsonl").read_text().splitlines()
     told = json.loads(line)
-    assert (told["event"], told["readings"], told["series"]) == ("patient purged", 1, 2)
+    assert (told["event"], told["readings"], told["series"]) == ("patient purged", 1, 3)
     assert "P1" not in line
 
 
@@ -146,3 +157,19 @@ def test_reading_that_is_deleted_without_a_tombstone_is_told(studies):
     connection.close()
     with ReadingStore.open(path) as store:
         assert store.problems() == ["reading 2 is missing, and no purge has deleted it"]
+
+
+def test_labels_of_studies_that_cannot_be_written_go_too(tmp_path, monkeypatch, studies):
+    """They lie beside the database, as do their lines in MONAI Label's list."""
+    monkeypatch.setenv("MONAI_LABEL_DICOMWEB_CACHE_PATH", str(tmp_path / "none"))
+    database = studies / "resmtnet" / "readings.sqlite"
+    beside = database.parent / "labels-0123abcd"
+    (beside / "labels" / "final").mkdir(parents=True)
+    for n in range(2):
+        (beside / "labels" / "final" / f"ct{n}.nrrd").touch()
+    entry = {"image": {"info": {}}, "labels": {"final": {"info": {"reader": "ann"}}}}
+    (beside / "datastore_v2.json").write_text(json.dumps({"objects": {"ct0": entry, "ct1": entry}}))
+    assert run(["purge", "--readings", str(database), "--patient", "P1"]) == 0
+    assert [file.name for file in (beside / "labels" / "final").iterdir()] == ["ct1.nrrd"]
+    objects = json.loads((beside / "datastore_v2.json").read_text())["objects"]
+    assert (objects["ct0"]["labels"], objects["ct1"]) == ({}, entry)

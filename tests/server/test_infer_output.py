@@ -56,6 +56,24 @@ def test_on_a_folder_a_dicom_seg_is_refused_with_what_is_allowed(
     assert json.dumps(caught.value.detail)
 
 
+@pytest.mark.parametrize("params", ["{", "[1]", '"text"', "[" * 5000])
+def test_broken_params_of_a_dicom_seg_are_refused(
+    monkeypatch: pytest.MonkeyPatch, params: str
+) -> None:
+    app = SimpleNamespace(_infers={"resmtnet": SimpleNamespace(labels={"benign": 1})})
+    monkeypatch.setattr(infer_output, "app_instance", lambda: app)
+
+    def run_inference(model: str, params: str, output: str, background_tasks: Any) -> None:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(infer_output.infer, "run_inference", run_inference)
+    monkeypatch.setattr(infer_output.infer, "nifti_to_dicom_seg", None)
+    infer_output.name_segments()
+    with pytest.raises(HTTPException, match="JSON object") as caught:
+        infer_output.infer.run_inference("resmtnet", params, "dicom_seg", BackgroundTasks())
+    assert caught.value.status_code == 400
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_mask_and_dicom_seg_are_deleted_after_the_answer(
     grid: Geometry, make_finding: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ ImageOption = Annotated[
     typer.Option("--image", help="SeriesInstanceUID; may be repeated. Default: all with readings."),
 ]
 FolderOption = Annotated[Path, typer.Option(help="Folder to write the files to.")]
+
+_LONGEST_NAME = 200
 
 LEAST_SERIES_NUMBER = 1000
 """Of an exported object: its series number is above those that scanners give."""
@@ -164,8 +167,7 @@ def _export(
         for reader, nodules, source in by_reader:
             number = int(source.any.get("SeriesNumber") or 0)
             place = new_place(max(LEAST_SERIES_NUMBER, number))
-            name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{image}-{reader}")
-            file = out / f"{name}.{suffix}.dcm"
+            file = out / f"{_file_name(image, reader)}.{suffix}.dcm"
             try:
                 dataset = write(nodules, source, Author(reader=reader), place)
             except InputError as error:
@@ -178,6 +180,17 @@ def _export(
         return
     print_warnings(problems)
     echo("\n".join(files) if files else "Nothing was written.")
+
+
+def _file_name(image: str, reader: str) -> str:
+    """Return a plain name that no other image or reader has.
+
+    >>> _file_name("1.2", "ann"), _file_name("1.2", "Müller") == _file_name("1.2", "Möller")
+    ('1.2-ann', False)
+    """
+    name = f"{image}-{reader}"
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:_LONGEST_NAME]
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _by_reader(inbox: Inbox, image: str) -> Iterator[tuple[str, list[ResultNodule], SourceSeries]]:

@@ -60,7 +60,8 @@ def purge(
             gone = store.purge(names, images, dry_run=dry_run)
         images |= gone.images
         found |= {"images": sorted(images), "readings": gone.readings, "masks": gone.masks}
-    places = [folder] if folder else copies
+    # Studies that cannot be written have their labels beside the database.
+    places = [*([folder] if folder else copies), *files.places_beside(path)]
     labels = [label for place in places for label in files.labels(place, images)]
     series = [one for place in copies for one in files.series(place, images)]
     found |= {"labels": len(labels), "series": len(series), "deleted": not dry_run}
@@ -68,7 +69,7 @@ def purge(
     if not dry_run:
         files.delete([*labels, *series])
         for place in places:
-            files.forget_in_list(place, images, with_image=place != folder)
+            files.forget_in_list(place, images, with_image=place in copies)
         files.forget_answers(path.parent, images)
         files.empty_caches(path.parent)
         keep_audit_log(path.parent)

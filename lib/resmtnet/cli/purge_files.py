@@ -50,9 +50,24 @@ def _is_of(name: str, image: str) -> bool:
 
 
 def series(cache: Path, of: set[str]) -> list[Path]:
-    """Return what a cache of a PACS holds of series: their folders and their downloads."""
+    """Return what a cache of a PACS holds of series: their folders and their downloads.
+
+    Also downloads that a server which was killed has left unfinished.
+    """
+    from resmtnet.readings.patients import header_texts
+
     names = [name for image in of if is_uid(image) for name in (image, f"{image}.nrrd")]
-    return [cache / name for name in names if (cache / name).exists()]
+    unfinished = [
+        part
+        for part in cache.glob(".download-*")
+        if header_texts(part, ("SeriesInstanceUID",)).get("SeriesInstanceUID") in of
+    ]
+    return [cache / name for name in names if (cache / name).exists()] + unfinished
+
+
+def places_beside(database: Path) -> list[Path]:
+    """Return where lists and labels of studies that cannot be written are, beside a database."""
+    return [path for path in sorted(database.parent.glob("labels-*")) if (path / LIST).is_file()]
 
 
 def pacs_caches() -> list[Path]:

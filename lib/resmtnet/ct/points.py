@@ -25,7 +25,7 @@ def as_point(value: ArrayLike, what: str = "point") -> Point:
     """
     try:
         point = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # also a whole number beyond float
         point = np.full(3, np.nan)
     if point.shape != (3,) or not np.isfinite(point).all():
         raise PointError(f"{what} {value!r}: three finite numbers x, y, z (LPS mm) are needed")

@@ -179,7 +179,9 @@ def _number(told: Mapping[str, object], name: str, low: float, high: float) -> f
     value = told.get(name)
     if value is None:
         return None
-    number = float(value) if isinstance(value, (int, float)) else math.nan
+    number = math.nan
+    if isinstance(value, (int, float)) and abs(value) <= high:  # else beyond float, maybe
+        number = float(value)
     whole = name != "nodule_count" or number == round(number, 0)
     if isinstance(value, bool) or not (low <= number <= high) or not whole:
         raise InputError(f"brock: {name} is {value!r}; a number of {low:g} to {high:g} is needed")

@@ -45,6 +45,10 @@ from resmtnet.readings.formats.regions import values_of
 logger = logging.getLogger(__name__)
 
 
+UNFINISHED = ".download-"
+"""How the folder of a download begins, until it is complete."""
+
+
 def use_installed_dcmqi() -> None:
     """Put the installed dcmqi tools on PATH; else MONAI Label downloads them at each start."""
     scripts = sysconfig.get_path("scripts")
@@ -273,10 +277,14 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
     def _download(self, image_id: str, folder: Path) -> None:
         """Download to a draft folder, so that the final one exists only when it is complete."""
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = tempfile.mkdtemp(dir=folder.parent, prefix=".download-")
+        partial = tempfile.mkdtemp(dir=folder.parent, prefix=UNFINISHED)
         try:
             dicom_web_download_series(None, image_id, partial, self._client, self._fetch_by_frame)
-            os.replace(partial, folder)
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
         except IndexError as error:
             raise Refusal(404, f"The PACS has no series {image_id}.") from error
         except OSError as error:

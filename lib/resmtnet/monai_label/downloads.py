@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Lock
 
 from resmtnet.ct import CTVolume
-from resmtnet.ct.cache import cache_folder, file_state
-from resmtnet.ct.image_file import is_detached
+from resmtnet.ct.cache import cache_folder, file_state, folder_state
+from resmtnet.ct.image_file import image_suffix, is_detached
 from resmtnet.errors import InputError
 from resmtnet.files import make_folder
 from resmtnet.monai_label.refusals import Refusal
@@ -56,7 +56,9 @@ def converted(volume: Path, image_id: str) -> Path:
         Refusal: 400 with the reason if the CT cannot be read.
     """
     folder = cache_folder() / "downloads"
-    state = f"{file_state(volume)}|{volume.parent.stat().st_mtime_ns}"
+    state = file_state(volume)
+    if image_suffix(volume) is None:  # a DICOM series: any of its files may have changed
+        state = f"{volume.resolve()}|{folder_state(volume.parent)}"
     target = folder / hashlib.sha256(state.encode()).hexdigest()[:24] / f"{image_id}.nrrd"
     if target.is_file() and not is_detached(volume):
         os.utime(target)
@@ -65,6 +67,8 @@ def converted(volume: Path, image_id: str) -> Path:
     try:
         write_ct(CTVolume.open(volume), target)
     except InputError as error:
+        with suppress(OSError):  # another request may be writing there
+            target.parent.rmdir()
         raise Refusal(400, str(error)) from error
     _make_room(folder, keep=target)
     return target

@@ -9,6 +9,7 @@ from typing import Any
 
 from dicomweb_client import DICOMwebClient
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from requests import HTTPError, RequestException
 
 from resmtnet.errors import PacsError
@@ -75,7 +76,7 @@ class Pacs:
         """
         try:
             return self._client.retrieve_instance(study_uid, series_uid, sop_instance_uid)
-        except (RequestException, OSError, ValueError) as error:
+        except (RequestException, OSError, ValueError, InvalidDicomError) as error:
             raise PacsError(f"The PACS did not give {sop_instance_uid}: {error}") from error
 
     def fetch_series(self, entry: SeriesEntry) -> list[Dataset]:
@@ -86,7 +87,7 @@ class Pacs:
         """
         try:
             return list(self._client.retrieve_series(entry.study_uid, entry.uid))
-        except (RequestException, OSError, ValueError) as error:
+        except (RequestException, OSError, ValueError, InvalidDicomError) as error:
             raise PacsError(f"The PACS did not give the series {entry.uid}: {error}") from error
 
     def store(self, datasets: Sequence[Dataset]) -> None:
@@ -129,13 +130,37 @@ class Pacs:
         return address is not None and delete_from_orthanc(session, address, sop_instance_uid)
 
 
+def connect(url: str) -> Pacs:
+    """Connect to a PACS with the account and the prefixes that the server reads.
+
+    Args:
+        url: of its DICOMweb service.
+    """
+    from dicomweb_client.session_utils import create_session_from_user_pass
+    from monailabel.config import settings
+
+    name, secret = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
+    client = DICOMwebClient(
+        url.rstrip("/"),
+        session=create_session_from_user_pass(name, secret) if name and secret else None,
+        qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX or None,
+        wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX or None,
+        stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX or None,
+    )
+    return Pacs(client)
+
+
 def send(node: DicomNode, datasets: Sequence[Dataset]) -> None:
     """Send objects by C-STORE.
 
+    A warning (PS3.4 B.2.3: the node has coerced an element, for example) means that the object is
+    stored.
+
     Raises:
-        PacsError: no association, or a status other than success.
+        PacsError: no association, no way to send such an object, or a status of failure.
     """
     from pynetdicom import AE
+    from pynetdicom.status import STATUS_WARNING, code_to_category
 
     entity = AE(ae_title=OUR_AET)
     for uid in {dataset.SOPClassUID for dataset in datasets}:
@@ -147,9 +172,18 @@ def send(node: DicomNode, datasets: Sequence[Dataset]) -> None:
         )
     try:
         for dataset in datasets:
-            status = association.send_c_store(dataset)
-            if not status or status.Status != 0:
-                code = int(status.Status) if status else 0
+            try:
+                status = association.send_c_store(dataset)
+            except ValueError as error:  # the node takes no such object, or not as it is encoded
+                raise PacsError(f"{node.aet} takes no {dataset.Modality}: {error}") from error
+            code = int(status.Status) if status else None
+            if code is None:
+                raise PacsError(f"{node.aet} did not answer the {dataset.Modality}.")
+            if code_to_category(code) == STATUS_WARNING:
+                logger.warning(
+                    "%s stored the %s with status %#06x", node.aet, dataset.Modality, code
+                )
+            elif code != 0:
                 raise PacsError(f"{node.aet} refused the {dataset.Modality}: status {code:#06x}.")
     finally:
         association.release()

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from pydicom.dataset import Dataset
 
-from resmtnet.errors import InputError, ResMTNetError, StoreError
+from resmtnet.errors import InputError, PacsError, ResMTNetError, StoreError
 from resmtnet.monai_label.pacs import SeriesEntry, referenced_series
 from resmtnet.monai_label.pacs_results import PacsResults
 from resmtnet.readings.dicom.author import author_of, unknown_author
@@ -54,16 +54,27 @@ class PacsInbox:
             reader: who has stored those objects that name nobody (OHIF's do not); None: not known.
 
         Returns:
-            For each object that was read: its UID, kind, reader, and what was understood.
+            For each object that was read: its UID, kind, reader, and what was understood. Of all
+            images one that cannot be read now, as its CT is gone, does not hide the others: it has
+            an entry without UID, which says why.
 
         Raises:
             PacsError: the PACS did not answer.
             InputError: there is no such image.
         """
+        images = [image] if image else self._results.log.series()
         told: list[Json] = []
+        failed: list[ResMTNetError] = []
         with self._lock:
-            for one in [image] if image else self._results.log.series():
-                told += self._read_image(one, reader)
+            for one in images:
+                try:
+                    told += self._read_image(one, reader)
+                except ResMTNetError as error:
+                    failed.append(error)
+                    problem = Problem("the results of this CT", str(error))
+                    told.append(_entry(one, None, "", "", Reply(not_understood=[problem])))
+        if failed and len(failed) == len(images):
+            raise failed[0]
         return told
 
     def _read_image(self, image: str, asker: str | None) -> list[Json]:
@@ -93,9 +104,16 @@ class PacsInbox:
     def _read_object(
         self, image: str, named: tuple[SeriesEntry, str], source: SourceSeries, asker: str | None
     ) -> Json | None:
-        """Read one object; None where it is ours, or of another CT of the study."""
+        """Read one object; None where it is ours, or of another CT of the study.
+
+        One that the PACS does not give is told, and tried again with the next look.
+        """
         entry, uid = named
-        dataset = self._results.pacs.fetch(entry.study_uid, entry.uid, uid)
+        try:
+            dataset = self._results.pacs.fetch(entry.study_uid, entry.uid, uid)
+        except PacsError as error:
+            problem = Problem(f"the {entry.modality}", str(error))
+            return _entry(image, uid, entry.modality, "", Reply(not_understood=[problem]))
         if is_ours(dataset) or not _is_of(dataset, source):
             self._note(image, ReadObject("not of a reader", uid, _now(), ""))
             return None
@@ -112,18 +130,16 @@ class PacsInbox:
             raise  # the next look tries again
         except InputError as error:
             reply = Reply(not_understood=[Problem(f"the {kind}", str(error))])
-        document = reply.to_json()
-        problems = tuple(document["not_understood"])
+        except Exception as error:  # whatever one object does, those after it are read
+            logger.exception("%s %s of %s cannot be read", kind, uid, image)
+            why = f"is damaged, or of a kind that is not read ({type(error).__name__})"
+            reply = Reply(not_understood=[Problem(f"the {kind}", why)])
+        told = _entry(image, uid, kind, reader, reply, outcomes)
+        problems = tuple(told["not_understood"])
         self._note(image, ReadObject(kind, uid, _now(), reader, tuple(outcomes), problems))
         for problem in reply.not_understood:
             logger.warning("%s %s of %s: %s %s", kind, uid, image, problem.what, problem.why)
-        return {
-            "image": image,
-            "sop_instance_uid": uid,
-            "kind": kind,
-            "reader": reader,
-            "outcomes": outcomes,
-        } | document
+        return told
 
     def _note(self, image: str, read: ReadObject) -> None:
         with self._results.log.changing(image) as results:
@@ -183,13 +199,32 @@ class Poller:
     def _run(self) -> None:
         while not self._stopped.wait(self._every_s):
             try:
-                self._inbox.read()
+                for entry in self._inbox.read():
+                    if entry["sop_instance_uid"] is None:
+                        self._warn(f"{entry['image']}: {entry['not_understood'][0]['why']}")
             except ResMTNetError as error:
-                if str(error) not in self._told:
-                    logger.warning("New results are not read from the PACS: %s", error)
-                self._told.add(str(error))
+                self._warn(str(error))
             except Exception:
                 logger.exception("New results are not read from the PACS")
+
+    def _warn(self, why: str) -> None:
+        """Tell why nothing is read, each reason once."""
+        if why not in self._told:
+            logger.warning("New results are not read from the PACS: %s", why)
+        self._told.add(why)
+
+
+def _entry(
+    image: str,
+    uid: str | None,
+    kind: str,
+    reader: str,
+    reply: Reply,
+    outcomes: Sequence[Json] = (),
+) -> Json:
+    """What is told of one object."""
+    named = {"image": image, "sop_instance_uid": uid, "kind": kind, "reader": reader}
+    return {**named, "outcomes": list(outcomes), **reply.to_json()}
 
 
 def _is_known(results: SeriesResults, uid: str) -> bool:

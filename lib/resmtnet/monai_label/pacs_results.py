@@ -239,9 +239,12 @@ class PacsResults:
             )
         place = self._place("SR", told, results, highest + 1)
         objects.append(("SR", write_sr(nodules, source, author, place)))
-        self.pacs.store([dataset for _, dataset in objects])
-        stored = [_entry(kind, dataset, told) for kind, dataset in objects]
-        results.stored += stored
+        stored = []
+        for kind, dataset in objects:
+            self.pacs.store([dataset])
+            # At once: if the next one is refused, this one can still be withdrawn.
+            stored.append(_entry(kind, dataset, told))
+            results.stored.append(stored[-1])
         return stored
 
     def _place(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tempfile
@@ -32,8 +31,11 @@ from resmtnet.types import Point
 
 MOST_POINTS = 200
 
-_UPLOAD = re.compile(r"tmp[a-z0-9_]{8}(\.[A-Za-z0-9.]+)?")
-"""How MONAI Label names what a client uploads with /infer."""
+_FARTHEST = 1e9
+"""No voxel index is larger."""
+_UPLOAD = re.compile(r"tmp[a-z0-9_]{8}(\..*)?", re.DOTALL)
+"""How MONAI Label names what a client uploads with /infer: its own letters, and all that follows
+the first dot of the client's name, such as ".0 mm.nii.gz"."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def checked(request: Mapping[str, Any], app: MONAILabelApp) -> dict[str, Any]:
         if hasattr(store, "ct_of"):
             image = store.ct_of(image)
         return {**request, "image": image, "image_id": image}
+    if not os.path.isabs(image):  # an id that is the name of something in the working folder too
+        return {**request, "image": VolumePaths(store).get_image_uri(image), "image_id": image}
     path, sessions = Path(image).resolve(), app.sessions()
     folders = [getattr(app.datastore(), "_datastore_path", app.studies)]
     folders += [sessions.store_path] if sessions else []
@@ -246,7 +250,8 @@ def _point_list(value: object, name: str) -> list[Point]:
 def _point(value: object, name: str) -> Point:
     numbers = value if isinstance(value, (list, tuple)) else ()
     valid = [n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool)]
-    if len(numbers) != 3 or len(valid) != 3 or not all(math.isfinite(n) for n in valid):
+    # Python's whole numbers have no limit: one beyond the range of float is no voxel index.
+    if len(numbers) != 3 or len(valid) != 3 or not all(abs(n) < _FARTHEST for n in valid):
         raise PointError(
             f"{name} has the point {value!r}: three finite numbers (i, j, k) are needed."
         )

@@ -23,6 +23,7 @@ from fastapi import HTTPException
 from resmtnet.ct.cache import cache_folder
 from resmtnet.ct.dicom_header import is_uid
 from resmtnet.errors import ResMTNetError
+from resmtnet.monai_label.dicomweb import UNFINISHED
 from resmtnet.monai_label.settings import AppSettings
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ def sweep(app: Any, now_s: float | None = None) -> Counter[str]:
     if hasattr(datastore, "cache_of_pacs"):
         series = series_in(Path(datastore.cache_of_pacs))
         gone["series"] += _delete(too_many(series, settings, now_s))
+        unfinished = unfinished_in(Path(datastore.cache_of_pacs))
+        gone["unfinished downloads"] += _delete(k for k in unfinished if k.used_s < now_s - DAY_S)
     elif settings.upload_days:
         gone["uploads"] += _delete_uploads(app, now_s - settings.upload_days * DAY_S)
     return +gone
@@ -102,6 +105,11 @@ def series_in(folder: Path) -> list[Kept]:
         [p for p in folder.iterdir() if p.is_dir() and is_uid(p.name)] if folder.exists() else []
     )
     return _kept((path, path.with_name(f"{path.name}.nrrd")) for path in found)
+
+
+def unfinished_in(folder: Path) -> list[Kept]:
+    """Return what servers that were killed have left of downloads, and downloads that run."""
+    return _kept((path,) for path in folder.glob(f"{UNFINISHED}*"))
 
 
 def too_many(series: list[Kept], settings: AppSettings, now_s: float) -> list[Kept]:

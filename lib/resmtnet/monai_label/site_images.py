@@ -7,12 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dicomweb_client import DICOMwebClient
-
 from resmtnet.ct import CTVolume
 from resmtnet.ct.series_index import SeriesIndex
 from resmtnet.errors import ReadingError
-from resmtnet.monai_label.pacs import Pacs
+from resmtnet.monai_label.pacs import Pacs, connect
 from resmtnet.monai_label.settings import is_remote
 
 
@@ -28,7 +26,7 @@ class SiteFiles:
         self._studies = studies
         self._fetched = Path(tempfile.mkdtemp(prefix="resmtnet-"))
         atexit.register(shutil.rmtree, self._fetched, ignore_errors=True)
-        self.pacs = Pacs(DICOMwebClient(studies)) if is_remote(studies) else None
+        self.pacs = connect(studies) if is_remote(studies) else None
 
     def volume(self, image: str) -> Path:
         """Return the folder of a DICOM series.

@@ -206,8 +206,7 @@ class Inbox:
         reading = Reading.from_json({**_given(document), "source": "rest"})
         kept = self.store.add(self._completed(reading, find_answer=True))
         audit("reading kept", reading=kept.id, source=kept.source)
-        self.on_kept(self.store.count())
-        self.on_readings([kept])
+        self._tell([kept])
         return kept
 
     def add(
@@ -242,9 +241,16 @@ class Inbox:
                 audit("reading kept", reading=stored.id, source=stored.source)
         reply.warnings += self.notices(reply.readings)
         if reply.readings:
-            self.on_kept(self.store.count())
-            self.on_readings(reply.readings)
+            self._tell(reply.readings)
         return reply
+
+    def _tell(self, kept: list[Reading]) -> None:
+        """Call whoever waits for readings; these are kept, whatever becomes of that."""
+        for call in (lambda: self.on_kept(self.store.count()), lambda: self.on_readings(kept)):
+            try:
+                call()
+            except Exception:
+                logger.exception("What is to follow a reading has failed; the reading is kept")
 
     def notices(self, readings: Sequence[Reading]) -> list[str]:
         """Return what a reader is told of readings that were kept: why they never train."""

@@ -96,10 +96,9 @@ def header_texts(volume: Path, keywords: Sequence[str]) -> dict[str, str]:
     if file is None:
         return {}
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
-    try:
-        header = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords))
-    except (InvalidDicomError, OSError, ValueError):
+    try:  # force: a file without preamble and meta header is DICOM too
+        header = dcmread(file, stop_before_pixels=True, specific_tags=list(keywords), force=True)
+    except Exception:  # pydicom raises whatever its parser trips over
         return {}
     return {name: str(header.get(name)) for name in keywords if header.get(name)}

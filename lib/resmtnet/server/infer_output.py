@@ -22,6 +22,7 @@ from monailabel.utils.others.generic import remove_file
 
 from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.readings.formats.regions import values_of
+from resmtnet.server.bodies import json_object
 from resmtnet.server.rules import Refused
 from resmtnet.types import Json
 
@@ -66,10 +67,9 @@ def name_segments() -> None:
         task = app_instance()._infers.get(bound.arguments["model"])
         if getattr(output, "value", output) == _SEG and task is not None:
             params = bound.arguments.get("params")
-            asked = json.loads(params) if isinstance(params, str) and params else {}
-            if isinstance(asked, dict):
-                asked["label_info"] = _label_info(task.labels, asked.get("label_info"))
-                bound.arguments["params"] = json.dumps(asked)
+            asked = json_object(params if isinstance(params, str) else "", "params")
+            asked["label_info"] = _label_info(task.labels, asked.get("label_info"))
+            bound.arguments["params"] = json.dumps(asked)
         return _run_and_delete(run, bound)
 
     named.names_segments = True  # type: ignore[attr-defined]

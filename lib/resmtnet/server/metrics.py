@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from starlette.responses import Response
 
-from resmtnet.ct.cache import cache_folder
+from resmtnet.monai_label.retention import downloads, volumes
 
 logger = logging.getLogger(__name__)
 
@@ -110,9 +110,8 @@ def _training(app: Any) -> Iterator[Metric]:
 
 def _caches(app: Any) -> Iterator[Metric]:
     yield _gauge("open_cts", "CTs that are kept open.", app.shared.open_count())
-    folder = cache_folder()
-    used = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
-    yield _gauge("cache_bytes", "Decompressed CTs on the disk.", used)
+    used = sum(kept.n_bytes for kept in (*volumes(), *downloads()))
+    yield _gauge("cache_bytes", "CTs on the disk, decompressed or made into one file.", used)
     home = next(
         p for p in (Path(app.inbox.database), *Path(app.inbox.database).parents) if p.exists()
     )

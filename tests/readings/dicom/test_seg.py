@@ -127,3 +127,29 @@ def test_a_seg_of_another_series_is_refused(source: SourceSeries) -> None:
     seg.SOPClassUID = generate_uid()
     with pytest.raises(VolumeError, match="no DICOM segmentation"):
         read_seg(seg, source.geometry)
+
+
+def test_the_segment_of_all_frames_may_be_named_once(source: SourceSeries) -> None:
+    """PS3.3 A.51.5.1: a functional group that is the same for all frames may be shared."""
+    (nodule,) = varied_nodules(source.geometry, 1)
+    seg = write_seg([nodule], source, MODEL, new_place(4))
+    before = read_seg(seg, source.geometry)
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        shared.SegmentIdentificationSequence = frame.SegmentIdentificationSequence
+        del frame.SegmentIdentificationSequence
+    after = read_seg(seg, source.geometry)
+    assert np.array_equal(before.label_map, after.label_map)
+
+
+@pytest.mark.parametrize("group", ["PlanePosition", "SegmentIdentification", "PixelMeasures"])
+def test_a_frame_that_does_not_say_where_it_lies_is_refused(
+    source: SourceSeries, group: str
+) -> None:
+    seg = write_seg(varied_nodules(source.geometry, 1), source, MODEL, new_place(4))
+    groups = *seg.PerFrameFunctionalGroupsSequence, *seg.SharedFunctionalGroupsSequence
+    for one in groups:
+        if f"{group}Sequence" in one:
+            delattr(one, f"{group}Sequence")
+    with pytest.raises(VolumeError, match=group):
+        read_seg(seg, source.geometry)

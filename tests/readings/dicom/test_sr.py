@@ -9,14 +9,19 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import generate_uid
 
 from dicom_results import MODEL, assert_valid, lines_close, varied_nodules
 from resmtnet.readings.dicom.author import author_of
 from resmtnet.readings.dicom.identity import Author, ObjectPlace, new_place
 from resmtnet.readings.dicom.nodule import ResultNodule
+from resmtnet.readings.dicom.seg_write import write_seg
 from resmtnet.readings.dicom.source_series import SourceSeries
-from resmtnet.readings.dicom.sr_read import nodules_of, read_sr
+from resmtnet.readings.dicom.sr_read import DrawnShape, nodules_of, read_sr
 from resmtnet.readings.dicom.sr_write import editable_axes, write_sr
+from resmtnet.readings.patients import patient_of
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,28 @@ def test_tid1500reader_of_dcmqi_reads_every_group(
         for item in group["measurementItems"]
     }
     assert values["Volume"] == pytest.approx(nodules[0].sizes["volume_mm3"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("frame", "is_there"), [("own", True), ("", True), ("other", False)])
+def test_points_of_another_frame_of_reference_are_on_no_slice(
+    source: SourceSeries, frame: str, is_there: bool
+) -> None:
+    uid = str(source.any.FrameOfReferenceUID) if frame == "own" else frame and generate_uid()
+    shape = DrawnShape(None, ((1.0, 2.0, 3.0),), uid)
+    assert bool(shape.on(source)) == is_there
+
+
+def test_a_series_without_meta_header_can_have_an_sr_and_a_seg(
+    series: Path, tmp_path: Path, nodules: list[ResultNodule]
+) -> None:
+    """Some archives write the bare data set; `resmtnet find` reads it as well."""
+    for file in series.iterdir():
+        header = dcmread(file)
+        header.file_meta, header.preamble = FileMetaDataset(), None
+        header.is_little_endian, header.is_implicit_VR = True, True
+        header.save_as(tmp_path / file.name, write_like_original=True)
+    bare = SourceSeries.open(tmp_path)
+    assert len(bare.slices) == len(SourceSeries.open(series).slices)
+    assert patient_of(tmp_path) == patient_of(series) is not None
+    assert read_sr(write_sr(nodules[:2], bare, MODEL, new_place(1))).groups
+    assert write_seg(nodules[:2], bare, MODEL, new_place(1)).NumberOfFrames

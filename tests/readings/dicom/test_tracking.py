@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from resmtnet.readings.dicom.nodule import tracking_uid_at
+import pytest
+
+from resmtnet.readings.dicom.nodule import reader_words, tracking_uid_at
 from resmtnet.readings.dicom.results_log import SeriesResults, StoredObject, ToldNodule
+from resmtnet.readings.formats.label_text import parse
 
 PLACE = (1.0, 2.0, 3.0)
 
@@ -29,3 +32,11 @@ def test_what_was_told_of_this_ct_goes_before_the_prior() -> None:
 
 def test_one_uid_of_a_prior_is_not_given_twice() -> None:
     assert SeriesResults().tracking_uid("1.2.3", PLACE, {"9.9"}, "9.9") != "9.9"
+
+
+@pytest.mark.parametrize("text", ["N1 malignant 3.5/5", "N1 malignant 4,5/5"])
+def test_a_rating_with_a_decimal_is_no_rating(text: str) -> None:
+    """It must not become 5 of 5."""
+    words = reader_words("N1 malignant 71% | 14.0 mm", f"{text} | 14.0 mm")
+    assert parse(words).malignancy is None
+    assert parse(words).class_name == "malignant"

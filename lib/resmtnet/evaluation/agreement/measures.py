@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -56,9 +56,9 @@ def number(finding: Json, *path: str) -> float | None:
     found: object = finding
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
         return None
-    return float(found)
+    return float(found) if abs(found) <= sys.float_info.max else None
 
 
 def _of_answer(*path: str) -> Value:

@@ -20,8 +20,11 @@ from resmtnet.readings.dicom.results_log import SeriesResults
 from resmtnet.readings.formats.draft import AnsweredNodule
 from resmtnet.readings.formats.label_map import read_label_map
 from resmtnet.readings.matching import nodule_at
-from resmtnet.readings.record import Reading
+from resmtnet.readings.record import REPEAT, Reading
 from resmtnet.types import Json, Point
+
+LARGEST = 1e9
+"""No size is larger, in whatever unit."""
 
 Mask = tuple[NDArray[np.uint8], tuple[int, int, int]]
 """[k, j, i] on the voxels of the CT, and the voxel at which it starts."""
@@ -37,7 +40,8 @@ def confirmed_nodules(
 ) -> list[ResultNodule]:
     """Return the nodules of readings: the words are the readers', sizes those that stand.
 
-    What a reader left as the model had answered it (sizes, texture) is the model's.
+    What a reader left as the model had answered it (sizes, texture) is the model's. Repeat reads
+    confirm and correct nothing.
 
     Args:
         readings: of one image, what each reader says in the end, in order; of several readers of
@@ -50,7 +54,7 @@ def confirmed_nodules(
     """
     last: dict[str | None, Reading] = {}
     for reading in readings:
-        if reading.centre_lps_mm is not None:
+        if reading.centre_lps_mm is not None and reading.purpose != REPEAT:
             last[reading.nodule] = reading
     found: list[ResultNodule] = []
     taken: set[str] = set()
@@ -83,11 +87,13 @@ def _nodule(
     known: Sequence[AnsweredNodule],
 ) -> ResultNodule:
     answer: Json = reading.answered.finding if reading.answered else {}
-    told = {n: v for n, v in answer.get("size", {}).items() if n in SIZE_NAMES and v is not None}
+    told = {name: _number(answer, "size", name) for name in SIZE_NAMES}
     is_nodule = reading.class_name != "not_a_nodule"
-    sizes = dict(reading.sizes) or (told if is_nodule else {})
+    sizes = dict(reading.sizes)
+    if is_nodule and not sizes:
+        sizes = {name: value for name, value in told.items() if value is not None}
     characteristics = dict(reading.characteristics)
-    texture = answer.get("characteristics", {}).get("texture", {}).get("rating")
+    texture = _number(answer, "characteristics", "texture", "rating")
     if is_nodule and "texture" not in characteristics and texture is not None:
         characteristics["texture"] = min(max(round(texture), 1), 5)
     mask = _mask(reading, ct, masks, known) if ct is not None and is_nodule else None
@@ -111,11 +117,22 @@ def _nodule(
     )
 
 
+def _number(answer: Json, *path: str) -> float | None:
+    """The number at a place of an answer, which a program may have sent as it liked; else None."""
+    found: object = answer
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) < LARGEST:
+        return None
+    return float(found)
+
+
 def _category(
     answer: Json, sizes: dict[str, float], characteristics: dict[str, int]
 ) -> tuple[str, str] | None:
     """The guideline category of what a reader confirmed, in the context of the answer."""
-    context = (answer.get("guidelines") or {}).get("context")
+    guidelines = answer.get("guidelines")
+    context = guidelines.get("context") if isinstance(guidelines, dict) else None
     if context not in CONTEXTS or "texture" not in characteristics:
         return None
     texture = texture_class_of(characteristics["texture"])

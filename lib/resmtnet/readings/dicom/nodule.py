@@ -104,7 +104,8 @@ def reader_words(told: str, text: str) -> str:
             continue
         head, slash, tail = part.partition("/5")
         rating = head[-1:]
-        if slash and rating.isdigit() and not head[-2:-1].isdigit() and not tail.strip():
+        whole = rating.isdigit() and not (head[-2:-1].isdigit() or head[-2:-1] in (".", ","))
+        if slash and whole and not tail.strip():
             rest = head[:-1].strip()
             words += [rest] if rest and rest.lower() not in ("malignancy", "score") else []
             words.append(f"malignancy={rating}")

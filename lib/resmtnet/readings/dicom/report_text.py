@@ -53,9 +53,10 @@ def report_text(confirmed: Sequence[ResultNodule], unconfirmed: int = 0) -> str:
     else:
         lines.append(f"Examination: {_TITLES[worst[0]]} {worst[1]} (its worst confirmed nodule).")
     if unconfirmed:
-        lines.append(
-            f"{unconfirmed} candidates that nobody has confirmed are not part of this text."
-        )
+        what = "candidate that nobody has confirmed is"
+        if unconfirmed > 1:
+            what = "candidates that nobody has confirmed are"
+        lines.append(f"{unconfirmed} {what} not part of this text.")
     return "\n".join([*lines, f"{RESEARCH}."])
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,6 +30,9 @@ from resmtnet.types import Json, Point
 
 SCHEMA = "resmtnet.pacs_results/1"
 _WAIT_S = 30.0
+_LONGEST_UID = 64
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,19 +177,30 @@ class ResultsLog:
 
     @contextmanager
     def changing(self, series_uid: str) -> Iterator[SeriesResults]:
-        """Give the list of a series, and keep it when the block ends without an error."""
+        """Give the list of a series, and keep what the block has changed of it.
+
+        Also where the block fails: what was stored or deleted before that is in the PACS, or is
+        not there any more, whatever came afterwards.
+        """
         path = self._path(series_uid)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=_WAIT_S):
             results = self.of(series_uid)
-            yield results
-            self._write(path, series_uid, results)
+            before = list(results.stored), list(results.read)
+            try:
+                yield results
+            finally:
+                if before != (results.stored, results.read):
+                    self._write(path, series_uid, results)
 
     def series(self) -> list[str]:
-        """Return the series that have a list."""
+        """Return the series that have a list; one that is damaged does not hide the others."""
         found = []
         for path in sorted(self._folder.glob("*.json")):
-            found.append(str(json.loads(path.read_bytes())["image"]))
+            try:
+                found.append(str(json.loads(path.read_bytes())["image"]))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.error("%s is damaged: move it away to begin anew (%s)", path, error)
         return found
 
     def _write(self, path: Path, series_uid: str, results: SeriesResults) -> None:
@@ -198,7 +214,7 @@ class ResultsLog:
             draft.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
 
     def _path(self, series_uid: str) -> Path:
-        plain = all(letter.isdigit() or letter == "." for letter in series_uid)
+        plain = len(series_uid) <= _LONGEST_UID and re.fullmatch(r"[0-9.]+", series_uid)
         name = series_uid if plain else hashlib.sha256(series_uid.encode()).hexdigest()[:32]
         return self._folder / f"{name}.json"
 

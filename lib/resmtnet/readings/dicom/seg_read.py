@@ -106,7 +106,7 @@ def _painted(seg: Dataset, ct: Geometry) -> Iterator[tuple[int, NDArray[np.int64
             for number in np.unique(frame[frame > 0]):
                 yield int(number), _voxels(np.argwhere(frame == number), to_ijk, ct)
         else:
-            item = seg.PerFrameFunctionalGroupsSequence[n].SegmentIdentificationSequence[0]
+            item = _of(seg, n, "SegmentIdentification")
             rows = np.argwhere(frame > threshold)
             yield int(item.ReferencedSegmentNumber), _voxels(rows, to_ijk, ct)
 
@@ -123,12 +123,18 @@ def _frame_to_ijk(seg: Dataset, n: int, ct: Geometry) -> NDArray[np.float64]:
 
 
 def _of(seg: Dataset, n: int, group: str) -> Dataset:
-    """The item of a functional group of a frame, or that which all frames share."""
+    """The item of a functional group of a frame, or that which all frames share.
+
+    Raises:
+        VolumeError: neither has it.
+    """
     name = f"{group}Sequence"
-    frame = seg.PerFrameFunctionalGroupsSequence[n]
-    if name in frame:
-        return frame[name].value[0]
-    return seg.SharedFunctionalGroupsSequence[0][name].value[0]
+    frames = seg.get("PerFrameFunctionalGroupsSequence") or ()
+    shared = seg.get("SharedFunctionalGroupsSequence") or ()
+    for place in (*frames[n : n + 1], *shared[:1]):
+        if name in place and place[name].value:
+            return place[name].value[0]
+    raise VolumeError(f"Frame {n + 1} of the SEG has no {name}: where it lies is not known.")
 
 
 def _voxels(

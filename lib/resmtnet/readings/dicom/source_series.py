@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from resmtnet.ct import CTVolume, Geometry
+from resmtnet.ct.dicom_header import is_dicom_file
 from resmtnet.errors import VolumeError
 from resmtnet.types import Point
 
@@ -46,9 +46,11 @@ class SourceSeries:
         slices: dict[int, Dataset] = {}
         files = sorted(folder.iterdir()) if folder.is_dir() else sorted(folder.parent.iterdir())
         for file in files:
-            try:
-                header = dcmread(file, stop_before_pixels=True)
-            except (InvalidDicomError, OSError):
+            if not (file.is_file() and is_dicom_file(file)):
+                continue
+            try:  # force: a file without preamble and meta header is DICOM too
+                header = dcmread(file, stop_before_pixels=True, force=True)
+            except Exception:  # pydicom raises whatever its parser trips over
                 continue
             k = _slice_of(header, ct)
             if k is not None:
@@ -68,6 +70,12 @@ class SourceSeries:
     def series_uid(self) -> str:
         """Return the UID of the series."""
         return str(self.any.SeriesInstanceUID)
+
+    @property
+    def frame_of_reference_uids(self) -> set[str]:
+        """Return the frames of reference that the slices name; points of another lie elsewhere."""
+        named = (str(one.get("FrameOfReferenceUID") or "") for one in self.slices.values())
+        return {uid for uid in named if uid}
 
     @property
     def study_uid(self) -> str:

@@ -55,10 +55,18 @@ class DrawnShape:
     """None: the points are LPS mm."""
     points: tuple[tuple[float, ...], ...]
     """Column and row, or x, y and z."""
+    frame_of_reference_uid: str = ""
+    """Of points in space; "" where it is not said."""
 
     def on(self, source: SourceSeries) -> tuple[Point, ...]:
-        """Return the points in LPS mm; none where the image is of another series."""
+        """Return the points in LPS mm; none where the image is of another series.
+
+        None either where points in space are of another frame of reference.
+        """
         if self.sop_instance_uid is None:
+            frames = source.frame_of_reference_uids
+            if self.frame_of_reference_uid and frames and self.frame_of_reference_uid not in frames:
+                return ()
             return tuple((p[0], p[1], p[2]) for p in self.points)
         uid = self.sop_instance_uid
         placed = (source.to_lps(uid, column, row) for column, row in self.points)
@@ -213,11 +221,12 @@ def _shape(item: Dataset) -> DrawnShape | None:
     kind = str(item.get("ValueType", ""))
     if kind not in ("SCOORD", "SCOORD3D") or not item.get("GraphicData"):
         return None
-    data = [float(x) for x in item.GraphicData]
+    given = item.GraphicData
+    data = [float(x) for x in ([given] if isinstance(given, (int, float)) else given)]
     step = 3 if kind == "SCOORD3D" else 2
     points = tuple(zip(*(data[n::step] for n in range(step)), strict=False))
     if kind == "SCOORD3D":
-        return DrawnShape(None, points)
+        return DrawnShape(None, points, str(item.get("ReferencedFrameOfReferenceUID") or ""))
     images = [image for image in _items(item) if image.get("ReferencedSOPSequence")]
     if not images:
         return None
