@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from resmtnet.ct.phantom import (
     write_study_folder,
 )
 from resmtnet.errors import InputError, PointError
+from resmtnet.server.launch import ServerOptions
 
 FEW = PATIENTS[:4]
 """Patients: two are read, two are not."""
@@ -109,15 +110,23 @@ def test_what_an_earlier_demo_wrote_gives_way_and_nothing_else_does(
 def test_of_the_users_own_studies_nothing_is_said(
     studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    called = []
+    called: list[str] = []
+    options: list[ServerOptions] = []
+
+    def server(given: ServerOptions, start_s: float) -> AbstractContextManager[str]:
+        options.append(given)
+        return nullcontext("http://127.0.0.1:9")
+
     for name in ("show_answers", "show_loop", "write_patients", "clear"):
         monkeypatch.setattr(command, name, lambda *_, name=name: called.append(name))
-    monkeypatch.setattr(command, "running_server", lambda *_: nullcontext("http://127.0.0.1:9"))
+    monkeypatch.setattr(command, "running_server", server)
     monkeypatch.setattr(command.AppClient, "image_ids", lambda _: ["plain"])
     before = sorted(studies.rglob("*"))
     command.run(studies, (-75.0, 0.0, 20.0), tmp_path / "out", Console(file=io.StringIO()))
     assert called == ["show_answers"]
     assert sorted(studies.rglob("*")) == before
+    (database,) = [Path(one.conf["readings"]) for one in options]
+    assert studies not in database.parents
 
 
 def test_enough_patients_are_read_for_new_weights() -> None:

@@ -146,6 +146,23 @@ def test_a_series_that_changes_is_converted_again(
     assert store.get_image_uri(uid) != before
 
 
+def test_a_series_with_a_file_that_was_rewritten_in_place_is_converted_again(
+    studies: Path, open_store: Any, write_series: Any
+) -> None:
+    """As rsync --inplace does: neither the folder's time nor that of the other files changes."""
+    uid = write_series(studies / "a")
+    store = open_store()
+    before = store.get_image_uri(uid)
+    for file in sorted((studies / "a").iterdir())[1:3]:
+        header = pydicom.dcmread(file)
+        header.PixelData = bytes(len(header.PixelData))
+        with file.open("r+b") as target:
+            header.save_as(target)
+    after = store.get_image_uri(uid)
+    assert after != before
+    assert (itk.array_from_image(itk.imread(after)) == 0).all((1, 2)).sum() == 2
+
+
 def test_a_series_that_cannot_be_read_is_refused(
     studies: Path, open_store: Any, write_series: Any
 ) -> None:

@@ -130,7 +130,10 @@ def test_a_label_is_forgotten_in_the_list_and_the_image_stays(studies):
     entry = {"image": {"info": {}}, "labels": {"final": {"info": {"reader": "ann"}}}}
     listed = studies / "datastore_v2.json"
     listed.write_text(json.dumps({"objects": {"ct0": entry, "ct1": entry}}))
+    names = studies / "resmtnet" / "upload_names.json"
+    names.write_text(json.dumps({"ann\nMr X 1.0": "ct0", "ann\n4: LUNG": "ct1"}))
     purge(studies)
+    assert json.loads(names.read_text()) == {"ann\n4: LUNG": "ct1"}
     objects = json.loads(listed.read_text())["objects"]
     assert (objects["ct0"]["labels"], objects["ct1"]) == ({}, entry)
 

@@ -71,6 +71,7 @@ def purge(
         for place in places:
             files.forget_in_list(place, images, with_image=place in copies)
         files.forget_answers(path.parent, images)
+        files.forget_upload_names(path.parent, images)
         files.empty_caches(path.parent)
         keep_audit_log(path.parent)
         counts = {name: found[name] for name in ("readings", "masks", "labels", "series")}

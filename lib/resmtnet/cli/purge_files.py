@@ -124,6 +124,21 @@ def forget_answers(site: Path, of: set[str]) -> None:
         scores.forget(image)
 
 
+def forget_upload_names(site: Path, of: set[str]) -> None:
+    """Delete the names that viewers gave to the images when they uploaded them."""
+    from resmtnet.readings.location import UPLOAD_NAMES
+
+    path = site / UPLOAD_NAMES
+    try:
+        names = json.loads(path.read_bytes())
+        left = {name: image for name, image in names.items() if image not in of}
+    except (OSError, ValueError, AttributeError):
+        return
+    if left != names:
+        with atomic_file(path, private=True) as draft:
+            draft.write_text(json.dumps(left, indent=1))
+
+
 def empty_caches(site: Path) -> None:
     """Delete decoded CTs, downloads, and what trainings keep of nodules: all can be made again."""
     from resmtnet.ct.cache import cache_folder

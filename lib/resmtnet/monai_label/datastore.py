@@ -21,7 +21,7 @@ from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.open_volumes import open_apart
 from resmtnet.monai_label.refusals import Refusal, as_refusals
 from resmtnet.monai_label.upload_names import UploadNames, candidates, is_same_ct
-from resmtnet.readings.location import DATABASE
+from resmtnet.readings.location import DATABASE, UPLOAD_NAMES
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,6 @@ SERIES_EXTENSION = ".dicom-series"
 
 SITE_FOLDER = DATABASE.parts[0]
 """Folder of the readings and of the published versions, within the studies."""
-
-UPLOAD_NAMES = "upload_names.json"
-"""In that folder."""
 
 MODEL_TAG = "original"
 """Labels of this tag are the model's own, kept by MONAI Label's batch inference."""

@@ -7,9 +7,12 @@ from pathlib import Path
 DATABASE = Path("resmtnet", "readings.sqlite")
 """The database within a folder of studies, or within that of the app."""
 
+UPLOAD_NAMES = "upload_names.json"
+"""Beside the database: the names under which viewers upload images."""
+
 BESIDE = (
     *("answers", "audit.jsonl", "crops", "labels-*", "models", "observations", "offers.sqlite*"),
-    *("pacs-results", "repeats.sqlite*", "scores", "training", "upload_names.json"),
+    *("pacs-results", "repeats.sqlite*", "scores", "training", UPLOAD_NAMES),
 )
 """What lies beside the database, as patterns of names."""
 

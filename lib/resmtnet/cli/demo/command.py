@@ -39,8 +39,8 @@ def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> 
     """Run the demo.
 
     Args:
-        studies: folder with CTs, which is only read; None: synthetic ones are written, corrected
-            and trained on.
+        studies: folder with CTs, to which MONAI Label writes its list of images and nothing else
+            is written; None: synthetic ones are written, corrected and trained on.
         at: a click, LPS mm; None: the nodules of the phantom, or the candidates of the CT.
         out: folder for the picture and the answers, and for synthetic studies.
         console: shows what happens.
@@ -57,19 +57,21 @@ def run(studies: Path | None, at: Point | None, out: Path, console: Console) -> 
         study = _phantom(out, console)
         patients = write_patients(study.folder)
     conf = {"context": CONTEXT, "max_candidates": str(MAX_CANDIDATES)}
-    options = ServerOptions(str(study.folder), port=free_port(), conf=conf)
-    if studies:
-        console.print("This run is read-only.")
-    console.print(f"Starting MONAI Label on {options.url} ...")
-    started = time.perf_counter()
-    with running_server(options, START_S) as url, tempfile.TemporaryDirectory() as files:
-        console.print(f"The server answers after {time.perf_counter() - started:.1f} s.")
-        client = AppClient(url, Path(files))
-        image_id, ct = choose_ct(client.image_ids(), study)
-        show_answers(client, study, image_id, ct, out, console)
-        if patients:
-            shown = DemoStudy(image_id, ct, study.points_lps_mm)
-            show_loop(AppClient(url, Path(files), READER), shown, patients, console)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as files:
+        if studies:
+            console.print("This run sends no corrections and trains nothing.")
+            conf["readings"] = str(Path(files) / "site" / "readings.sqlite")
+        options = ServerOptions(str(study.folder), port=free_port(), conf=conf)
+        console.print(f"Starting MONAI Label on {options.url} ...")
+        started = time.perf_counter()
+        with running_server(options, START_S) as url:
+            console.print(f"The server answers after {time.perf_counter() - started:.1f} s.")
+            client = AppClient(url, Path(files))
+            image_id, ct = choose_ct(client.image_ids(), study)
+            show_answers(client, study, image_id, ct, out, console)
+            if patients:
+                shown = DemoStudy(image_id, ct, study.points_lps_mm)
+                show_loop(AppClient(url, Path(files), READER), shown, patients, console)
     console.print("The server is stopped.")
     console.print(NOTE)
 
