@@ -14,13 +14,13 @@ import torch
 
 from resmtnet import cli
 from resmtnet.characteristics import SIZES
-from resmtnet.cli.nodules import read_candidates
 from resmtnet.cli.output import _PlainLines
+from resmtnet.cli.points import read_candidates
 from resmtnet.config import NetworkConfig, TrainingConfig, to_dict
 from resmtnet.ct.measure import MEASURED
 from resmtnet.ct.phantom import Phantom, write_nifti
 from resmtnet.data.archive import Archive
-from resmtnet.errors import PointError
+from resmtnet.errors import ArchiveError, PointError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.conformal import Bands, LogInterval
@@ -388,3 +388,14 @@ def test_candidates_of_other_images_are_refused(tmp_path: Path) -> None:
         read_candidates(path, "CT")
     with pytest.raises(PointError, match="no such file"):
         read_candidates(tmp_path / "none.csv", "CT")
+
+
+def test_a_table_with_quoted_titles_is_read_and_one_of_another_encoding_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text('"coordX", "coordY","coordZ"\n4,5,6\n')
+    assert read_candidates(path, "CT") == [(4.0, 5.0, 6.0)]
+    path.write_bytes("x,y,z,rößer\n1,2,3,ö\n".encode("latin-1"))  # as Excel saves it
+    with pytest.raises(ArchiveError, match="UTF-8"):
+        read_candidates(path, "CT")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import resmtnet
 from resmtnet.ct import Geometry
 from resmtnet.findings import ModelInfo, findings_document
 from resmtnet.readings.record import Reading
@@ -32,6 +35,19 @@ def test_every_route_says_how_it_refuses(api: Any) -> None:
             assert set(REFUSALS) <= set(route["responses"])
 
 
+def test_every_status_that_the_code_refuses_with_is_described() -> None:
+    given = re.compile(r"(?:Refus(?:al|ed)|HTTPException)\(\s*(\d{3})\b|\}, (4\d\d|5\d\d)\)")
+    folders = [Path(resmtnet.__file__).parent / name for name in ("server", "monai_label")]
+    found = {
+        next(filter(None, groups))
+        for folder in folders
+        for file in folder.glob("*.py")
+        for groups in given.findall(file.read_text("utf-8"))
+    }
+    assert {"400", "401", "507"} <= found
+    assert found <= set(REFUSALS)
+
+
 def test_infer_and_readings_name_their_schemas(api: Any) -> None:
     infer = api["paths"]["/infer/{model}"]["post"]["responses"]["200"]["content"]
     assert infer["application/json"]["schema"]["$ref"].endswith("/Findings")
@@ -51,5 +67,6 @@ def test_what_is_answered_is_as_described(grid: Geometry, make_finding: Callable
     jsonschema.validate(document, SCHEMAS["Findings"])
     reading = Reading("ct", "ann", (0.0, 0.0, 0.0), class_name="benign", malignancy=2)
     jsonschema.validate(reading.to_json(), SCHEMAS["Reading"])
+    assert set(reading.to_json()) == set(SCHEMAS["Reading"]["properties"])
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**reading.to_json(), "class": "cancer"}, SCHEMAS["Reading"])

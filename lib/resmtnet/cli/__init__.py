@@ -27,6 +27,7 @@ from resmtnet.cli import (
     purge,
     readings,
     serving,
+    training,
 )
 from resmtnet.cli.output import echo
 from resmtnet.errors import InputError, ResMTNetError
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 nodules.register(app)
 data.register(app)
+training.register(app)
 models.register(app)
 evaluation.register(app)
 serving.register(app)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resmtnet.cli.nodules import Context, ContextOption, Frame, parse_point, to_lps
+from resmtnet.cli.nodules import Context, ContextOption
 from resmtnet.cli.output import DeviceOption, JsonOption, ModelOption, print_json, print_warnings
+from resmtnet.cli.points import Frame, parse_point, to_lps
 from resmtnet.errors import InputError
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -112,11 +113,11 @@ def read_table(
         advice: what to do about a missing column, for the error.
 
     Raises:
-        ArchiveError: a column is missing.
+        ArchiveError: a column is missing, or the file is no CSV in UTF-8.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        titles = list(reader.fieldnames or ())
+    with _open(path) as reader:
+        titles = [title.strip() for title in reader.fieldnames or ()]
+        reader.fieldnames = titles
         lacking = [title for title in needed if title not in titles]
         if lacking:
             raise ArchiveError(
@@ -133,6 +134,27 @@ def read_table(
             )
             for row in reader
         ]
+
+
+def read_titles(path: Path) -> list[str]:
+    """Return the titles of the columns of a CSV.
+
+    Raises:
+        ArchiveError: the file is no CSV in UTF-8.
+    """
+    with _open(path) as reader:
+        return [title.strip() for title in reader.fieldnames or ()]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[csv.DictReader[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield csv.DictReader(file, skipinitialspace=True)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ArchiveError(
+            f"{path} is no CSV with commas in UTF-8 ({error}): save it again as one"
+        ) from error
 
 
 def _whole(text: str) -> int:

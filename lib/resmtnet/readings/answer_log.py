@@ -18,7 +18,6 @@ import time
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from resmtnet.ct import Geometry
 from resmtnet.ct.measure import measure
 from resmtnet.files import atomic_file
 from resmtnet.findings import Finding
+from resmtnet.readings.formats.class_mask import visible_masks
 from resmtnet.readings.formats.draft import AnsweredNodule
 from resmtnet.readings.formats.markups_json import Markup
 from resmtnet.readings.formats.markups_write import line_and_box
@@ -137,7 +137,7 @@ class AnswerLog:
         known = []
         for n, answer in enumerate(given):
             seen = True if client is not None and answer.client == client else None
-            for finding, mask in zip(answer.findings, _visible(answer.findings), strict=True):
+            for finding, mask in zip(answer.findings, visible_masks(answer.findings), strict=True):
                 known.append(
                     AnsweredNodule(
                         finding.to_json(),
@@ -242,45 +242,6 @@ def read_document(path: Path) -> Json | None:
     except (*_DAMAGED, zipfile.BadZipFile, zlib.error):
         return None
     return document if document.get("format") == _FORMAT else None
-
-
-def _visible(findings: Sequence[Finding]) -> list[NDArray[np.uint8] | None]:
-    """The masks as they are painted: of two classes the one more probably malignant stays."""
-    masks = []
-    for n, finding in enumerate(findings):
-        mask = finding.mask
-        # Painted in this order, stable where two are alike: see write_mask.
-        above = [
-            other
-            for m, other in enumerate(findings)
-            if other.class_name != finding.class_name
-            and (other.probability_malignant, m) > (finding.probability_malignant, n)
-        ]
-        for other in above:
-            mask = _without(mask, finding.start_ijk, other.mask, other.start_ijk)
-        masks.append(mask)
-    return masks
-
-
-def _without(
-    mask: NDArray[np.uint8] | None,
-    start_ijk: tuple[int, int, int] | None,
-    other: NDArray[np.uint8] | None,
-    other_start_ijk: tuple[int, int, int] | None,
-) -> NDArray[np.uint8] | None:
-    """A mask without the voxels of another on the same grid; both [k, j, i]."""
-    if mask is None or start_ijk is None or other is None or other_start_ijk is None:
-        return mask
-    start, other_start = np.array(start_ijk[::-1]), np.array(other_start_ijk[::-1])
-    low = np.maximum(start, other_start)
-    high = np.minimum(start + mask.shape, other_start + other.shape)
-    if (high <= low).any():
-        return mask
-    mine = tuple(slice(*ends) for ends in zip(low - start, high - start, strict=True))
-    theirs = tuple(slice(*ends) for ends in zip(low - other_start, high - other_start, strict=True))
-    left = mask.copy()
-    left[mine][other[theirs] > 0] = 0
-    return left
 
 
 def _packed(image: str, answer: GivenAnswer) -> dict[str, NDArray[Any]]:

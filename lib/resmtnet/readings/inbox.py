@@ -8,14 +8,13 @@ store them all in one step.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 from resmtnet.audit import audit
 from resmtnet.ct import CTVolume, Geometry
@@ -24,6 +23,7 @@ from resmtnet.ct.points import point_inside
 from resmtnet.ct.voxel_key import voxel_key
 from resmtnet.errors import InputError, PointError, ReadingError, ResMTNetError
 from resmtnet.readings.answer_log import AnswerLog, GivenAnswer
+from resmtnet.readings.formats.documents import given_fields, read_documents, read_json
 from resmtnet.readings.formats.draft import DraftReading, ParsedLabel, Problem
 from resmtnet.readings.formats.from_markups import from_markups
 from resmtnet.readings.formats.label_map import write_mask
@@ -39,10 +39,6 @@ logger = logging.getLogger(__name__)
 
 ANSWERS = "answers"
 """Folder of the last answers, beside the database."""
-MOST_BYTES = 20_000_000
-"""Of a JSON label."""
-MOST_DOCUMENTS = 200
-"""In a JSON label; as many as a mask may have regions."""
 
 
 class SiteImages(Protocol):
@@ -147,9 +143,9 @@ class Inbox:
                 read_mask(label.path, {"label_info": label.segments}, known, ct),
             )
         else:
-            document = _read_json(label.path)
+            document = read_json(label.path)
             if not (isinstance(document, Mapping) and "markups" in document):
-                readings, problems = _read_documents(document, label)
+                readings, problems = read_documents(document, label.image, label.reader)
                 return self.add(readings, Reply(not_understood=problems))
             drawn = self.answers.drawn(asked, content)
             source, parsed = "markups", from_markups(document, known, drawn)
@@ -203,7 +199,7 @@ class Inbox:
         """
         if not isinstance(document, Mapping):
             raise ReadingError("body", "is not a JSON object of schema resmtnet.reading/1")
-        reading = Reading.from_json({**_given(document), "source": "rest"})
+        reading = Reading.from_json({**given_fields(document), "source": "rest"})
         kept = self.store.add(self._completed(reading, find_answer=True))
         audit("reading kept", reading=kept.id, source=kept.source)
         self._tell([kept])
@@ -246,7 +242,11 @@ class Inbox:
 
     def _tell(self, kept: list[Reading]) -> None:
         """Call whoever waits for readings; these are kept, whatever becomes of that."""
-        for call in (lambda: self.on_kept(self.store.count()), lambda: self.on_readings(kept)):
+        waiting: tuple[Callable[[], object], ...] = (
+            lambda: self.on_kept(self.store.count()),
+            lambda: self.on_readings(kept),
+        )
+        for call in waiting:
             try:
                 call()
             except Exception:
@@ -357,49 +357,6 @@ class Inbox:
             point_inside(centre_lps_mm, geometry)
         except PointError as error:
             raise ReadingError("centre_lps_mm", f"cannot be used: {error}") from error
-
-
-def _read_json(path: Path) -> object:
-    if path.stat().st_size > MOST_BYTES:
-        raise InputError(f"{path.name} is larger than {MOST_BYTES:,} bytes")
-    try:
-        document: object = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} is not valid JSON: {error}") from error
-    return document
-
-
-def _read_documents(document: object, label: SavedLabel) -> tuple[list[Reading], list[Problem]]:
-    """One reading document, or a list of them: what can be read, and what is wrong with the rest.
-
-    Raises:
-        InputError: they are too many.
-    """
-    entries = document if isinstance(document, list) else [document]
-    if len(entries) > MOST_DOCUMENTS:
-        raise InputError(
-            f"a list of {len(entries)} readings; at most {MOST_DOCUMENTS} are read: send the "
-            "others in a label of their own"
-        )
-    readings, problems = [], []
-    for n, entry in enumerate(entries, start=1):
-        try:
-            if not isinstance(entry, Mapping):
-                raise ReadingError("reading", "is not an object of schema resmtnet.reading/1")
-            if entry.get("image") not in (None, label.image):
-                raise ReadingError(
-                    "image", f"is {entry['image']!r}; the label is of {label.image!r}"
-                )
-            given = {"reader": label.reader, **_given(entry)}
-            readings.append(Reading.from_json({**given, "image": label.image, "source": "label"}))
-        except ReadingError as error:
-            problems.append(Problem(f"reading {n}", str(error)))
-    return readings, problems
-
-
-def _given(document: Mapping[str, Any]) -> Json:
-    """The fields of a document that are not null."""
-    return {name: value for name, value in document.items() if value is not None}
 
 
 def _is_of_same_nodule(draft: DraftReading, reading: Reading) -> bool:

@@ -11,7 +11,7 @@ from resmtnet import __version__
 from resmtnet.characteristics import LABEL_NAMES
 from resmtnet.findings import SCHEMA as FINDINGS
 from resmtnet.findings import SIZE_NAMES
-from resmtnet.readings.record import ACCEPTANCE, CLASSES, EVIDENCE, RATINGS, SOURCES
+from resmtnet.readings.record import ACCEPTANCE, CLASSES, EVIDENCE, RATINGS, REPEAT, SOURCES
 from resmtnet.readings.record import SCHEMA as READING
 from resmtnet.types import Json
 
@@ -19,16 +19,22 @@ TITLE = "Res-MTNet"
 
 REFUSALS = {
     "400": "A field, file or parameter is wrong; `detail` says which and what is allowed.",
-    "403": "Not allowed here.",
+    "401": "A token is needed, or the one that was sent is none of this server.",
+    "403": "Not allowed here, or not for the role of the token.",
     "404": "There is no such image, model or route.",
+    "405": "Images of a PACS are stored and deleted there.",
+    "406": "Sessions are switched off.",
     "409": "The id is taken.",
     "413": "The body is too large.",
     "415": "The body is of another kind than the route takes.",
     "421": "The server was asked under a name that is not its own.",
     "422": "A field is wrong; `detail` lists each with its name.",
-    "429": "A training is running already.",
+    "429": "A training is running already, or too many wrong tokens came from this address.",
     "500": "The request failed; the server's log says why, under the request id.",
+    "502": "The PACS refused, or did not answer.",
     "503": "The model, the database or a place to run is not available now.",
+    "504": "The PACS did not answer in time.",
+    "507": "The disk is full: nothing was stored.",
 }
 
 
@@ -77,6 +83,7 @@ _NODULE: Json = {
         "characteristics": _OBJECT,
         "uncertainty": _OBJECT,
         "guidelines": _OBJECT,
+        "prior": _maybe(_OBJECT),
         "mask_value": _maybe({"type": "integer"}),
         "url": _TEXT,
         "warnings": {"type": "array", "items": _TEXT},
@@ -125,6 +132,7 @@ SCHEMAS: dict[str, Json] = {
             "acceptance": {"enum": list(ACCEPTANCE)},
             "excluded": {"type": "boolean"},
             "comment": _TEXT,
+            "purpose": _maybe({"const": REPEAT}),
             "patient": _maybe(_TEXT),
             "mask": _maybe(_OBJECT),
             "answered": _maybe(_OBJECT),

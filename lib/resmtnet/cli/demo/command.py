@@ -20,7 +20,7 @@ from resmtnet.cli.demo.answers import Study, choose_ct, show_answers
 from resmtnet.cli.demo.loop import show_loop
 from resmtnet.cli.demo.patients import DemoStudy, write_patients
 from resmtnet.cli.demo.reader import READER
-from resmtnet.cli.nodules import parse_point
+from resmtnet.cli.points import parse_point
 from resmtnet.ct.phantom import write_study_folder
 from resmtnet.errors import InputError, ResMTNetError
 from resmtnet.monai_label.client import AppClient

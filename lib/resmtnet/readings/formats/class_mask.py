@@ -94,6 +94,48 @@ def write_ct(ct: CTVolume, path: Path) -> None:
         file.write(voxels.data)
 
 
+def visible_masks(findings: Sequence[Finding]) -> list[NDArray[np.uint8] | None]:
+    """Return the masks as `write_mask` paints them, uint8 [k, j, i], each at its own place.
+
+    Where two of different classes overlap, the one more probably malignant has the voxels.
+    """
+    masks = []
+    for n, finding in enumerate(findings):
+        mask = finding.mask
+        # Painted in this order, stable where two are alike.
+        above = [
+            other
+            for m, other in enumerate(findings)
+            if other.class_name != finding.class_name
+            and (other.probability_malignant, m) > (finding.probability_malignant, n)
+        ]
+        for other in above:
+            mask = _without(mask, finding.start_ijk, other.mask, other.start_ijk)
+        masks.append(mask)
+    return masks
+
+
+def _without(
+    mask: NDArray[np.uint8] | None,
+    start_ijk: tuple[int, int, int] | None,
+    other: NDArray[np.uint8] | None,
+    other_start_ijk: tuple[int, int, int] | None,
+) -> NDArray[np.uint8] | None:
+    """A mask without the voxels of another on the same grid; both [k, j, i]."""
+    if mask is None or start_ijk is None or other is None or other_start_ijk is None:
+        return mask
+    start, other_start = np.array(start_ijk[::-1]), np.array(other_start_ijk[::-1])
+    low = np.maximum(start, other_start)
+    high = np.minimum(start + mask.shape, other_start + other.shape)
+    if (high <= low).any():
+        return mask
+    mine = tuple(slice(*ends) for ends in zip(low - start, high - start, strict=True))
+    theirs = tuple(slice(*ends) for ends in zip(low - other_start, high - other_start, strict=True))
+    left = mask.copy()
+    left[mine][other[theirs] > 0] = 0
+    return left
+
+
 def _temporary(suffix: str) -> Path:
     handle, name = tempfile.mkstemp(prefix="resmtnet-", suffix=suffix)
     os.close(handle)
