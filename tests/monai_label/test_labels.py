@@ -15,7 +15,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.errors import ReadingError, StoreError
 from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.infer import SharedCharacterizer, make_tasks
-from resmtnet.monai_label.labels import Submissions
+from resmtnet.monai_label.labels import Submissions, _saved_label
 from resmtnet.monai_label.served_model import ServedModel
 from resmtnet.monai_label.settings import AppSettings
 from resmtnet.readings.formats.label_map import read_label_map
@@ -381,3 +381,11 @@ def test_an_answer_for_an_image_that_was_replaced_is_not_corrected(
     before, after = site.inbox.store.readings("ct")
     assert (before.reader, before.answered is None) == ("ann", False)
     assert (after.reader, after.answered) == ("bob", None)
+
+
+def test_what_a_client_says_of_a_label_in_another_kind_counts_as_not_said() -> None:
+    said = {"label_info": 7, "reader": ["x"], "client_id": 5, "user": ""}
+    label = _saved_label("ct", Path("a.nrrd"), said)
+    assert (label.reader, label.client, label.segments) == ("unknown", None, [])
+    label = _saved_label("ct", Path("a.nrrd"), {"label_info": [1, {"name": "N1"}], "user": "ann"})
+    assert (label.reader, label.client, label.segments) == ("ann", None, [{"name": "N1"}])

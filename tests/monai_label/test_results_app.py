@@ -8,12 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import SurfaceSegmentationStorage, XRayRadiationDoseSRStorage
 
 from resmtnet.errors import ConfigError, PacsError
 from resmtnet.findings import ModelInfo
-from resmtnet.monai_label.pacs_inbox import Poller
+from resmtnet.monai_label.pacs import SeriesEntry
+from resmtnet.monai_label.pacs_inbox import PacsInbox, Poller
 from resmtnet.monai_label.results_app import ResultsInPacs
 from resmtnet.monai_label.settings import AppSettings
+from resmtnet.readings.dicom.results_log import ResultsLog
 from resmtnet.readings.inbox import Inbox
 from resmtnet.readings.record import Reading
 
@@ -87,3 +91,22 @@ def test_a_setting_that_is_wrong_is_refused_with_what_is_allowed() -> None:
         AppSettings.from_conf({"store_results": "always"})
     with pytest.raises(ConfigError, match="AET@HOST:PORT"):
         AppSettings.from_conf({"results_node": "pacs:104"})
+
+
+@pytest.mark.parametrize("kind", ["SR", "SEG"])
+def test_objects_of_another_kind_are_passed_over_without_a_word(tmp_path: Path, kind: str) -> None:
+    """Such as the dose report that most CT studies have, which names no image."""
+    other = Dataset()
+    other.SOPClassUID = XRayRadiationDoseSRStorage if kind == "SR" else SurfaceSegmentationStorage
+    entry = SeriesEntry("1.2.9", "1.2", kind, 9, "P1")
+    log = ResultsLog(tmp_path)
+    site: Any = SimpleNamespace(
+        pacs=SimpleNamespace(
+            series=lambda **_: [entry], instances=lambda _: ["1.2.9.1"], fetch=lambda *_: other
+        ),
+        log=log,
+        source=lambda image: SimpleNamespace(series_uid=image, slices={}),
+    )
+    assert PacsInbox(site).read("1.2.3") == []
+    (read,) = log.of("1.2.3").read
+    assert (read.sop_instance_uid, read.not_understood) == ("1.2.9.1", ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -28,7 +30,8 @@ def as_point(value: ArrayLike, what: str = "point") -> Point:
     except (TypeError, ValueError, OverflowError):  # also a whole number beyond float
         point = np.full(3, np.nan)
     if point.shape != (3,) or not np.isfinite(point).all():
-        raise PointError(f"{what} {value!r}: three finite numbers x, y, z (LPS mm) are needed")
+        shown = reprlib.repr(value)
+        raise PointError(f"{what} {shown}: three finite numbers x, y, z (LPS mm) are needed")
     x, y, z = (float(number) for number in point)
     return x, y, z
 

@@ -171,9 +171,10 @@ class Submissions:
 
 
 def _saved_label(image: str, path: Path, info: Json) -> SavedLabel:
-    """A label with what MONAI Label was told of it."""
-    client = info.get("client_id")
-    client = client if isinstance(client, str) and client else None
-    reader = str(info.get("reader") or client or info.get("user") or UNKNOWN_READER)
-    segments = [entry for entry in info.get("label_info") or () if isinstance(entry, dict)]
+    """A label with what MONAI Label was told of it; values of another kind count as not said."""
+    named = [info.get(name) for name in ("reader", "client_id", "user")]
+    reader, client, user = (one if isinstance(one, str) and one else None for one in named)
+    reader = reader or client or user or UNKNOWN_READER
+    listed = info.get("label_info")
+    segments = [e for e in (listed if isinstance(listed, list) else ()) if isinstance(e, dict)]
     return SavedLabel(image, path, reader, client, segments)

@@ -20,7 +20,7 @@ from resmtnet.readings.dicom.results_log import ReadObject, SeriesResults, ToldN
 from resmtnet.readings.dicom.seg_read import SEG_CLASSES, read_seg
 from resmtnet.readings.dicom.source_series import SourceSeries
 from resmtnet.readings.dicom.sr_drafts import SrDraft, drafts_of
-from resmtnet.readings.dicom.sr_read import read_sr
+from resmtnet.readings.dicom.sr_read import SR_CLASSES, read_sr
 from resmtnet.readings.formats.draft import AnsweredNodule, ParsedLabel, Problem
 from resmtnet.readings.formats.from_mask import from_mask
 from resmtnet.readings.matching import distance_in_reach_mm
@@ -114,7 +114,8 @@ class PacsInbox:
         except PacsError as error:
             problem = Problem(f"the {entry.modality}", str(error))
             return _entry(image, uid, entry.modality, "", Reply(not_understood=[problem]))
-        if is_ours(dataset) or not _is_of(dataset, source):
+        is_read = dataset.get("SOPClassUID") in {*SEG_CLASSES, *SR_CLASSES}  # no dose report, say
+        if not is_read or is_ours(dataset) or not _is_of(dataset, source):
             self._note(image, ReadObject("not of a reader", uid, _now(), ""))
             return None
         kind = "SEG" if dataset.get("SOPClassUID") in SEG_CLASSES else "SR"

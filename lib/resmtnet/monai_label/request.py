@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -252,8 +253,9 @@ def _point(value: object, name: str) -> Point:
     valid = [n for n in numbers if isinstance(n, (int, float)) and not isinstance(n, bool)]
     # Python's whole numbers have no limit: one beyond the range of float is no voxel index.
     if len(numbers) != 3 or len(valid) != 3 or not all(abs(n) < _FARTHEST for n in valid):
+        shown = reprlib.repr(value)
         raise PointError(
-            f"{name} has the point {value!r}: three finite numbers (i, j, k) are needed."
+            f"{name} has the point {shown}: three finite numbers (i, j, k) are needed."
         )
     i, j, k = (float(n) for n in valid)
     return i, j, k

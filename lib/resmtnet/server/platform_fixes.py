@@ -34,6 +34,8 @@ PLATFORM = "monailabel.app"
 
 _CHECKSUMS = ("SHA256", "SHA512", "MD5")
 _LONGEST_NAME = 200
+_MOST_AT_ONCE = 1000
+"""Workers of a batch inference, or images of one worker."""
 
 Check = Callable[[Mapping[str, Any]], None]
 
@@ -42,7 +44,7 @@ def mend_platform() -> None:
     """Replace the functions, once in a process."""
     _check_first(infer, "run_inference", _json_fields, _file_names, _inputs, check_output)
     name_segments()
-    _check_first(batch_infer, "run", _known_model)
+    _check_first(batch_infer, "run", _known_model, _batch_numbers)
     _check_first(scoring, "run_method", _known_scoring)
     for name in ("add_image", "save_label", "update_image_info", "update_label_info"):
         _check_first(datastore, name, _json_fields, _file_names)
@@ -168,6 +170,18 @@ def _known_model(arguments: Mapping[str, Any]) -> None:
     known = app_instance()._infers
     if arguments["model"] not in known:
         raise Refused(404, f"There is no model {arguments['model'][:80]!r}: {', '.join(known)}.")
+
+
+def _batch_numbers(arguments: Mapping[str, Any]) -> None:
+    """Refuse numbers on which the process of a batch would fail, where no client sees it."""
+    asked = arguments.get("params") or {}
+    for name in ("max_workers", "max_batch_size"):
+        value = asked.get(name)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and 0 <= value <= _MOST_AT_ONCE):
+            raise Refused(
+                400, f"{name}: a whole number from 0 to {_MOST_AT_ONCE} is needed; 0: as it fits."
+            )
 
 
 def _known_scoring(arguments: Mapping[str, Any]) -> None:
