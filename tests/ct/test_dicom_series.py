@@ -11,7 +11,9 @@ from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
 from resmtnet.ct import CTVolume, dicom_series
+from resmtnet.ct.dicom_header import read_header
 from resmtnet.ct.dicom_series import list_series
+from resmtnet.ct.series_index import SeriesIndex
 from resmtnet.errors import SeveralSeriesError, VolumeError
 
 WriteSeries = Callable[..., list[Path]]
@@ -323,3 +325,18 @@ def test_a_header_longer_than_the_first_read_is_read_whole(
 
     write_series(tmp_path, small_hu, edit=edit)
     assert np.array_equal(CTVolume.open(tmp_path).array(), small_hu)
+
+
+def test_sequences_nested_without_end_are_a_damaged_file_and_no_crash(
+    tmp_path: Path, small_hu: np.ndarray, write_series: WriteSeries
+) -> None:
+    write_series(tmp_path, small_hu, series_uid="1.2.3")
+    meta = (tmp_path / next(tmp_path.iterdir()).name).read_bytes()[:132]
+    level = b"\x40\x00\x75\x02SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    syntax = b"\x02\x00\x10\x00UI\x14\x001.2.840.10008.1.2.1\x00"
+    (tmp_path / "nested.dcm").write_bytes(meta + syntax + level * 5000)
+    with pytest.raises(VolumeError, match=r"nested\.dcm"):
+        read_header(tmp_path / "nested.dcm")
+    index = SeriesIndex(tmp_path)
+    index.refresh()
+    assert set(index.series) == {"1.2.3"}

@@ -109,4 +109,4 @@ def test_objects_of_another_kind_are_passed_over_without_a_word(tmp_path: Path, 
     )
     assert PacsInbox(site).read("1.2.3") == []
     (read,) = log.of("1.2.3").read
-    assert (read.sop_instance_uid, read.not_understood) == ("1.2.9.1", ())
+    assert (read.kind, read.sop_instance_uid) == ("not of a reader", "1.2.9.1")

@@ -12,6 +12,15 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from resmtnet.ct.dicom_elements import (
+    LONG_VR,
+    SHORT_VR,
+    UNDEFINED,
+    CannotScanError,
+    element_at,
+    sequence_end,
+    starts_bare,
+)
 from resmtnet.errors import VolumeError
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -87,19 +96,11 @@ _WANTED = _TEXT | _UNSIGNED_SHORT | _DOUBLE
 _PIXEL_DATA = 0x7FE00010
 _FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
 """Multi-frame objects only, up to megabytes long; nothing wanted comes after them."""
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED = 0xFFFFFFFF
-_LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _FIRST_READ = 1 << 14
 """Bytes; holds the whole header of nearly every CT slice."""
 
-_TAG = struct.Struct("<HH")
 _SHORT = struct.Struct("<H")
-_LONG = struct.Struct("<I")
 _NUMBER = struct.Struct("<d")
-_IMPLICIT = struct.Struct("<HHI")
-_EXPLICIT = struct.Struct("<HH2sH")
 
 
 @dataclass(frozen=True)
@@ -170,18 +171,7 @@ def is_dicom_file(path: Path) -> bool:
             start = file.read(132)
     except OSError:
         return False
-    return start[128:] == b"DICM" or _starts_bare(start)
-
-
-def _starts_bare(start: bytes) -> bool:
-    """Whether bytes are the first element of a data set that has no preamble (PS3.10, 7.1)."""
-    if len(start) < 132 or start[:2] not in (b"\x08\x00", b"\x02\x00"):
-        return False
-    if start[4:6] in _SHORT_VR | _LONG_VR:
-        return True
-    # Implicit VR: group 0008 begins with a short element of a low number.
-    element, length = _SHORT.unpack_from(start, 2)[0], _LONG.unpack_from(start, 4)[0]
-    return start[:2] == b"\x08\x00" and element <= 0x0070 and length <= 128
+    return start[128:] == b"DICM" or starts_bare(start)
 
 
 def read_header(path: Path) -> Header | None:
@@ -201,7 +191,7 @@ def read_header(path: Path) -> Header | None:
             start = file.read(_FIRST_READ) or b""
             try:
                 return _scan_file(path, start)
-            except (_CannotScanError, struct.error):
+            except (CannotScanError, struct.error, RecursionError):
                 if not is_dicom_file(path):
                     if path.suffix.lower() == ".dcm":
                         raise VolumeError(
@@ -211,54 +201,50 @@ def read_header(path: Path) -> Header | None:
                     return None
             try:
                 return _scan_file(path, start + file.readall())
-            except (_CannotScanError, struct.error):
+            except (CannotScanError, struct.error, RecursionError):
                 return _read_with_pydicom(path)
     except OSError as error:
         raise VolumeError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-
-
-class _CannotScanError(Exception):
-    """The bytes at hand are not enough, or not what the scan knows."""
 
 
 def _scan_file(path: Path, data: bytes) -> Header:
     """Header from the first bytes of a file; they must reach the pixel data."""
     if data[128:132] == b"DICM":
         position = 132
-    elif _starts_bare(data):
+    elif starts_bare(data):
         position = 0
     else:
-        raise _CannotScanError
+        raise CannotScanError
     transfer_syntax = ""
     while _SHORT.unpack_from(data, position)[0] == 2:
-        tag, _, start, length = _element(data, position, explicit=True)
+        tag, _, start, length = element_at(data, position, explicit=True)
         position = start + length
         if tag == 0x00020010:
             transfer_syntax = _text(data[start:position])
     if not transfer_syntax:
         # DICOM's default is implicit VR; a data set that shows its VRs says otherwise.
-        shown = data[position + 4 : position + 6] in _SHORT_VR | _LONG_VR
+        shown = data[position + 4 : position + 6] in SHORT_VR | LONG_VR
         transfer_syntax = EXPLICIT_LITTLE if shown else IMPLICIT_LITTLE
     if transfer_syntax in (EXPLICIT_BIG, DEFLATED):
-        raise _CannotScanError
+        raise CannotScanError
     explicit = transfer_syntax != IMPLICIT_LITTLE
     values: dict[str, str] = {}
     while position < len(data):
-        tag, vr, start, length = _element(data, position, explicit)
+        tag, vr, start, length = element_at(data, position, explicit)
         if tag == _PIXEL_DATA:
-            native = transfer_syntax in (IMPLICIT_LITTLE, EXPLICIT_LITTLE) and length != _UNDEFINED
+            native = transfer_syntax in (IMPLICIT_LITTLE, EXPLICIT_LITTLE) and length != UNDEFINED
             return Header(
                 path, values, transfer_syntax, start if native else None, length if native else 0
             )
         if tag in _FUNCTIONAL_GROUPS:
             return Header(path, values, transfer_syntax, None, 0)
-        if length == _UNDEFINED:
-            position = _sequence_end(data, start, explicit and vr != b"UN")
+        if length == UNDEFINED:
+            position = sequence_end(data, start, explicit and vr != b"UN")
             continue
         position = start + length
         if tag in _WANTED:
             if position > len(data):
-                raise _CannotScanError
+                raise CannotScanError
             raw = data[start:position]
             if tag in _TEXT:
                 values[_WANTED[tag]] = _text(raw)
@@ -268,50 +254,8 @@ def _scan_file(path: Path, data: bytes) -> Header:
             elif raw:
                 values[_WANTED[tag]] = str(_SHORT.unpack_from(raw)[0])
     if position != len(data) or len(data) == _FIRST_READ:
-        raise _CannotScanError
+        raise CannotScanError
     return Header(path, values, transfer_syntax, None, 0)
-
-
-def _element(data: bytes, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
-    """Tag, VR, start of the value and its length, of the element at a position."""
-    if not explicit:
-        group, element, length = _IMPLICIT.unpack_from(data, position)
-        return group << 16 | element, b"", position + 8, length
-    group, element, vr, length = _EXPLICIT.unpack_from(data, position)
-    if vr in _SHORT_VR:
-        return group << 16 | element, vr, position + 8, length
-    if vr not in _LONG_VR:
-        raise _CannotScanError
-    return group << 16 | element, vr, position + 12, _LONG.unpack_from(data, position + 8)[0]
-
-
-def _sequence_end(data: bytes, position: int, explicit: bool) -> int:
-    """Position after a sequence of undefined length whose items start here."""
-    while True:
-        group, element = _TAG.unpack_from(data, position)
-        length = _LONG.unpack_from(data, position + 4)[0]
-        position += 8
-        tag = group << 16 | element
-        if tag == _SEQUENCE_END:
-            return position
-        if tag != _ITEM:
-            raise _CannotScanError
-        position = (
-            position + length if length != _UNDEFINED else _item_end(data, position, explicit)
-        )
-
-
-def _item_end(data: bytes, position: int, explicit: bool) -> int:
-    """Position after an item of undefined length whose elements start here."""
-    while True:
-        group, element = _TAG.unpack_from(data, position)
-        if group << 16 | element == _ITEM_END:
-            return position + 8
-        _, vr, start, length = _element(data, position, explicit)
-        if length == _UNDEFINED:
-            position = _sequence_end(data, start, explicit and vr != b"UN")
-        else:
-            position = start + length
 
 
 def _text(raw: bytes) -> str:
