@@ -98,6 +98,11 @@ class DicomSeries:
         self._lung_shares: dict[int, float] = {}
         """Of the slices that were decoded, by their number."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the voxels are read from: of several stacks those of one alone."""
+        return tuple(header.path for header in self._slices)
+
     def read(self, start_ijk: tuple[int, int, int], size_ijk: tuple[int, int, int]) -> Slab:
         """The voxels of a box inside the grid; decodes the slices of the box only."""
         (i, j, k), (ni, nj, nk) = start_ijk, size_ijk

@@ -63,6 +63,12 @@ class CTVolume:
         self.path = path
         self.warnings: tuple[str, ...] = source.warnings
 
+    @property
+    def slice_files(self) -> tuple[Path, ...]:
+        """The files of the slices of a DICOM series, of one stack alone; none of any other CT."""
+        found: tuple[Path, ...] = getattr(self._source, "files", ())
+        return found
+
     def __repr__(self) -> str:
         return (
             f"CTVolume({self.image_id!r}, size_ijk={self.geometry.size_ijk}, "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import generate_uid
 
 from dicom_results import MODEL, assert_valid, lines_close, varied_nodules
@@ -130,3 +130,31 @@ def test_a_series_without_meta_header_can_have_an_sr_and_a_seg(
     assert patient_of(tmp_path) == patient_of(series) is not None
     assert read_sr(write_sr(nodules[:2], bare, MODEL, new_place(1))).groups
     assert write_seg(nodules[:2], bare, MODEL, new_place(1)).NumberOfFrames
+
+
+def test_of_a_series_with_two_phases_the_slices_are_those_of_the_phase_that_is_read(
+    series: Path, tmp_path: Path, nodules: list[ResultNodule]
+) -> None:
+    """An SR that named an image of the other phase would lie on what nobody has looked at."""
+    files = sorted(series.iterdir())
+    for n, file in enumerate(files):
+        for phase, name in ((1, "a"), (2, "b")):
+            header = dcmread(file)
+            header.AcquisitionNumber, header.AcquisitionTime = phase, f"12000{phase}"
+            if phase == 1:
+                header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            if phase == 2 or n:  # the second phase is the larger one
+                header.save_as(tmp_path / f"{name}{file.name}", write_like_original=True)
+    source = SourceSeries.open(tmp_path)
+    assert len(source.slices) == len(files)
+    assert {one.AcquisitionNumber for one in source.slices.values()} == {2}
+    named = {str(one.ReferencedSOPInstanceUID) for one in _references(write_sr(
+        nodules[:3], source, MODEL, new_place(1)))}  # fmt: skip
+    assert named <= {str(one.SOPInstanceUID) for one in source.slices.values()}
+
+
+def _references(sr: Dataset) -> list[Dataset]:
+    found = []
+    for item in sr.get("ContentSequence") or ():
+        found += [*(item.get("ReferencedSOPSequence") or ()), *_references(item)]
+    return found

@@ -44,8 +44,8 @@ class SourceSeries:
         ct = ct or CTVolume.open(folder)
         geometry = ct.geometry
         slices: dict[int, Dataset] = {}
-        files = sorted(folder.iterdir()) if folder.is_dir() else sorted(folder.parent.iterdir())
-        for file in files:
+        # Of a series with several stacks (phases, kernels) only the one that was read.
+        for file in sorted(ct.slice_files):
             if not (file.is_file() and is_dicom_file(file)):
                 continue
             try:  # force: a file without preamble and meta header is DICOM too
