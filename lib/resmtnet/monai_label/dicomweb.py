@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dicomweb_client import DICOMwebClient
 from fastapi import HTTPException
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
@@ -30,6 +31,7 @@ from resmtnet.errors import InputError, PacsError
 from resmtnet.monai_label.datastore_checks import check_replacement, checked_tag
 from resmtnet.monai_label.downloads import Locks
 from resmtnet.monai_label.pacs import Pacs, referenced_series
+from resmtnet.monai_label.pacs_client import limit_time
 from resmtnet.monai_label.refusals import Refusal
 from resmtnet.monai_label.shared_list import SharedListDatastore
 from resmtnet.monai_label.slow_status import SlowStatus
@@ -71,6 +73,8 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         """Whether a mask with the tag "final" is stored in the PACS when it is saved."""
         self.last_saved: dict[str, str] = {}
         """Tag of the label that was saved last, by image: MONAI Label does not pass it on."""
+        if isinstance(stock._client, DICOMwebClient):
+            limit_time(stock._client)
         super().__init__(
             client=stock._client,
             search_filter=stock._search_filter,

@@ -130,26 +130,6 @@ class Pacs:
         return address is not None and delete_from_orthanc(session, address, sop_instance_uid)
 
 
-def connect(url: str) -> Pacs:
-    """Connect to a PACS with the account and the prefixes that the server reads.
-
-    Args:
-        url: of its DICOMweb service.
-    """
-    from dicomweb_client.session_utils import create_session_from_user_pass
-    from monailabel.config import settings
-
-    name, secret = settings.MONAI_LABEL_DICOMWEB_USERNAME, settings.MONAI_LABEL_DICOMWEB_PASSWORD
-    client = DICOMwebClient(
-        url.rstrip("/"),
-        session=create_session_from_user_pass(name, secret) if name and secret else None,
-        qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX or None,
-        wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX or None,
-        stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX or None,
-    )
-    return Pacs(client)
-
-
 def send(node: DicomNode, datasets: Sequence[Dataset]) -> None:
     """Send objects by C-STORE.
 

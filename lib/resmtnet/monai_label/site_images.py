@@ -10,7 +10,8 @@ from pathlib import Path
 from resmtnet.ct import CTVolume
 from resmtnet.ct.series_index import SeriesIndex
 from resmtnet.errors import ReadingError
-from resmtnet.monai_label.pacs import Pacs, connect
+from resmtnet.monai_label.pacs import Pacs
+from resmtnet.monai_label.pacs_client import connect
 from resmtnet.monai_label.settings import is_remote
 
 
@@ -26,7 +27,7 @@ class SiteFiles:
         self._studies = studies
         self._fetched = Path(tempfile.mkdtemp(prefix="resmtnet-"))
         atexit.register(shutil.rmtree, self._fetched, ignore_errors=True)
-        self.pacs = connect(studies) if is_remote(studies) else None
+        self.pacs = Pacs(connect(studies)) if is_remote(studies) else None
 
     def volume(self, image: str) -> Path:
         """Return the folder of a DICOM series.
