@@ -257,6 +257,8 @@ def test_what_a_reader_says_is_stored_with_the_same_tracking_uid(
     whole = json.dumps(srs[stored.sop_instance_uid].to_json_dict(), default=str)
     assert "ann^" in whole
     assert PacsInbox(site).read(image) == []  # our own are no readings
+    site.inbox.add_document({**document, "reader": "bob", "purpose": "repeat"})
+    assert site.store_readings(image, "bob") == []
 
 
 def test_results_are_deleted_and_nothing_else_is(

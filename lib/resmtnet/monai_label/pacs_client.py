@@ -20,12 +20,11 @@ _WAIT_MS = 500
 class _TimeLimits(HTTPAdapter):
     """Gives up waiting: dicomweb-client waits without end, and so does whoever has asked it."""
 
-    def send(
-        self, request: PreparedRequest, *more: Any, timeout: Any = None, **named: Any
-    ) -> Response:
+    def send(self, request: PreparedRequest, *more: Any, **named: Any) -> Response:
         """Send a request; requests.Timeout where the PACS is silent for too long."""
-        limits = (CONNECT_S, SILENCE_S) if timeout is None else timeout
-        return super().send(request, *more, timeout=limits, **named)
+        if named.get("timeout") is None:
+            named["timeout"] = CONNECT_S, SILENCE_S
+        return super().send(request, *more, **named)
 
 
 def limit_time(client: DICOMwebClient) -> None:

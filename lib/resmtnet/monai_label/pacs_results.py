@@ -132,6 +132,8 @@ class PacsResults:
         masks = self.inbox.store.masks
         with self.log.changing(image) as results:
             nodules = confirmed_nodules(readings, image, results, source.geometry, masks, known)
+            if not nodules:  # repeat reads alone
+                return []
             told = tuple(_told(nodule) for nodule in nodules)
             return self._store(nodules, told, source, Author(reader=reader), results)
 
