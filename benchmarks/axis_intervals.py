@@ -16,7 +16,7 @@ from resmtnet.ct.measure import Measurement
 from resmtnet.errors import ModelError
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.conformal import COVERAGE
-from resmtnet.inference.postprocessing import sigma_of, subsolid_of
+from resmtnet.inference.sizes import sigma_of, subsolid_of
 from resmtnet.network.uncertainty import conformal_quantile
 from resmtnet.training.cached_nodule import CachedNodule, raw_prediction
 

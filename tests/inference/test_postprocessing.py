@@ -9,6 +9,7 @@ from resmtnet.characteristics import TASKS
 from resmtnet.ct.measure import Measurement
 from resmtnet.findings import Finding, Size
 from resmtnet.inference import postprocessing as interpret
+from resmtnet.inference import sizes
 from resmtnet.inference.calibration import Calibration, TextureCalibration
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.ensemble import RawOutputs
@@ -83,7 +84,7 @@ def test_score_is_the_mean_of_its_distribution_within_its_interval(calibration):
 
 
 def test_measured_size_has_an_interval_around_each_value(calibration):
-    size, warnings = interpret.size(observation(), measured(10.0), calibration)
+    size, warnings = sizes.size(observation(), measured(10.0), calibration)
     assert size.equivalent_diameter_mm == pytest.approx(10)
     assert size.mean_diameter_mm == 10
     low, high = size.interval_90["equivalent_diameter_mm"]
@@ -94,13 +95,13 @@ def test_measured_size_has_an_interval_around_each_value(calibration):
 
 
 def test_disagreement_of_mask_and_regression_is_told(calibration):
-    _, warnings = interpret.size(observation(), measured(14.0), calibration)
+    _, warnings = sizes.size(observation(), measured(14.0), calibration)
     assert "14.0 mm" in warnings[0]
     assert "10.0 mm" in warnings[0]
 
 
 def test_without_a_mask_the_regression_stands_in_and_says_so(calibration):
-    size, warnings = interpret.size(observation(), None, calibration)
+    size, warnings = sizes.size(observation(), None, calibration)
     assert size.equivalent_diameter_mm == pytest.approx(10)
     assert size.volume_mm3 is None
     assert set(size.interval_90) == {"equivalent_diameter_mm", "long_axis_mm"}
@@ -108,8 +109,8 @@ def test_without_a_mask_the_regression_stands_in_and_says_so(calibration):
 
 
 def test_interval_is_that_of_the_size_band(calibration):
-    narrow, _ = interpret.size(observation(), measured(11.9), calibration)
-    wide, _ = interpret.size(observation(), measured(12.1), calibration)
+    narrow, _ = sizes.size(observation(), measured(11.9), calibration)
+    wide, _ = sizes.size(observation(), measured(12.1), calibration)
     ratios = [np.ptp(np.log(s.interval_90["equivalent_diameter_mm"])) for s in (narrow, wide)]
     assert ratios == pytest.approx([0.4, 0.8])
 
@@ -120,7 +121,7 @@ def test_interval_widens_where_the_nodule_may_be_subsolid(calibration):
     widths = [
         np.ptp(np.log(size.interval_90["equivalent_diameter_mm"]))
         for size, _ in (
-            interpret.size(observation(texture_class=logits), measured(10.0), wary)
+            sizes.size(observation(texture_class=logits), measured(10.0), wary)
             for logits in ([0, 0, 50], [50, 0, 0])
         )
     ]
@@ -128,7 +129,7 @@ def test_interval_widens_where_the_nodule_may_be_subsolid(calibration):
 
 
 def test_sizes_are_those_of_the_mask_as_it_is(calibration):
-    size, _ = interpret.size(observation(), measured(10.0), calibration)
+    size, _ = sizes.size(observation(), measured(10.0), calibration)
     mask = measured(10.0)
     for name in SIZES:
         assert getattr(size, name) == pytest.approx(getattr(mask, name))

@@ -19,12 +19,9 @@ from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.fallback import TOLD
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.inference.point import PointPrediction, predict_points
-from resmtnet.inference.postprocessing import (
-    mask_level,
-    solid_threshold_hu,
-    to_finding,
-)
+from resmtnet.inference.postprocessing import to_finding
 from resmtnet.inference.search import PROPOSED, judge
+from resmtnet.inference.sizes import mask_level, solid_threshold_hu
 from resmtnet.types import Point
 
 THICK_MM, VERY_THICK_MM = 1.5, 3.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from resmtnet.ct.volume import CTVolume
 from resmtnet.inference.ensemble import Ensemble
 from resmtnet.inference.point import PointPrediction, predict_points
-from resmtnet.inference.postprocessing import regressed_diameter_of
 from resmtnet.inference.presence import NodulePresence
+from resmtnet.inference.sizes import regressed_diameter_of
 from resmtnet.types import Point
 
 PROPOSED = 60

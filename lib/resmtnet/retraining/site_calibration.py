@@ -18,8 +18,8 @@ from resmtnet.characteristics import CLASS, MALIGNANCY, SIZES
 from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.evaluation.bootstrap import LEAST_PATIENTS, BootstrapConfig, Resamples
 from resmtnet.inference.calibration import Calibration
-from resmtnet.inference.postprocessing import size_of
 from resmtnet.inference.site_habit import SiteHabit
+from resmtnet.inference.sizes import size_of
 from resmtnet.network.uncertainty import logit, sigmoid, softmax
 from resmtnet.readings.record import Reading
 from resmtnet.retraining.linear_heads import LinearHeads

@@ -26,7 +26,8 @@ from resmtnet.inference.ensemble import Ensemble, RawOutputs
 from resmtnet.inference.mask_growth import VoxelMask
 from resmtnet.inference.mask_threshold import LEVELS
 from resmtnet.inference.point import RawPrediction, predict_points
-from resmtnet.inference.postprocessing import mask_level, to_finding
+from resmtnet.inference.postprocessing import to_finding
+from resmtnet.inference.sizes import mask_level
 from resmtnet.training.cases import case_of, prediction_of
 from resmtnet.training.report_pictures import consensus
 

@@ -15,7 +15,7 @@ from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import MINIMUM_READERS
 from resmtnet.findings import Size
-from resmtnet.inference import postprocessing
+from resmtnet.inference import postprocessing, sizes
 from resmtnet.inference.calibration import Calibration, TextureCalibration, class_features
 from resmtnet.inference.conformal import Bands, LogInterval, fit_bands, fit_log_interval, fit_widths
 from resmtnet.inference.ensemble import RawOutputs
@@ -229,7 +229,7 @@ def _fit_texture(held: Sequence[CachedNodule]) -> TextureCalibration:
 
 def _fit_mask_thresholds(held: Sequence[CachedNodule], draft: Calibration) -> Bands:
     """Fit the usual level of no median bias; large nodules want a higher one than small ones."""
-    regressed = np.array([postprocessing.regressed_diameter_of(h.observation) for h in held])
+    regressed = np.array([sizes.regressed_diameter_of(h.observation) for h in held])
     log_ratio = np.array([_log_ratios(h, draft) for h in held])
     drawn = (~np.isnan(log_ratio)).sum(0).max()
     if drawn < FEWEST_MASKS:
@@ -251,9 +251,9 @@ def _log_ratios(held: CachedNodule, draft: Calibration) -> list[float]:
     name = "equivalent_diameter_mm"
     measured = {level: drawn.measured for level, drawn in held.masks.items()}
     diameters_mm = {level: m.equivalent_diameter_mm if m else None for level, m in measured.items()}
-    regressed_mm = postprocessing.regressed_diameter_of(held.observation)
-    sigma = postprocessing.sigma_of(held.observation)
-    subsolid = postprocessing.subsolid_of(held.observation, draft)
+    regressed_mm = sizes.regressed_diameter_of(held.observation)
+    sigma = sizes.sigma_of(held.observation)
+    subsolid = sizes.subsolid_of(held.observation, draft)
     ratios = []
     for level in LEVELS:
         settled = settle(diameters_mm.get, usual_level(level, subsolid), regressed_mm, sigma)
@@ -266,13 +266,12 @@ def _log_ratios(held: CachedNodule, draft: Calibration) -> list[float]:
 def _fit_size_intervals(held: Sequence[CachedNodule], draft: Calibration) -> Calibration:
     """Fit the intervals of measured sizes, and of regressed ones where no mask was found."""
     told = [
-        (h, postprocessing.size(h.observation, raw_prediction(h, draft).measured, draft)[0])
-        for h in held
+        (h, sizes.size(h.observation, raw_prediction(h, draft).measured, draft)[0]) for h in held
     ]
     drawn = [(h, size) for h, size in told if size.volume_mm3 is not None]
     without = [(h, size) for h, size in told if size.volume_mm3 is None]
     if len(without) < FEWEST_MASKS:
-        without = [(h, postprocessing.size(h.observation, None, draft)[0]) for h in held]
+        without = [(h, sizes.size(h.observation, None, draft)[0]) for h in held]
     return replace(
         draft,
         size_intervals=_fit_intervals(drawn, MEASURED, draft),
@@ -294,8 +293,8 @@ def _fit_interval(
     rows = [
         (
             abs(np.log(getattr(size, name) / h.truth[name])),
-            postprocessing.sigma_of(h.observation),
-            postprocessing.subsolid_of(h.observation, draft),
+            sizes.sigma_of(h.observation),
+            sizes.subsolid_of(h.observation, draft),
             size.equivalent_diameter_mm,
         )
         for h, size in told
@@ -312,4 +311,4 @@ def _fit_score_widths(held: Sequence[CachedNodule], draft: Calibration) -> Bands
     ]
     score, deviation = np.array(said).T
     error = np.abs(score - [float(np.mean(h.case.malignancy)) for h in rated])
-    return fit_widths(error / deviation, np.array([postprocessing.diameter_of(s) for s in seen]))
+    return fit_widths(error / deviation, np.array([sizes.diameter_of(s) for s in seen]))
