@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from resmtnet.characteristics import NODULE, TASKS
 from resmtnet.data.consensus import malignant_share
 from resmtnet.evaluation.records import Case
-from resmtnet.inference import postprocessing
+from resmtnet.inference import postprocessing, sizes
 from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.point import RawPrediction
 from resmtnet.training.cached_nodule import CachedNodule, mask_threshold
@@ -175,7 +175,7 @@ def _sizes(
     """Return value and interval, mm, of the equivalent diameter and of an axis."""
     if seen.measured is None and seen.no_nodule:
         return [(math.nan, math.nan, math.nan)] * 2
-    size = postprocessing.size(seen.observation, seen.measured, calibration)[0]
+    size = sizes.size(seen.observation, seen.measured, calibration)[0]
     volume, axis, mean = SIZES
     found = []
     for name in (volume, mean if by_mean else axis):
