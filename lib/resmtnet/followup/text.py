@@ -16,6 +16,7 @@ _OF_GONE = {
     VANISHED: "not seen any more at its place in the current CT",
     NOT_COVERED: "its place lies outside of the current CT",
 }
+NO_TREND = "change in volume unknown"
 _UNCLEAR = "the two CTs could not be registered well enough to tell"
 
 
@@ -42,16 +43,16 @@ def prior_lines(nodule: Json) -> list[str]:
         return []
     name = f"{nodule['id']} ({_size(nodule['size'])})"
     if prior["status"] not in (PAIRED, GIVEN):
-        first = f"{name}: {_OF_STATUS.get(prior['status'], _UNCLEAR)}"
+        first = f"{name}: {status_text(prior['status'])}"
         return [first, *(f"  {text}" for text in _category(nodule))]
     was = f"{prior['nodule_id']} of the prior CT" if prior["nodule_id"] else "the prior given"
-    lines = [f"{name}, {was}: {prior['trend'] or 'change in volume unknown'}"]
+    lines = [f"{name}, {was}: {prior['trend'] or NO_TREND}"]
     for title, key, unit, digits in (
         ("volume", "volume_mm3", "mm3", 0),
         ("mean diameter", "mean_diameter_mm", "mm", 1),
     ):
         if key in (prior["change"] or {}):
-            lines.append(f"  {title} {_change(prior['change'][key], unit, digits)}")
+            lines.append(f"  {title} {change_text(prior['change'][key], unit, digits)}")
     lines += [f"  {text}" for text in (*_judged(prior), *_category(nodule))]
     return lines
 
@@ -74,7 +75,7 @@ def _judged(prior: Json) -> list[str]:
     found = []
     doubling = prior["volume_doubling_time"]
     if doubling:
-        found.append(f"volume doubling time {_days(doubling)}")
+        found.append(f"volume doubling time {doubling_text(doubling)}")
     found += [f"{title}: {prior[key]['note']}" for title, key in _SYSTEMS if prior[key]]
     return [*found, *prior["notes"]]
 
@@ -82,7 +83,13 @@ def _judged(prior: Json) -> list[str]:
 _SYSTEMS = (("Lung-RADS", "lung_rads"), ("BTS", "bts"))
 
 
-def _change(change: Json, unit: str, digits: int) -> str:
+def status_text(status: str) -> str:
+    """Return what the status of a nodule without a partner means."""
+    return _OF_STATUS.get(status, _UNCLEAR)
+
+
+def change_text(change: Json, unit: str, digits: int) -> str:
+    """Return one entry of "change": before, now, and the percentage with its interval."""
     text = (
         f"{change['prior']:.{digits}f} to {change['current']:.{digits}f} {unit}, "
         f"{change['percent']:+.0f}%"
@@ -93,7 +100,8 @@ def _change(change: Json, unit: str, digits: int) -> str:
     return text
 
 
-def _days(doubling: Json) -> str:
+def doubling_text(doubling: Json) -> str:
+    """Return the volume doubling time with its interval."""
     text = f"{doubling['days']:.0f} days"
     if doubling["interval_90_days"]:
         low, high = doubling["interval_90_days"]

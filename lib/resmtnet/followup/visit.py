@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 from resmtnet.ct import CTVolume
 from resmtnet.errors import InputError
@@ -39,9 +40,18 @@ class Visit:
         day = None if given is None else parse_day(given, name)
         if ct.path is None:
             return cls(ct.image_id, day)
-        if day is None:
-            day = _day_of(header_texts(ct.path, _DATES))
-        return cls(ct.image_id, day, patient_of(ct.path))
+        found = cls.of_file(ct.image_id, ct.path)
+        return found if day is None else replace(found, day=day)
+
+    @classmethod
+    def of_file(cls, image_id: str, path: Path) -> Visit:
+        """Read the headers of a CT that is not open.
+
+        Args:
+            image_id: of the CT.
+            path: what `CTVolume.open` takes.
+        """
+        return cls(image_id, _day_of(header_texts(path, _DATES)), patient_of(path))
 
 
 def parse_day(text: str, name: str = "date") -> date:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from resmtnet.monai_label.datastore import SERIES_EXTENSION, StudiesDatastore
 from resmtnet.monai_label.dicomweb import DicomWebDatastore
+from resmtnet.readings.patients import pseudonym
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class ListedStudy:
     """File or folder within the studies; of a PACS the PatientID and the series' description."""
     date: str
     """Of the study (PACS), or when it came (folder), as 2026-01-31; "" where it is not known."""
+    patient: str | None = None
+    """Pseudonym (PACS); None where no PatientID is known, or no file was opened for it."""
 
 
 class StudyList:
@@ -103,7 +106,7 @@ def _of_pacs(series: Dataset) -> ListedStudy:
     told = ", ".join(part for part in (patient, what) if part)
     uid = str(series.SeriesInstanceUID)
     day = f"{date[:4]}-{date[4:6]}-{date[6:8]}" if len(date) == 8 and date.isdigit() else ""
-    return ListedStudy(uid, told or uid, day)
+    return ListedStudy(uid, told or uid, day, pseudonym(patient))
 
 
 def _day(seconds: object) -> str:

@@ -85,12 +85,13 @@ def nodules_of(services: Services, image: str) -> list[CaseNodule]:
     content = inbox.images.content_key(image)
     given = [one for one in inbox.answers.given(image, content) if one.model_sha256 == sha256]
     found: list[CaseNodule] = []
-    for answer in given:
-        for finding in answer.findings:
-            centre = finding.centroid_lps_mm or finding.centre_lps_mm
-            if _near(centre, finding, found) is None:
-                known = _known(finding, answer, services.visitor.reader)
-                found.append(CaseNodule("", centre, finding, known, grid))
+    answered = [(answer, finding) for answer in given for finding in answer.findings]
+    answered.sort(key=lambda pair: pair[1].prior is None)  # what was compared says more
+    for answer, finding in answered:
+        centre = finding.centroid_lps_mm or finding.centre_lps_mm
+        if _near(centre, finding, found) is None:
+            known = _known(finding, answer)
+            found.append(CaseNodule("", centre, finding, known, grid))
     readings = [one for one in inbox.store.readings(image) if one.purpose != REPEAT]
     found = _with_readings(found, readings, services.visitor.reader, grid)
     found.sort(key=lambda one: -one.score)
@@ -124,7 +125,7 @@ def _radius(finding: Finding) -> float:
     )
 
 
-def _known(finding: Finding, answer: GivenAnswer, reader: str) -> AnsweredNodule:
+def _known(finding: Finding, answer: GivenAnswer) -> AnsweredNodule:
     grid = None
     if finding.mask is not None and finding.start_ijk is not None:
         grid = answer.geometry.sub(finding.start_ijk, finding.mask.shape[::-1])

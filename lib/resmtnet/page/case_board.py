@@ -11,8 +11,8 @@ from nicegui import ui
 from resmtnet.page.case import CaseNodule
 from resmtnet.page.case_data import CaseData
 from resmtnet.page.case_form import CorrectionForm
-from resmtnet.page.case_panel import nodule_details, nodule_list
-from resmtnet.page.frame import notice
+from resmtnet.page.case_panel import nodule_details, nodule_list, search_notice
+from resmtnet.page.case_prior import earlier_notice, prior_details
 from resmtnet.page.services import Services
 from resmtnet.page.viewer import WINDOWS, Tool, Viewer
 from resmtnet.types import Point
@@ -36,6 +36,8 @@ class CaseBoard(CaseData, ABC):
         self._dragged: dict[str, list[Point]] = {}
         self._tool: Tool = ""
         self._busy = False
+        self._prior_shown = False
+        """Whether the picture is of the earlier CT."""
 
     # -- building ------------------------------------------------------------------------------
 
@@ -63,8 +65,7 @@ class CaseBoard(CaseData, ABC):
                 self._undo_button = ui.button("Undo", on_click=self.undo).props("flat no-caps")
             self._status = ui.label("").classes("save-status").props('role="status"')
 
-    @ui.refreshable_method
-    def _list(self) -> None:
+    def _list_head(self) -> None:
         with ui.element("div").classes("list-head"):
             count = len(self.nodules)
             ui.label(f"{count} nodule{'s' if count != 1 else ''}").classes("section-title")
@@ -73,23 +74,19 @@ class CaseBoard(CaseData, ABC):
                 ui.button("Show answers", on_click=self.reveal).props("flat no-caps dense").tooltip(
                     "What you say afterwards is kept as said after seeing them"
                 )
-            elif len(self.acceptable()) > 1:
+                return
+            if self.can_compare() and not self.comparing:
+                ui.button("Compare…", on_click=self.compare).props("flat no-caps dense").tooltip(
+                    "With an earlier CT of this patient"
+                )
+            if len(self.acceptable()) > 1:
                 ui.button("Accept all", on_click=self.accept_all).props("flat no-caps dense")
-        if self.searching:
-            notice("loading", "Searching the whole CT", "Candidates appear here when it is done.")
-        elif self.failed:
-            notice("error", "The search has failed", self.failed)
-        elif not self.nodules:
-            told = (
-                "Answers are hidden. Add each nodule that you see: press a, and click it."
-                if self.hidden
-                else "The search has found none. If you see one, press a and click it."
-                if self.searched
-                else "Press a and click a nodule, or search the whole CT."
-            )
-            notice("empty", "No nodules yet", told)
-            if not self.hidden and not self.searched:
-                ui.button("Search the whole CT", on_click=self.search).props("outline no-caps")
+
+    @ui.refreshable_method
+    def _list(self) -> None:
+        self._list_head()
+        earlier_notice(self)
+        search_notice(self, self.search)
         nodule_list(self.nodules, self.chosen, self.choose, self.is_hidden)
 
     @ui.refreshable_method
@@ -103,6 +100,7 @@ class CaseBoard(CaseData, ABC):
                     "your reading of this nodule."
                 ).classes("quiet")
             else:
+                prior_details(self.chosen, self.toggle_prior, self._prior_shown)
                 nodule_details(self.chosen)
 
     def begin(self, at: str) -> None:
@@ -151,25 +149,45 @@ class CaseBoard(CaseData, ABC):
             self.whole.value = True
         self._show()
 
+    def toggle_prior(self) -> None:
+        """Show the place of the chosen nodule in the earlier CT, or this CT again."""
+        spec = self.prior_spec(self.chosen) if self.chosen and not self.hidden else None
+        if self._prior_shown or spec is None:
+            self._show()
+        else:
+            self._prior_shown = True
+            self.viewer.show(spec)
+            self._details.refresh()
+
     def use(self, tool: Tool) -> None:
         """Take a tool into the hand; the same again puts it away."""
         draws = tool in ("brush", "eraser")
+        if tool and self._prior_shown:
+            self._say("This is the earlier CT. Press h to go back to the one you read.", "error")
+            return
         if draws and (self.whole.value or self.chosen is None):
             self._say("Choose a nodule first: its mask is drawn at full resolution.", "error")
             return
         self.viewer.use("" if tool == self._tool else tool)
 
+    def _shows_nodule(self) -> bool:
+        """Whether the picture is of the chosen nodule at full resolution."""
+        return self.chosen is not None and not self.whole.value and not self._prior_shown
+
     def grow(self, step: int) -> None:
         """Make the mask larger or smaller."""
-        if self.chosen is not None and not self.whole.value:
+        if self._shows_nodule():
             self.viewer.grow(step)
 
     def undo_stroke(self) -> None:
         """Take back the last stroke."""
-        if self.chosen is not None and not self.whole.value:
+        if self._shows_nodule():
             self.viewer.undo_stroke()
 
     def _show(self) -> None:
+        if self._prior_shown:
+            self._prior_shown = False
+            self._details.refresh()
         chosen = None if self.whole.value else self.chosen
         self.viewer.show(self.spec(chosen))
 
@@ -243,6 +261,10 @@ class CaseBoard(CaseData, ABC):
     @abstractmethod
     async def accept_all(self) -> None:
         """Accept all answers that this reader has not read yet, after asking once."""
+
+    @abstractmethod
+    async def compare(self) -> None:
+        """Ask with which earlier CT to compare, and compare all nodules."""
 
     @abstractmethod
     async def search(self) -> None:

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from resmtnet.ct import Geometry
 from resmtnet.ct.measure import measure
 from resmtnet.page.case import CaseNodule, mask_of_reading, nodules_of
+from resmtnet.page.case_next import Following
+from resmtnet.page.earlier import EarlierStudies
 from resmtnet.page.images import crop_address, mask_address, whole_address
 from resmtnet.page.pictures import crop_picture, to_ras
-from resmtnet.page.services import Services
+from resmtnet.page.prior_words import since
+from resmtnet.page.services import Services, ToCompare
 from resmtnet.readings.matching import SAME_NODULE_MM
 from resmtnet.types import Json, Point
 
@@ -40,6 +43,11 @@ class CaseData:
         self.hidden = False
         """Whether the answers of some nodules are hidden from a blinded reader."""
         self.searching, self.failed = False, ""
+        self.comparing = ""
+        """With which study the case is being compared; "" if with none."""
+        self.earlier = EarlierStudies()
+        """With which it may be compared, once it is known."""
+        self.following = Following(services, image)
         self.searched = False
         """Whether candidates of this study were asked for by this visitor."""
         self._placed_at: list[Point] = []
@@ -132,12 +140,30 @@ class CaseData:
         self._placed_at.append(place_lps_mm)
         self.services.click(self.image, [place_lps_mm], client)
 
-    def next_image(self) -> str | None:
-        """Return the study that the first strategy offers; None if there is none."""
-        for strategy in self.services.strategies:
-            found = self.services.next_study(strategy, self.services.visitor.reader)
-            return None if found is None else str(found["id"])
-        return None
+    def compare_now(self, prior: Json) -> None:
+        """Ask about all nodules again, with an earlier CT.
+
+        Args:
+            prior: field of a request, see `earlier.prior_asked`.
+
+        Raises:
+            InputError: of the comparison, such as two patients, or no lungs.
+        """
+        found = [one.finding for one in self.nodules if one.finding is not None]
+        screening = any(
+            str(one.guidelines.get("context") or "").startswith("screening") for one in found
+        )
+        what = ToCompare(
+            prior,
+            tuple(one.centre_lps_mm for one in found if one.source != "candidate"),
+            tuple(one.centre_lps_mm for one in found if one.source == "candidate"),
+            "screening_followup" if screening else None,
+        )
+        self.services.compare(self.image, what, self.services.visitor.reader)
+
+    def can_compare(self) -> bool:
+        """Whether there is an answer to compare with an earlier CT, and it may be shown."""
+        return not self.hidden and any(one.finding is not None for one in self.nodules)
 
     def acceptable(self) -> list[CaseNodule]:
         """Return the nodules with an answer that this reader has said nothing of."""
@@ -194,6 +220,22 @@ class CaseData:
             "at": (x, y, axes["long"][0][2] if axes else z),  # the slice in which it is longest
             "axes": axes,
             "points": self.points(nodule),
+        }
+
+    def prior_spec(self, nodule: CaseNodule) -> Json | None:
+        """Return how the viewer shows the place of a nodule in the earlier CT; None without."""
+        prior = nodule.finding.prior if nodule.finding else None
+        if not prior or not prior["place_lps_mm"]:
+            return None
+        x, y, z = (float(mm) for mm in prior["place_lps_mm"])
+        return {
+            "key": f"prior {nodule.name}",
+            "url": crop_address(str(prior["image_id"]), (x, y, z)),
+            "mask": None,
+            "at": to_ras((x, y, z)),
+            "axes": None,
+            "points": [],
+            "hint": f"Earlier CT: {since(prior)}",
         }
 
     def points(self, in_middle: CaseNodule | None) -> list[Json]:

@@ -14,6 +14,7 @@ from resmtnet.errors import ResMTNetError
 from resmtnet.page import case_actions as actions
 from resmtnet.page.address import WORKLIST, case_address, within
 from resmtnet.page.case_board import CaseBoard
+from resmtnet.page.case_prior import ask_which
 from resmtnet.page.parts import in_words
 from resmtnet.page.pictures import to_ras
 from resmtnet.readings.reply import Reply
@@ -105,7 +106,7 @@ class CaseDesk(CaseBoard):
             self._say(f"{word} {time.strftime('%H:%M:%S')}. {more}".strip(), "saved")
         self.form.start(self.chosen)
         self._dragged = {}
-        if not self.whole.value and self.chosen is not None:
+        if self._shows_nodule() and self.chosen is not None:
             spec = self.spec(self.chosen)  # the mask is on the screen as it was saved
             self.viewer.set_marks({name: spec[name] for name in ("axes", "points")})
         self._refresh()
@@ -132,6 +133,36 @@ class CaseDesk(CaseBoard):
             self.viewer.set_marks(
                 {"points": self.points(None if self.whole.value else self.chosen)}
             )
+
+    async def look_for_earlier(self) -> None:
+        """Find out with which studies this one may be compared, and say so."""
+        try:
+            found = await run.io_bound(self.services.earlier, self.image)
+        except Exception as error:  # the case can be read without
+            logger.warning("Earlier CTs of %s are not known: %s", self.image, error)
+            return
+        if found is not None:
+            self.earlier = found
+            self._list.refresh()
+
+    async def compare(self) -> None:
+        """Ask with which earlier CT to compare, and compare all nodules."""
+        await self.look_for_earlier()
+        asked = await ask_which(self.earlier)
+        if asked is None or self.comparing or not self.can_compare():
+            return
+        every = (*self.earlier.of_patient, *self.earlier.of_unknown)
+        self.comparing = next(one.told for one in every if one.image == asked["image"])
+        self._list.refresh()
+        try:
+            await run.io_bound(self.compare_now, asked)
+            await run.io_bound(self.load)
+        except Exception as error:
+            self._say(f"Not compared: {in_words(error)}", "error")
+        else:
+            self._say(f"Compared with {self.comparing}.", "saved")
+        self.comparing = ""
+        self._refresh()
 
     async def reveal(self) -> None:
         """End blinded reading of this study: show everything."""
@@ -185,10 +216,24 @@ class CaseDesk(CaseBoard):
             await run.io_bound(self.load)
             self._refresh()
 
+    async def prepare(self) -> bool:
+        """Prepare the study that follows, when the server has time for it.
+
+        Returns:
+            Whether it was tried.
+        """
+        if self.searching or self.comparing or self._busy:
+            return False
+        try:
+            await run.io_bound(self.following.prepare)
+        except Exception as error:  # it is opened, or refused in words, when it is asked for
+            logger.info("The study after %s is not prepared: %s", self.image, error)
+        return True
+
     async def next_case(self) -> None:
         """Open the study that is to be read next."""
         try:
-            found = await run.io_bound(self.next_image)
+            found = await run.io_bound(self.following.image)
         except ResMTNetError as error:
             self._say(in_words(error), "error")
             return

@@ -25,6 +25,7 @@ SHORTCUTS = {
     "w": "next window: lung, soft tissue, ground glass",
     "c v": "contour, axes on and off",
     "z": "whole CT, or the nodule",
+    "h": "earlier CT, and back",
     "]": "next study",
     "Esc": "put the tool away",
 }
@@ -68,5 +69,7 @@ async def _act(desk: CaseDesk, key: str) -> None:
     elif key in ("c", "v", "z"):
         box = {"c": desk.contour, "v": desk.axes, "z": desk.whole}[key]
         box.value = not box.value
+    elif key == "h":
+        desk.toggle_prior()
     elif key == "]":
         await desk.next_case()

@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 
 from nicegui import ui
 
+from resmtnet.findings import Finding
 from resmtnet.page import case_words as words
 from resmtnet.page.case import CaseNodule
+from resmtnet.page.case_data import CaseData
+from resmtnet.page.frame import notice
+from resmtnet.page.prior_words import in_short
 
 
 def nodule_list(
@@ -30,6 +34,30 @@ def nodule_list(
                 _row(nodule, nodule is chosen, choose, is_hidden(nodule))
 
 
+def search_notice(case: CaseData, search: Callable[[], object]) -> None:
+    """Say that the search goes on, has failed, or what to do where there is no nodule yet.
+
+    Args:
+        case: open.
+        search: starts a search of the whole CT.
+    """
+    if case.searching:
+        notice("loading", "Searching the whole CT", "Candidates appear here when it is done.")
+    elif case.failed:
+        notice("error", "The search has failed", case.failed)
+    elif not case.nodules:
+        told = (
+            "Answers are hidden. Add each nodule that you see: press a, and click it."
+            if case.hidden
+            else "The search has found none. If you see one, press a and click it."
+            if case.searched
+            else "Press a and click a nodule, or search the whole CT."
+        )
+        notice("empty", "No nodules yet", told)
+        if not case.hidden and not case.searched:
+            ui.button("Search the whole CT", on_click=search).props("outline no-caps")
+
+
 def _row(
     nodule: CaseNodule, is_chosen: bool, choose: Callable[[CaseNodule], object], hidden: bool
 ) -> None:
@@ -48,6 +76,9 @@ def _row(
                     f"nodule-class is-{finding.class_name}"
                 )
                 ui.label(words.size_words(finding)).classes("nodule-size")
+                change = in_short(finding.prior)
+                if change:
+                    ui.label(change).classes("nodule-change")
             else:
                 ui.label("Answer hidden" if hidden else "No answer").classes("nodule-class")
             said = nodule.said
@@ -73,21 +104,45 @@ def nodule_details(nodule: CaseNodule) -> None:
             ).classes("candidate-note")
         _warnings(finding.warnings)
         _malignancy(nodule)
-        with ui.element("dl").classes("figures"):
-            for title, value, between in words.sizes(finding):
-                _figure(title, value, between)
-            if finding.nodule_probability is not None:
-                _figure("Is a nodule", words.percent(finding.nodule_probability))
-            for system, category, management in words.guidelines(finding):
-                _figure(system, category, management)
-            for title, value in words.characteristics(finding):
-                _figure(title, value)
-            if finding.risk:
-                probability = finding.risk.get("probability")
-                if isinstance(probability, float):
-                    _figure("Brock risk", words.percent(probability))
-        ui.label(words.guideline_note(finding)).classes("quiet")
+        _tiles(finding)
+        _guideline(finding)
+        _characteristics(finding)
     _readings(nodule)
+
+
+def _tiles(finding: Finding) -> None:
+    """Show sizes and probabilities side by side, each with its 90% interval below it."""
+    tiles = [*words.sizes(finding)]
+    if finding.nodule_probability is not None:
+        tiles.append(("Is a nodule", words.percent(finding.nodule_probability), ""))
+    risk = (finding.risk or {}).get("probability")
+    if isinstance(risk, float):
+        tiles.append(("Brock risk", words.percent(risk), ""))
+    with ui.element("dl").classes("tiles"):
+        for title, value, between in tiles:
+            with ui.element("div").classes("tile"):
+                with ui.element("dt"):
+                    ui.label(title)
+                with ui.element("dd"):
+                    ui.label(value).classes("tile-value")
+                    ui.label(between).classes("tile-interval")
+
+
+def _guideline(finding: Finding) -> None:
+    """Show the category as a badge, what it recommends, and what it rests on."""
+    with ui.element("div").classes("guideline"):
+        for system, category, management in words.guidelines(finding):
+            ui.label(f"{system} {category}").classes("badge")
+            ui.label(management).classes("guideline-what")
+        ui.label(words.guideline_note(finding)).classes("quiet")
+
+
+def _characteristics(finding: Finding) -> None:
+    with ui.element("ul").classes("traits").props('aria-label="Characteristics"'):
+        for title, value in words.characteristics(finding):
+            with ui.element("li"):
+                ui.label(title).classes("quiet")
+                ui.label(value)
 
 
 def _malignancy(nodule: CaseNodule) -> None:
@@ -116,15 +171,6 @@ def _warnings(warnings: Sequence[str]) -> None:
         with ui.element("div").classes("warning").props('role="note"'):
             ui.icon("warning_amber").props('aria-hidden="true"')
             ui.label(told)
-
-
-def _figure(title: str, value: str, more: str = "") -> None:
-    with ui.element("dt"):
-        ui.label(title)
-    with ui.element("dd"):
-        ui.label(value)
-        if more:
-            ui.label(more).classes("quiet")
 
 
 def _readings(nodule: CaseNodule) -> None:

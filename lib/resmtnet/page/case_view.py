@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from nicegui import background_tasks, run, ui
 
@@ -18,8 +19,15 @@ from resmtnet.page.viewer import WINDOWS
 
 logger = logging.getLogger(__name__)
 
+PREPARE_S = 3.0
+"""After which the study that follows is prepared, and how often it is tried while there is work."""
+EARLIER_AFTER_S = 1.0
+"""Headers of all studies may have to be read for it: the picture comes first."""
 LOOK_S = 3.0
 """How often a case looks for what other readers have said meanwhile."""
+
+_open: Counter[tuple[str, str]] = Counter()
+"""How many pages show a study to a reader; of the event loop alone."""
 
 
 async def case_view(services: Services, study_id: str) -> None:
@@ -48,14 +56,27 @@ async def case_view(services: Services, study_id: str) -> None:
     listen(desk)
     desk.begin(ui.context.client.request.query_params.get("at", ""))
     ui.timer(LOOK_S, desk.look_for_news)
+    ui.timer(EARLIER_AFTER_S, desk.look_for_earlier, once=True)
+    preparing = ui.timer(PREPARE_S, lambda: _prepare(desk, preparing))
+    reader = services.visitor.reader
+    _open[study_id, reader] += 1
     await run.io_bound(desk.opened)
     ui.context.client.on_delete(lambda: background_tasks.create(_leave(desk)))
 
 
+async def _prepare(desk: CaseDesk, timer: ui.timer) -> None:
+    if await desk.prepare():
+        timer.deactivate()
+
+
 async def _leave(desk: CaseDesk) -> None:
-    with_reader = desk.services.visitor.reader
-    if with_reader:
-        await asyncio.to_thread(desk.services.close_for, desk.image, with_reader)
+    """Free the case for others, and the study that was kept to follow it, unless it is open now."""
+    reader = desk.services.visitor.reader
+    _open[desk.image, reader] -= 1
+    for image in (desk.image, desk.following.kept):
+        if image and reader and _open[image, reader] <= 0:
+            _open.pop((image, reader), None)
+            await asyncio.to_thread(desk.services.close_for, image, reader)
 
 
 def _head(desk: CaseDesk) -> None:

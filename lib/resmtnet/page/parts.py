@@ -52,6 +52,22 @@ def plain_table(
     return table
 
 
+def figure(title: str, value: str, more: str = "") -> None:
+    """Write one line of a list of figures, a `dl`.
+
+    Args:
+        title: what it is.
+        value: with its unit.
+        more: its interval, or what follows from it.
+    """
+    with ui.element("dt"):
+        ui.label(title)
+    with ui.element("dd"):
+        ui.label(value)
+        if more:
+            ui.label(more).classes("quiet")
+
+
 def in_words(error: Exception) -> str:
     """Return what an error says in one line."""
     detail: Any = getattr(error, "detail", error)

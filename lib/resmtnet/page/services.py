@@ -15,6 +15,7 @@ from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.page.blinding import Blinding
+from resmtnet.page.earlier import EarlierStudies
 from resmtnet.page.worklist import Worklist
 from resmtnet.readings.answer_glance import AnswerGlances
 from resmtnet.readings.inbox import Inbox
@@ -44,6 +45,20 @@ class Visitor:
         (False, True)
         """
         return RANKS.get(self.role, -1) >= RANKS[role]
+
+
+@dataclass(frozen=True)
+class ToCompare:
+    """Nodules of an image that are to be compared with an earlier CT."""
+
+    prior: Json
+    """The field `prior` of a request."""
+    points: tuple[Point, ...]
+    """Places that a reader or a viewer has asked about, LPS mm."""
+    candidates: tuple[Point, ...]
+    """Places that the search has proposed; they stay candidates."""
+    context: str | None = None
+    """Of the guideline category; None: that of the server."""
 
 
 class Served(Protocol):
@@ -99,6 +114,11 @@ class Services:
     """Asks the model about points (LPS mm) of an image, for a reader; the answer is remembered."""
     search: Callable[[str, str], list[Finding]]
     """Asks the model for candidates of a whole CT, for a reader; the answer is remembered."""
+    earlier: Callable[[str], EarlierStudies]
+    """Returns the studies with which an image may be compared."""
+    compare: Callable[[str, ToCompare, str], None]
+    """Asks the model about nodules of an image again, with an earlier CT, for a reader; the answer
+    is remembered, with `prior` in each finding."""
     score_of: Callable[[str], ScoredStudy | None]
     """What the served version says of a study in short; None where it is not scored yet."""
     strategies: Mapping[str, str]

@@ -19,7 +19,7 @@ from resmtnet.errors import InputError
 from resmtnet.findings import Finding
 from resmtnet.monai_label.trainer import NAME as TRAINER
 from resmtnet.page.blinding import strategy_for
-from resmtnet.page.services import Services, Visitor
+from resmtnet.page.services import Services, ToCompare, Visitor
 from resmtnet.server.page_state import state_of
 from resmtnet.server.training import UNDER_WAY
 from resmtnet.types import Json, Point
@@ -112,18 +112,29 @@ def find_services(visitor: Visitor) -> Services:
         ct: CTVolume = inbox.images.open(inbox.images.volume(image))
         return ct
 
-    def ask(image: str, points: Sequence[Point], reader: str, model: str) -> list[Finding]:
+    def ask(
+        image: str, points: Sequence[Point], reader: str, model: str, **more: Any
+    ) -> list[Finding]:
         grid = open_ct(image).geometry
         asked = {
             "model": model,
             "image": image,
             "client_id": reader or None,
             "foreground": [[float(x) for x in grid.lps_to_ijk(point)] for point in points],
+            **more,
         }
         with _in_words():
             result = app.infer({k: v for k, v in asked.items() if v})
         Path(str(result.get("file") or "")).unlink(missing_ok=True)
         return [Finding.from_json(entry) for entry in result["params"]["nodules"]]
+
+    def compare(image: str, what: ToCompare, reader: str) -> None:
+        more = {"prior": dict(what.prior), "context": what.context}
+        if what.points:
+            ask(image, what.points, reader, "resmtnet_click", **more)
+        if what.candidates:
+            places = [[float(mm) for mm in place] for place in what.candidates]
+            ask(image, (), reader, "resmtnet", candidates=places, **more)
 
     def next_study(strategy: str, reader: str) -> Json | None:
         name = strategy_for(strategy, app._strategies, blinded=state.blinding.is_on(visitor.reader))
@@ -147,6 +158,8 @@ def find_services(visitor: Visitor) -> Services:
         versions=shared.versions,
         click=lambda image, points, reader: ask(image, points, reader, "resmtnet_click"),
         search=lambda image, reader: ask(image, (), reader, "resmtnet"),
+        earlier=state.visits.earlier,
+        compare=compare,
         score_of=score_of,
         strategies={name: task.description for name, task in app._strategies.items()},
         next_study=next_study,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from resmtnet.monai_label.datastore import StudiesDatastore
 from resmtnet.monai_label.study_list import StudyList
 from resmtnet.page.blinding import FILE as BLINDING
 from resmtnet.page.blinding import Blinding
 from resmtnet.page.worklist import Sources, Worklist
 from resmtnet.readings.answer_glance import AnswerGlances
 from resmtnet.readings.inbox import ANSWERS
+from resmtnet.server.study_visits import StudyVisits
 
 FIRST_STRATEGY = "resmtnet_informative"
 """Its order is that of the worklist; where it is switched off, any other."""
@@ -24,6 +26,7 @@ class PageState:
     worklist: Worklist
     blinding: Blinding
     answers: AnswerGlances
+    visits: StudyVisits
 
 
 @lru_cache(maxsize=1)
@@ -41,12 +44,15 @@ def state_of(app: Any) -> PageState:
     strategies = app._strategies
     strategy = strategies.get(FIRST_STRATEGY) or next(iter(strategies.values()), None)
     answers = AnswerGlances(site / ANSWERS)
+    studies = StudyList(app.datastore)
+    in_folder = isinstance(app.datastore(), StudiesDatastore)
+    visits = StudyVisits(studies, inbox.images.volume if in_folder else None)
     sources = Sources(
-        StudyList(app.datastore),
+        studies,
         lambda: inbox.store,
         answers,
         strategy.scored if strategy else lambda image: None,
         (lambda: strategy.order(app.datastore())) if strategy else tuple,
         strategy.holders if strategy else dict,
     )
-    return PageState(Worklist(sources, blinding), blinding, answers)
+    return PageState(Worklist(sources, blinding), blinding, answers, visits)

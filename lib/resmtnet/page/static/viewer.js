@@ -97,7 +97,8 @@ export default {
     },
     // -- what is shown ---------------------------------------------------------------------
     async show(spec) {
-      // spec: {key, url, mask, at, axes: {long, short} | null, points: [{at, name, kind, chosen}]}
+      // spec: {key, url, mask, at, axes: {long, short} | null, hint,
+      //        points: [{at, name, kind, chosen}]}
       const began = performance.now(), other = !this.spec || this.spec.url !== spec.url;
       const wait = (url) => fetch(url, { cache: "no-store" }).catch((error) => error);
       const asked = other && wait(spec.url), mask = spec.mask && wait(spec.mask);
@@ -118,6 +119,7 @@ export default {
           this.nv.setPan2Dxyzmm([0, 0, 0, 1]);
         }
         this.spec = spec;
+        this.hint = spec.hint || "";
         await this.loadMask(await mask);
         if (spec.at) this.goTo(spec.at);
         this.state = "";
@@ -188,7 +190,7 @@ export default {
       this.hint = {
         place: "Click the nodule", brush: "Draw on a slice; drag to paint",
         eraser: "Drag over what does not belong to the nodule",
-      }[name] || "";
+      }[name] || this.spec?.hint || "";
       this.$refs.canvas.style.cursor = name ? "crosshair" : "default";
       this.$emit("tool", { name });
     },
