@@ -72,9 +72,9 @@ class Following:
             InputError: the strategy cannot choose, with the reason.
         """
         kept = self._kept
-        if kept is not None and time.monotonic() - kept.since_s <= KEPT_S:
-            if self._is_read(kept.image) == kept.was_read:
-                return kept.image
+        is_fresh = kept is not None and time.monotonic() - kept.since_s <= KEPT_S
+        if kept is not None and is_fresh and self._is_read(kept.image) == kept.was_read:
+            return kept.image
         return self._offered()
 
     def _offered(self) -> str | None:

@@ -13,6 +13,7 @@ from resmtnet.page.frame import notice
 from resmtnet.page.learn import LastTraining, last_training, progress
 from resmtnet.page.learn_agreement import agreement_section
 from resmtnet.page.learn_effect import EffectSection
+from resmtnet.page.learn_options import TrainingOptions
 from resmtnet.page.learn_versions import VersionsSection
 from resmtnet.page.parts import heading, in_words, plain_table
 from resmtnet.page.services import Services
@@ -40,6 +41,7 @@ class LearnView:
         self._services = services
         self._told: object = None
         self._state: object = None
+        self._options = TrainingOptions()
 
     async def show(self) -> None:
         """Draw the view, and look for what is new from then on."""
@@ -123,6 +125,8 @@ class LearnView:
         ready = readiness.get("stage") not in (None, "nothing")
         train = ui.button("Train", icon="model_training", on_click=self._start)
         train.props("unelevated no-caps").classes("learn-train").set_enabled(ready and may)
+        if ready and may and self._services.training is not None:
+            self._options.draw(self._services.training.form())
         if not may:
             ui.label("Only a trainer may start a training; log in with such a token.")
         elif not ready:
@@ -140,7 +144,7 @@ class LearnView:
         if training is None:
             return
         try:
-            await run.io_bound(training.start, {})
+            await run.io_bound(training.start, self._options.changed)
         except Exception as error:
             ui.notify(in_words(error), type="negative", timeout=0, close_button="Close")
             return
