@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,3 +167,16 @@ def test_whether_the_answer_was_seen_is_kept(desk: Desk, seen: bool | None) -> N
     (said,) = desk.said()
     assert said.answered is not None
     assert said.answered.seen is seen
+
+
+def test_an_answer_that_was_compared_with_an_earlier_ct_says_more_than_a_later_one(
+    desk: Desk,
+) -> None:
+    plain = made_findings.make_finding(desk.grid, (7, 7, 5), 0, 3.0)
+    compared = replace(plain, prior={"status": "new", "trend": None})
+    for finding in (compared, plain):
+        answer = GivenAnswer("viewer", "4", SHA256, desk.grid, (finding,))
+        desk.inbox.remember(IMAGE, answer)
+    finding = desk.nodule().finding
+    assert finding is not None
+    assert finding.prior == {"status": "new", "trend": None}

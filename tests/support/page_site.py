@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from resmtnet.ct.phantom import Phantom, write_dicom_series, write_nifti
 from resmtnet.findings import ModelInfo
@@ -64,6 +64,16 @@ class PageSite:
             {"Content-Type": "application/json"},
         )
         urllib.request.urlopen(request, timeout=120).read()
+
+    def answer(self, image: str, *places: Any) -> Any:
+        """Let the model answer places (LPS mm) of a study that has the grid of the phantom."""
+        points = [
+            [round(float(x)) for x in self.phantom.geometry.lps_to_ijk(place)] for place in places
+        ]
+        params = urlencode({"params": json.dumps({"foreground": points})}).encode()
+        address = f"{self.url}/infer/resmtnet_click?image={quote(image)}&output=json"
+        with urllib.request.urlopen(urllib.request.Request(address, params), timeout=240) as reply:
+            return json.loads(reply.read())
 
     def versions(self) -> ModelRegistry:
         """The versions of the model."""

@@ -14,7 +14,19 @@ from resmtnet.ct.phantom.files import series_uid
 
 CENTRE = (-75.0, 0.0, 20.0)
 SECOND = (-62.0, 14.0, 32.0)
-NIFTI = ("correct", "accept", "axes", "brush", "click", "bulk", "markup", "two", "undo", "keys")
+NIFTI = (
+    "correct",
+    "accept",
+    "axes",
+    "brush",
+    "click",
+    "bulk",
+    "markup",
+    "two",
+    "undo",
+    "keys",
+    "paint",
+)
 """One study for each test that changes what is said of it."""
 DICOM = "DICOM-REVIEW"
 

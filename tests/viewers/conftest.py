@@ -110,6 +110,13 @@ def keep_picture(page: Any, name: str) -> Path:
 
 
 @pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """The folder of the pictures, which CI keeps."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    return SCREENSHOTS
+
+
+@pytest.fixture(scope="session")
 def keep() -> Callable[[Any, str], Path]:
     """Keeps a picture of any page."""
     return keep_picture

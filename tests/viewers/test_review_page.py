@@ -175,6 +175,48 @@ def test_a_mask_that_is_made_larger_and_painted_is_kept_and_measured(
     assert smaller["mask"]["sha256"] != larger["mask"]["sha256"]
 
 
+def volume_of(said: Any) -> float:
+    """Volume of a reading's mask as it was measured, mm³."""
+    return float(said["size"]["volume_mm3"])
+
+
+def pull(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Press the mouse at one point of the page and let it go at another."""
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(*end, steps=6)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('.form-size').innerText.includes('Mask')")
+
+
+def test_brush_smaller_and_the_undo_of_a_stroke_change_the_stored_mask(
+    site: ReviewSite, visit: Any
+) -> None:
+    volume = site.answer("paint")["nodules"][0]["size"]["volume_mm3"]
+    page = visit("paint")
+    page.get_by_role("button", name="Brush").click()
+    box = page.locator(".viewer-canvas").bounding_box()
+    x, y = box["x"] + 0.32 * box["width"], box["y"] + 0.5 * box["height"]
+    pull(page, (x, y), (x + 70, y))
+    page.keyboard.press("Escape")
+    save(page)
+    (painted,) = site.said("paint")
+    assert volume_of(painted) > volume + 5
+    assert painted["size"]["long_axis_mm"] > 12
+    page.get_by_role("button", name="Mask smaller").click()
+    page.wait_for_function("document.querySelector('.form-size').innerText.includes('Mask')")
+    save(page)
+    smaller = site.said("paint")[-1]
+    assert 0 < volume_of(smaller) < 0.9 * volume_of(painted)
+    page.get_by_role("button", name="Mask smaller").click()
+    page.get_by_role("button", name="Undo the last stroke").click()
+    page.wait_for_timeout(500)
+    save(page)
+    again = site.said("paint")[-1]
+    assert volume_of(again) == volume_of(smaller)
+    assert len({one["mask"]["sha256"] for one in (painted, smaller, again)}) == 2
+
+
 def test_a_nodule_is_added_by_a_click_and_answered_at_once(site: ReviewSite, visit: Any) -> None:
     site.answer("click")
     page = visit("click")

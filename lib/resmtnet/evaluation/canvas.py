@@ -30,8 +30,13 @@ Place = Literal["best", "upper left", "lower left", "lower right"]
 
 
 def legend(axes: Axes, place: Place = "best") -> None:
-    """Draw a small legend."""
+    """Draw a small legend in the axes."""
     axes.legend(loc=place, frameon=False, fontsize=8)
+
+
+def legend_above(figure: Figure) -> None:
+    """Draw a small legend above the axes, where it hides no point; the layout makes room for it."""
+    figure.legend(loc="outside upper left", frameon=False, fontsize=8)
 
 
 def png(figure: Figure) -> bytes:

@@ -18,6 +18,7 @@ from resmtnet.evaluation.canvas import (
     SIZE_ONLY,
     diagonal,
     legend,
+    legend_above,
     png,
     square,
 )
@@ -131,7 +132,7 @@ def reliability_curves(truth: Array, series: Sequence[tuple[str, str, Array]]) -
         error = np.clip([share - low, high - share], 0, None)
         axes.errorbar(mean, share, error, color=colour, marker="o", ms=4, capsize=2)
         axes.plot([], [], color=colour, marker="o", label=label)
-    legend(axes, "lower right")
+    legend_above(figure)
     return png(figure)
 
 

@@ -14,7 +14,7 @@ from resmtnet.evaluation.canvas import (
     READERS,
     SIZE_ONLY,
     diagonal,
-    legend,
+    legend_above,
     png,
     square,
 )
@@ -106,7 +106,7 @@ def bland_altman(
         axes.axhline(limit, color=SIZE_ONLY, lw=1, ls="--")
     text = f"Model: bias {metrics.bias(truth, given):+.2f}, 95% {low:+.2f} to {high:+.2f}"
     axes.plot([], [], color=SIZE_ONLY, ls="--", label=text)
-    legend(axes, "upper left")
+    legend_above(figure)
     return png(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import unquote
 
 from nicegui import run, ui
 from nicegui.events import KeyEventArguments
@@ -82,6 +83,12 @@ def notice(kind: str, title: str, told: str) -> ui.element:
             ui.label(title).classes("notice-title")
             ui.label(told)
     return shown
+
+
+def cookie(name: str) -> str:
+    """Return a choice that `set_cookie` has kept in the visitor's browser; "" without one."""
+    request = ui.context.client.request
+    return "" if request is None else unquote(request.cookies.get(f"resmtnet-{name}", ""))
 
 
 def set_cookie(name: str, value: str) -> None:

@@ -119,6 +119,33 @@ def progress(stats: Mapping[str, Any]) -> Progress:
     return Progress(True, None, "Collecting the readings", took)
 
 
+def what_to_do(readiness: Mapping[str, Any]) -> str:
+    """Say what a reader does next where there is too little to train.
+
+    Args:
+        readiness: of the status of a training.
+
+    >>> rows = [{"what": "patients", "there": 3, "needed": 15, "met": False}]
+    >>> what_to_do({"rows": rows}).partition(":")[0]
+    'What to do next'
+    """
+    missing: dict[str, int] = {}
+    for row in readiness.get("rows") or ():
+        if not row["met"] and row["what"] not in missing:
+            missing[row["what"]] = int(row["needed"]) - int(row["there"])
+    if "patients" in missing:
+        count = missing["patients"]
+        told = f"read nodules of {count} more patient{'s' if count != 1 else ''}"
+    elif missing:
+        told = "; ".join(f"{count} more {what} are needed" for what, count in missing.items())
+    else:
+        told = "read more studies"
+    return (
+        f"What to do next: {told}. What you have read is kept and counts then; until then the "
+        "version that answers now stays. If all studies here are read, add CTs of other patients."
+    )
+
+
 def last_training(stats: Mapping[str, Any]) -> LastTraining | None:
     """Return what became of the last training; None before the first, and while one runs.
 

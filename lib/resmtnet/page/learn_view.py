@@ -10,7 +10,7 @@ from nicegui import run, ui
 from resmtnet.errors import ResMTNetError
 from resmtnet.page.address import ROOT
 from resmtnet.page.frame import notice
-from resmtnet.page.learn import LastTraining, last_training, progress
+from resmtnet.page.learn import LastTraining, last_training, progress, what_to_do
 from resmtnet.page.learn_agreement import agreement_section
 from resmtnet.page.learn_effect import EffectSection
 from resmtnet.page.learn_options import TrainingOptions
@@ -130,9 +130,8 @@ class LearnView:
         if not may:
             ui.label("Only a trainer may start a training; log in with such a token.")
         elif not ready:
-            ui.label("Read more studies first; each reading counts as soon as it is kept.").classes(
-                "quiet"
-            )
+            ui.label(what_to_do(readiness)).classes("learn-told learn-next")
+            ui.link("To the worklist", f"{ROOT}/")
         else:
             ui.label(
                 "It takes seconds to minutes. The result is served only if it is not worse than "

@@ -11,7 +11,7 @@ from nicegui import run, ui
 
 from resmtnet.errors import ResMTNetError
 from resmtnet.page.address import ROOT, case_address, within
-from resmtnet.page.frame import notice
+from resmtnet.page.frame import cookie, notice, set_cookie
 from resmtnet.page.parts import heading, in_words
 from resmtnet.page.services import Services
 from resmtnet.page.worklist import (
@@ -132,8 +132,8 @@ class WorklistView:
                 'debounce=250 clearable outlined dense type="search" aria-label="Search"'
             )
             self._search.classes("worklist-search").on_value_change(choose)
-            self._only = _choice("Show", FILTER_NAMES, choose)
-            self._order = _choice("Order", ORDER_NAMES, choose)
+            self._only = _choice("Show", FILTER_NAMES, "show", choose)
+            self._order = _choice("Order", ORDER_NAMES, "order", choose)
             ui.element("div").classes("spring")
             self._next = ui.button("Next study", on_click=self._open_next, icon="arrow_forward")
             self._next.props("unelevated no-caps").classes("worklist-next")
@@ -209,8 +209,12 @@ class WorklistView:
             ui.navigate.to(within(case_address(str(found["id"]))))
 
 
-def _choice(label: str, names: dict[str, str], choose: Any) -> ui.select:
-    found = ui.select(names, label=label, value=next(iter(names)), on_change=choose)
+def _choice(label: str, names: dict[str, str], kept_as: str, choose: Any) -> ui.select:
+    """A choice that the visitor's browser keeps, so that it holds when the page is loaded again."""
+    kept = cookie(kept_as)
+    found = ui.select(names, label=label, value=kept if kept in names else next(iter(names)))
+    found.on_value_change(lambda e: set_cookie(kept_as, str(e.value)))
+    found.on_value_change(choose)
     return found.props("outlined dense options-dense").classes("worklist-choice")
 
 
