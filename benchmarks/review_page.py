@@ -3,7 +3,9 @@
     python benchmarks/review_page.py [--cases 5] [--steps 60] [--json FILE]
 
 The real server over synthetic chests, and Chromium without a screen that draws in software. Wall
-times are of this machine, whatever else it does; the load is told beside them.
+times are of this machine, whatever else it does; the load is told beside them. The next case is
+asked for at once, and after a while in which the page has made it ready, by turns; each time the
+server has to decode its CT anew. Memory is the proportional set size of Chromium's processes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -29,6 +32,7 @@ FLAGS = (
     *("--ignore-gpu-blocklist", "--no-first-run", "--disable-background-networking"),
     "--enable-precise-memory-info",
 )
+PREPARED_AFTER_S = 8
 DRAWN = "() => window.resmtnetViewer && window.resmtnetViewer.spec && !window.resmtnetViewer.state"
 SCROLL = """async steps => {
   const viewer = window.resmtnetViewer, gl = viewer.nv.gl, pixel = new Uint8Array(4);
@@ -60,7 +64,8 @@ def main() -> None:
         with running_server(options, timeout_s=400.0) as url:
             for case in names:
                 answer(url, case, given.size)
-            figures = measure(url, names, given.steps)
+            cache = folder / "cache"
+            figures = measure(url, names, given.steps, lambda: forget_voxels(cache))
     figures["load"] = os.getloadavg()[0]
     print(json.dumps(figures, indent=2))
     if given.json:
@@ -79,6 +84,13 @@ def write_cases(folder: Path, count: int, size: int) -> list[str]:
     return names
 
 
+def forget_voxels(cache: Path) -> None:
+    """Remove decoded CTs, so that the server has to decode them again."""
+    for path in cache.rglob("*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
 def answer(url: str, case: str, size: int) -> None:
     """Let the model answer the nodule, which lies in the middle."""
     params = json.dumps({"foreground": [[size // 2, size // 2, 60]]})
@@ -88,8 +100,15 @@ def answer(url: str, case: str, size: int) -> None:
         reply.read()
 
 
-def measure(url: str, names: list[str], steps: int) -> dict[str, Any]:
-    """Open the cases one after the other, and scroll in the last one."""
+def measure(url: str, names: list[str], steps: int, forget: Callable[[], None]) -> dict[str, Any]:
+    """Open the cases one after the other, and scroll in the last one.
+
+    Args:
+        url: of the server.
+        names: of the cases.
+        steps: of scrolling.
+        forget: removes the decoded CTs of the server's cache.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -107,25 +126,43 @@ def measure(url: str, names: list[str], steps: int) -> dict[str, Any]:
             page.goto(f"{url}/resmtnet/case/{quote(case)}", wait_until="commit")
             page.wait_for_function(DRAWN)
             opened.append(time.perf_counter() - began)
-        following: list[float] = []
-        for _ in names[1:]:
+        following: dict[str, list[float]] = {"next_case_s": [], "next_case_prepared_s": []}
+        for n in range(2 * len(names[1:])):
+            took = following["next_case_prepared_s" if n % 2 else "next_case_s"]
+            if n % 2:
+                page.wait_for_timeout(PREPARED_AFTER_S * 1000)
             here = page.url
             began = time.perf_counter()
             page.get_by_role("button", name="Next study").click()
             page.wait_for_function("before => location.href !== before", arg=here)
             page.wait_for_function(DRAWN)
-            following.append(time.perf_counter() - began)
-        took = page.evaluate(SCROLL, steps)
+            took.append(time.perf_counter() - began)
+            forget()
+        steps_ms = page.evaluate(SCROLL, steps)
+        memory = memory_mb(browser)
         heap = page.evaluate("performance.memory.usedJSHeapSize")
         browser.close()
     return {
         "first_case_s": opened[0],
         "case_s": statistics.median(opened[1:] or opened),
-        "next_case_s": statistics.median(following) if following else None,
-        "scroll_step_ms": statistics.median(took),
-        "frames_a_second": 1000 / statistics.median(took),
+        **{name: statistics.median(took) for name, took in following.items() if took},
+        "scroll_step_ms": statistics.median(steps_ms),
+        "frames_a_second": 1000 / statistics.median(steps_ms),
         "browser_heap_mb": heap / 1e6,
+        "browser_memory_mb": memory,
     }
+
+
+def memory_mb(browser: Any) -> dict[str, float]:
+    """Return the proportional set size of the browser's processes by kind, MB."""
+    session = browser.new_browser_cdp_session()
+    found: dict[str, float] = {}
+    for process in session.send("SystemInfo.getProcessInfo")["processInfo"]:
+        rollup = Path(f"/proc/{process['id']}/smaps_rollup").read_text()
+        kilobytes = next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
+        kind = str(process["type"])
+        found[kind] = found.get(kind, 0.0) + kilobytes * 1024 / 1e6
+    return found | {"all": sum(found.values())}
 
 
 if __name__ == "__main__":

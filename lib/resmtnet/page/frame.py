@@ -19,6 +19,11 @@ NAVIGATION = (("worklist", "Worklist", WORKLIST), ("learn", "Learn", LEARN))
 EVERYWHERE = {"g w": "worklist", "g l": "learn", "?": "this help", "d": "light or dark"}
 """Shortcuts of every view."""
 
+NOT_A_DEVICE = (
+    "For research. Class, score and sizes estimate what radiologists would say of the picture; "
+    "they are no proven risk of cancer."
+)
+
 _COOKIE_DAYS = 365
 
 
@@ -46,6 +51,8 @@ def frame(
                 if name == current:
                     link.props('aria-current="page"')
         ui.element("div").classes("spring")
+        with ui.label("Not a medical device").classes("quiet not-a-device"):
+            ui.tooltip(NOT_A_DEVICE)
         _reader_name(visitor)
         if blinding is not None:
             _blinded_switch(visitor, blinding)
