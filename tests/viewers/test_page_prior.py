@@ -80,7 +80,7 @@ def test_the_change_since_the_earlier_ct_of_the_patient_is_told_and_shown(
         assert "since 2026-01-01, 90 days before" in told
         assert "Doubling time" in told
         assert "90% interval" in told
-        assert "screening follow-up" in page.inner_text(".guideline")
+        assert "screening follow-up" in page.inner_text(".details")
         chips = sorted(page.locator(".nodule-change").all_inner_texts())
         assert chips == ["growing", "stable"]
         keep(page, "review-prior")

@@ -68,7 +68,7 @@ class CaseDesk(CaseBoard):
     async def accept_all(self) -> None:
         """Accept all answers that this reader has not read yet, after asking once."""
         nodules = self.acceptable()
-        with ui.dialog() as dialog, ui.card().classes("help-card"):
+        with self.viewer.client, ui.dialog() as dialog, ui.card().classes("help-card"):
             ui.label(f"Accept the answers for {len(nodules)} nodules at once?").classes(
                 "section-title"
             )
@@ -148,7 +148,8 @@ class CaseDesk(CaseBoard):
     async def compare(self) -> None:
         """Ask with which earlier CT to compare, and compare all nodules."""
         await self.look_for_earlier()
-        asked = await ask_which(self.earlier)
+        with self.viewer.client:  # the list, and the button in it, may be drawn anew meanwhile
+            asked = await ask_which(self.earlier)
         if asked is None or self.comparing or not self.can_compare():
             return
         every = (*self.earlier.of_patient, *self.earlier.of_unknown)

@@ -107,6 +107,7 @@ def nodule_details(nodule: CaseNodule) -> None:
         _tiles(finding)
         _guideline(finding)
         _characteristics(finding)
+        ui.label(words.guideline_note(finding)).classes("quiet")
     _readings(nodule)
 
 
@@ -129,12 +130,11 @@ def _tiles(finding: Finding) -> None:
 
 
 def _guideline(finding: Finding) -> None:
-    """Show the category as a badge, what it recommends, and what it rests on."""
+    """Show the category as a badge, and what it recommends."""
     with ui.element("div").classes("guideline"):
         for system, category, management in words.guidelines(finding):
             ui.label(f"{system} {category}").classes("badge")
             ui.label(management).classes("guideline-what")
-        ui.label(words.guideline_note(finding)).classes("quiet")
 
 
 def _characteristics(finding: Finding) -> None:
