@@ -17,6 +17,9 @@ from resmtnet.page.services import Services
 from resmtnet.page.viewer import WINDOWS, Tool, Viewer
 from resmtnet.types import Point
 
+NO_NAME = "Give your name first, at the top right: each reading bears a name."
+_TO_CHOSEN = "document.querySelector('.nodule.is-chosen')?.scrollIntoView({block: 'nearest'})"
+
 
 class CaseBoard(CaseData, ABC):
     """One open case of one visitor, as it is shown; what its buttons do is in `case_desk`."""
@@ -28,6 +31,7 @@ class CaseBoard(CaseData, ABC):
     axes: ui.checkbox
     whole: ui.checkbox
     others: ui.label
+    name: ui.label
 
     def __init__(self, services: Services, image: str) -> None:
         """Open a case; see `load`."""
@@ -48,6 +52,8 @@ class CaseBoard(CaseData, ABC):
 
     def build_panel(self) -> None:
         """Put list, figures and form into the page."""
+        if not self.services.visitor.reader:
+            ui.label(NO_NAME).classes("no-name").props('role="note"')
         with (
             ui.element("div")
             .classes("panel-scroll")
@@ -128,6 +134,7 @@ class CaseBoard(CaseData, ABC):
         else:
             self._show()
         self._refresh()
+        ui.run_javascript(f"setTimeout(() => {_TO_CHOSEN}, 100)")
 
     def move(self, by: int) -> None:
         """Choose the next nodule (1), or the one before (-1)."""

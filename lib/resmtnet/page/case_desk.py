@@ -143,6 +143,8 @@ class CaseDesk(CaseBoard):
             return
         if found is not None:
             self.earlier = found
+            if found.name and found.name != self.image:
+                self.name.text = found.name
             self._list.refresh()
 
     async def compare(self) -> None:

@@ -99,9 +99,9 @@ def nodule_details(nodule: CaseNodule) -> None:
         ui.label("The served version was not asked about this nodule.").classes("quiet")
     else:
         if nodule.is_candidate:
-            ui.label(
-                "Found by the search and confirmed by nobody: it may be no nodule at all."
-            ).classes("candidate-note")
+            ui.label("Found by the search, confirmed by nobody: may be no nodule.").classes(
+                "candidate-note"
+            )
         _warnings(finding.warnings)
         _malignancy(nodule)
         _tiles(finding)

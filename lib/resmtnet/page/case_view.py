@@ -13,7 +13,7 @@ from resmtnet.page.address import ROOT, WORKLIST, within
 from resmtnet.page.case_desk import CaseDesk
 from resmtnet.page.case_keys import listen
 from resmtnet.page.frame import notice
-from resmtnet.page.parts import heading, in_words
+from resmtnet.page.parts import in_words
 from resmtnet.page.services import Services
 from resmtnet.page.viewer import WINDOWS
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 PREPARE_S = 3.0
 """After which the study that follows is prepared, and how often it is tried while there is work."""
-EARLIER_AFTER_S = 1.0
+EARLIER_AFTER_S = 0.5
 """Headers of all studies may have to be read for it: the picture comes first."""
 LOOK_S = 3.0
 """How often a case looks for what other readers have said meanwhile."""
@@ -84,7 +84,9 @@ def _head(desk: CaseDesk) -> None:
         back = ui.link(target=within(WORKLIST)).classes("back")
         with back.props('aria-label="Back to the worklist"'):
             ui.icon("arrow_back").props('aria-hidden="true"')
-        heading(desk.title, 1).classes("case-title").props(f'title="{_attribute(desk.image)}"')
+        with ui.element("h1").classes("view-title case-title") as title:
+            desk.name = ui.label(desk.title)
+        title.props(f'title="{_attribute(desk.image)}"')
         served = desk.services.now()
         ui.label(f"Model {served.model.info.version}").classes("chip")
         for told in served.warnings:

@@ -122,4 +122,7 @@ def status_words(nodule: CaseNodule) -> str:
     if nodule.others:
         names = ", ".join(dict.fromkeys(reading.reader for reading in nodule.others))
         return f"read by {names}"
-    return UNCONFIRMED if nodule.is_candidate else "not read yet"
+    if not nodule.is_candidate:
+        return "not read yet"
+    share = nodule.finding.nodule_probability if nodule.finding else None
+    return UNCONFIRMED if share is None else f"{UNCONFIRMED}; is a nodule: {percent(share)}"

@@ -35,6 +35,8 @@ class OtherStudy:
 class EarlierStudies:
     """The studies with which one case may be compared."""
 
+    name: str = ""
+    """Of the case itself, as a reader calls it; "" where it is not known yet."""
     day: date | None = None
     """Of the case itself."""
     of_patient: tuple[OtherStudy, ...] = ()
@@ -63,7 +65,7 @@ def earlier_studies(this: OtherStudy, every: Iterable[OtherStudy]) -> EarlierStu
         elif one.patient == this.patient:
             of_patient.append(one)
     of_patient.sort(key=lambda one: one.day or date.min, reverse=True)
-    return EarlierStudies(this.day, tuple(of_patient), tuple(of_unknown))
+    return EarlierStudies(this.name, this.day, tuple(of_patient), tuple(of_unknown))
 
 
 def prior_asked(
