@@ -79,12 +79,12 @@ def test_the_change_since_the_earlier_ct_of_the_patient_is_told_and_shown(
         assert "Growing" in told
         assert "since 2026-01-01, 90 days before" in told
         assert "Doubling time" in told
-        assert "90% interval" in told
+        assert "(90%: +" in told
         assert "screening follow-up" in page.inner_text(".details")
         chips = sorted(page.locator(".nodule-change").all_inner_texts())
         assert chips == ["growing", "stable"]
         keep(page, "review-prior")
-        page.get_by_role("button", name="Show the earlier CT (h)").click()
+        page.get_by_role("button", name="Earlier CT (h)").click()
         page.wait_for_function("window.resmtnetViewer.spec.key.startsWith('prior')")
         page.wait_for_function(DRAWN)
         assert "Earlier CT: 2026-01-01" in page.inner_text(".viewer-hint")

@@ -52,7 +52,7 @@ def prior_lines(nodule: Json) -> list[str]:
         ("mean diameter", "mean_diameter_mm", "mm", 1),
     ):
         if key in (prior["change"] or {}):
-            lines.append(f"  {title} {change_text(prior['change'][key], unit, digits)}")
+            lines.append(f"  {title} {_change(prior['change'][key], unit, digits)}")
     lines += [f"  {text}" for text in (*_judged(prior), *_category(nodule))]
     return lines
 
@@ -88,8 +88,7 @@ def status_text(status: str) -> str:
     return _OF_STATUS.get(status, _UNCLEAR)
 
 
-def change_text(change: Json, unit: str, digits: int) -> str:
-    """Return one entry of "change": before, now, and the percentage with its interval."""
+def _change(change: Json, unit: str, digits: int) -> str:
     text = (
         f"{change['prior']:.{digits}f} to {change['current']:.{digits}f} {unit}, "
         f"{change['percent']:+.0f}%"

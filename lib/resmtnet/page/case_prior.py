@@ -41,13 +41,13 @@ def prior_details(nodule: CaseNodule, show: Callable[[], object], is_shown: bool
     with ui.element("section").classes("prior").props('aria-label="Earlier CT"'):
         with ui.element("div").classes("prior-head"):
             ui.label(words.verdict(prior)).classes(f"prior-verdict is-{words.kind(prior)}")
-            ui.label(f"since {words.since(prior)}").classes("quiet")
+            ui.label(f"since {words.since(prior)}").classes("quiet prior-since")
             if prior["place_lps_mm"] and prior["image_id"]:
-                told = "Back to this CT (h)" if is_shown else "Show the earlier CT (h)"
+                told = "This CT (h)" if is_shown else "Earlier CT (h)"
                 ui.button(told, on_click=show).props("flat no-caps dense").classes("prior-show")
         with ui.element("dl").classes("figures"):
-            for title, value in words.changes(prior):
-                figure(title, value)
+            for title, value, change in words.changes(prior):
+                figure(title, value, change)
         for note in prior["notes"]:
             ui.label(str(note)[:1].upper() + str(note)[1:]).classes("quiet")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from resmtnet.followup.block import GIVEN, NEW, PAIRED
-from resmtnet.followup.text import NO_TREND, change_text, doubling_text, status_text
+from resmtnet.followup.text import NO_TREND, doubling_text, status_text
 from resmtnet.types import Json
 
 _CHANGES = (
@@ -66,15 +66,27 @@ def in_short(prior: Json | None) -> str:
     return NEW if prior["status"] == NEW else ""
 
 
-def changes(prior: Json) -> Iterator[tuple[str, str]]:
-    """Yield each size that was measured at both times, and how it has changed."""
+def changes(prior: Json) -> Iterator[tuple[str, str, str]]:
+    """Yield each size that was measured at both times, before and now, and how it has changed."""
     for title, name, unit, digits in _CHANGES:
         change = (prior["change"] or {}).get(name)
         if change:
-            yield title, change_text(change, unit, digits)
+            sizes = f"{change['prior']:.{digits}f} to {change['current']:.{digits}f} {unit}"
+            yield title, sizes, _percent(change)
     doubling = prior["volume_doubling_time"]
     if doubling:
-        yield "Doubling time", doubling_text(doubling)
+        yield "Doubling time", doubling_text(doubling), ""
     for title, name in _SYSTEMS:
         if prior[name]:
-            yield title, str(prior[name]["note"])
+            yield title, str(prior[name]["note"]), ""
+
+
+def _percent(change: Json) -> str:
+    """Return a change with its interval.
+
+    >>> _percent({"percent": 12.4, "percent_interval_90": [-3.0, 31.0]})
+    '+12% (90%: -3% to +31%)'
+    """
+    interval = change["percent_interval_90"]
+    between = f" (90%: {interval[0]:+.0f}% to {interval[1]:+.0f}%)" if interval else ""
+    return f"{change['percent']:+.0f}%{between}"
