@@ -140,7 +140,7 @@ class Newcomer:
         here = self.page.url
         self.page.keyboard.press("]")
         self.page.wait_for_function("here => location.href !== here", arg=here)
-        self.page.wait_for_selector(".nodule")
+        self.page.wait_for_selector(".case-panel")
         self.page.get_by_role("link", name="Learn").click()
         self.page.wait_for_selector("text=What to do next")
 
@@ -183,7 +183,7 @@ def test_the_ten_steps_can_be_done_as_they_are_written(
 ) -> None:
     frames: list[Image.Image] = []
     with site.opened(browser, "") as page:
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(90_000)
         new = Newcomer(page, site)
         acts: list[Callable[[], None]] = [
             *(new.serve, new.give_name, new.open_study, new.go_to_candidate, new.look),
