@@ -12,7 +12,7 @@ import pytest
 
 from page_site import PageSite
 from resmtnet.ct import CTVolume
-from resmtnet.ct.phantom import make_phantom
+from resmtnet.ct.phantom import Phantom
 from resmtnet.page.niivue import niivue_file
 from resmtnet.server.launch import ServerOptions, free_port, running_server
 
@@ -29,7 +29,9 @@ def image(real_ct: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(real_ct: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageSite]:
+def site(
+    real_ct: Path, phantom: Phantom, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PageSite]:
     """The series in a folder of its own, by links."""
     if not niivue_file().is_file():
         pytest.skip("no NiiVue: python -m resmtnet.page.niivue")
@@ -42,7 +44,7 @@ def site(real_ct: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         patch.setenv("RESMTNET_CACHE_DIR", str(folder / "cache"))
         options = ServerOptions(str(folder / "studies"), port=free_port())
         with running_server(options, timeout_s=400.0) as url:
-            yield PageSite(url, folder / "studies", make_phantom(0, (8, 8, 8)))
+            yield PageSite(url, folder / "studies", phantom)
 
 
 def test_a_mass_is_found_looked_at_corrected_and_kept(
