@@ -8,7 +8,7 @@ from typing import Any
 from nicegui import run, ui
 
 from resmtnet.errors import ResMTNetError
-from resmtnet.page.address import ROOT
+from resmtnet.page.address import ROOT, WORKLIST, within
 from resmtnet.page.frame import notice
 from resmtnet.page.learn import LastTraining, last_training, progress, what_to_do
 from resmtnet.page.learn_agreement import agreement_section
@@ -131,7 +131,7 @@ class LearnView:
             ui.label("Only a trainer may start a training; log in with such a token.")
         elif not ready:
             ui.label(what_to_do(readiness)).classes("learn-told learn-next")
-            ui.link("To the worklist", f"{ROOT}/")
+            ui.link("To the worklist", within(WORKLIST))
         else:
             ui.label(
                 "It takes seconds to minutes. The result is served only if it is not worse than "
