@@ -9,6 +9,8 @@ from resmtnet.types import Point
 ROOT = "/resmtnet"
 """Where the page is; its first view is the worklist."""
 WORKLIST, LEARN = f"{ROOT}/", f"{ROOT}/learn"
+ALL_READ = "all-read"
+"""In the query of the worklist: a reader asked for the next study, and none was left."""
 
 
 def case_address(image: str, at_lps_mm: Point | None = None) -> str:

@@ -12,7 +12,7 @@ from nicegui import run, ui
 
 from resmtnet.errors import ResMTNetError
 from resmtnet.page import case_actions as actions
-from resmtnet.page.address import WORKLIST, case_address, within
+from resmtnet.page.address import ALL_READ, WORKLIST, case_address, within
 from resmtnet.page.case_board import CaseBoard
 from resmtnet.page.case_prior import ask_which
 from resmtnet.page.parts import in_words
@@ -243,7 +243,7 @@ class CaseDesk(CaseBoard):
         if found == self.image:
             self._say("This is the last study that is left to read.", "busy")
         elif found is None:
-            ui.navigate.to(within(WORKLIST))  # every study is read, or being read by others
+            ui.navigate.to(f"{within(WORKLIST)}?{ALL_READ}=1")
         else:
             ui.navigate.to(within(case_address(found)))
 

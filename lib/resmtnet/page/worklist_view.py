@@ -10,7 +10,7 @@ from typing import Any
 from nicegui import run, ui
 
 from resmtnet.errors import ResMTNetError
-from resmtnet.page.address import ROOT, case_address, within
+from resmtnet.page.address import ALL_READ, ROOT, case_address, within
 from resmtnet.page.frame import cookie, notice, set_cookie
 from resmtnet.page.parts import heading, in_words
 from resmtnet.page.services import Services
@@ -111,6 +111,14 @@ class WorklistView:
 
     def _tell_of_reader(self) -> None:
         visitor = self._services.visitor
+        request = ui.context.client.request
+        if request is not None and ALL_READ in request.query_params:
+            notice(
+                "empty",
+                "No study is left",
+                "All have been read, or others are reading them now. Learn says whether there is "
+                "enough to train.",
+            )
         if not visitor.reader:
             notice(
                 "empty",
