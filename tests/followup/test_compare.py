@@ -230,6 +230,11 @@ def test_the_document_tells_all_and_the_text_says_it_in_words() -> None:
     assert document["current"]["schema"] == document["prior"]["schema"] == "resmtnet.findings/1"
     assert document["dates"] == ["2024-01-01", "2024-06-29"]
     text = "\n".join(comparison_lines(document))
+    assert document["acquisition"]["prior"]["slice_mm"] == 1.0
+    (unknown,) = document["warnings"]
+    assert unknown in document["current"]["nodules"][0]["prior"]["notes"]
+    assert "are not known" in unknown
+    assert unknown not in text  # told once, among the warnings
     assert "180 days" in text
     assert "volume doubling time" in text
     assert "N1 of the prior CT" in text

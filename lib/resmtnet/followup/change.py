@@ -27,6 +27,13 @@ of the half widths of both log sizes. Those are about readers, whose habit is th
 times, so the share is below 1. Fitted on phantom pairs of known growth by
 `benchmarks/follow_up.py`; docs/follow-up.md has its figures."""
 
+WIDENED: Mapping[str, float] = {
+    "volume_mm3": 1.0,
+    "mean_diameter_mm": 1 / 3,
+    "long_axis_mm": 1 / 3,
+}
+"""Share of `widening` that each size gets."""
+
 BTS_GROWTH = 1.25
 """Ratio of volumes from which the BTS speaks of growth."""
 BTS_FAST_DAYS = 400.0
@@ -68,13 +75,15 @@ class Change:
         }
 
 
-def change_of(name: str, prior: Size, current: Size) -> Change | None:
+def change_of(name: str, prior: Size, current: Size, widening: float = 0.0) -> Change | None:
     """Return the change of a size; None where one of the two was not measured.
 
     Args:
         name: one of SIZES.
         prior: of the nodule before.
         current: of the nodule now.
+        widening: half width of the log of a volume's ratio that comes on top, since both CTs were
+            made in another way; see `acquisition.widening`. Of a diameter it is a third.
 
     >>> before = Size(volume_mm3=100.0, interval_90={"volume_mm3": (80.0, 125.0)})
     >>> now = Size(volume_mm3=160.0, interval_90={"volume_mm3": (128.0, 200.0)})
@@ -90,6 +99,7 @@ def change_of(name: str, prior: Size, current: Size) -> Change | None:
     half = REPEATABILITY[name] * math.hypot(
         *(_half_width(interval) for interval in ends if interval)
     )
+    half = math.hypot(half, widening * WIDENED[name])
     ratio = now / was
     return Change(was, now, (ratio * math.exp(-half), ratio * math.exp(half)))
 

@@ -6,6 +6,7 @@ By elastix: Klein et al., IEEE Trans Med Imaging 29:196, 2010.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,16 @@ class Lungs:
         i, j, k = np.clip(index, 0, np.asarray(self.grid.geometry.size_ijk) - 1)
         return int(self.nearest[k, j, i])
 
+    @property
+    def whole(self) -> bool:
+        """Whether the CT goes on above and below the lungs."""
+        return not (self.sides[0].any() or self.sides[-1].any())
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of both lungs, as far as the CT shows them."""
+        return float(np.count_nonzero(self.sides) * math.prod(self.grid.geometry.spacing_mm)) / 1000
+
     def centre_lps_mm(self) -> NDArray[np.float64]:
         """Return the centroid of the lungs."""
         middle = np.mean(np.argwhere(self.sides > 0), axis=0)[::-1]
@@ -100,6 +111,13 @@ class Registration:
     def is_good(self) -> bool:
         """Whether places can be relied on."""
         return self.overlap >= GOOD_OVERLAP
+
+    @property
+    def lungs_ratio(self) -> float | None:
+        """Volume of the lungs now as a multiple of that before; None unless both are whole."""
+        if not (self.prior.whole and self.current.whole and self.prior.volume_ml):
+            return None
+        return self.current.volume_ml / self.prior.volume_ml
 
     def to_current(self, lps_mm: ArrayLike) -> Point:
         """Return the place in the current CT of a point of the prior one, LPS mm."""
