@@ -17,6 +17,7 @@ import csv
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from resmtnet.followup.registration import Lungs
 from resmtnet.followup.visit import Visit
 
 FEWEST_READERS = 2
-CANDIDATES = 8
+CANDIDATES = 5
 """Of a search, followed beside the nodules."""
 LANDMARKS = 200
 """Places in the lungs at which the error of the registration is told."""
@@ -208,12 +209,17 @@ def registration_errors(found: Comparison, field: Field, current: CTVolume) -> l
 
 
 def run(
-    model: Characterizer, ct: CTVolume, points: list[Any], patient: str, name: str, given: Any
+    model: Characterizer,
+    ct: CTVolume,
+    points: Sequence[Any],
+    candidates: Sequence[Any],
+    name: str,
+    given: argparse.Namespace,
 ) -> dict[str, Any]:
     condition = CONDITIONS[name]
     field = Field(ct, condition, given.seed)
     current = later(ct, field, condition, given.seed)
-    followed = [*points, *(one.centre_lps_mm for one in model.find(ct, max_candidates=CANDIDATES))]
+    followed = [*points, *candidates]
     started = time.process_time()
     visits = Visit("prior"), Visit("current")
     found = compare(model, ct, current, prior_points=followed, visits=visits)
@@ -241,9 +247,9 @@ def run(
             }
         )
     if given.pictures:
-        save_picture(given.out / f"{patient} {name}.png", found, ct, current)
+        save_picture(given.out / f"{given.patient} {name}.png", found, ct, current)
     return {
-        "patient": patient,
+        "patient": given.patient,
         "condition": name,
         "overlap": found.registration.overlap,
         "good": found.registration.is_good,
@@ -304,11 +310,13 @@ def main() -> None:
     if given.ct is not None:
         model, ct = Characterizer.load(), CTVolume.open(given.ct)
         points = nodules(given.marks, given.patient)
+        wanted = model.find(ct, max_candidates=CANDIDATES) if CANDIDATES else []
+        candidates = [one.centre_lps_mm for one in wanted]
         done = {entry["condition"] for entry in entries if entry["patient"] == given.patient}
         for name in given.only or CONDITIONS:
             if name in done or time.monotonic() - started > given.seconds:
                 continue
-            entries.append(run(model, ct, points, given.patient, name, given))
+            entries.append(run(model, ct, points, candidates, name, given))
             with path.open("a") as file:
                 file.write(json.dumps(entries[-1]) + "\n")
     report(entries)
