@@ -106,6 +106,11 @@ class OnRay:
                 waiting = iter(tasks)
                 while wave := list(islice(waiting, WAVE)):
                     yield from self._wave(wave, self.load or load, model.info)
+            except ray.exceptions.RayError as error:  # no worker could start, or the cluster went
+                last = str(error).strip().splitlines()[-1]
+                raise ResMTNetError(
+                    f"Ray gave up: {last}; what is finished is kept: start the same command again"
+                ) from error
             finally:
                 ray.shutdown()
 
