@@ -119,8 +119,8 @@ def run(model: Characterizer, number: int, click: Click, real: bool) -> list[dic
 
 def changes(
     rows: Sequence[dict[str, Any]], name: str, prior: str, current: str, *, wider: bool
-) -> list[tuple[Any, float]]:
-    """Return the changes of a size between two versions, and the mean diameter of each nodule."""
+) -> list[Any]:
+    """Return the changes of a size between two versions."""
     by = {(row["nodule"], row["version"]): row for row in rows}
     found = []
     for nodule in sorted({row["nodule"] for row in rows}):
@@ -128,15 +128,14 @@ def changes(
         sizes = [Size.from_json(row["size"]) for row in (was, now)]
         if any(size.equivalent_diameter_mm is None for size in sizes):
             continue
-        mm = float(np.mean([size.equivalent_diameter_mm for size in sizes]))
         made = [
             # The version that is not made over has a kernel of its own.
             Acquisition(row["slice_mm"], row["kernel"] or "its own")
             for row in (was, now)
         ]
-        change = change_of(name, *sizes, widening(*made, mm) if wider else 0.0)
+        change = change_of(name, *sizes, widening(*made) if wider else 0.0)
         if change is not None and change.ratio_interval_90 is not None:
-            found.append((change, mm))
+            found.append(change)
     return found
 
 
@@ -146,15 +145,15 @@ def figures(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             parts = []
             for wider in (False, True):
                 told = changes(rows, name, prior, current, wider=wider)
-                inside = [c.ratio_interval_90[0] <= 1 <= c.ratio_interval_90[1] for c, _ in told]
-                widths = [100 * (c.ratio_interval_90[1] / c.ratio - 1) for c, _ in told]
+                inside = [c.ratio_interval_90[0] <= 1 <= c.ratio_interval_90[1] for c in told]
+                widths = [100 * (c.ratio_interval_90[1] / c.ratio - 1) for c in told]
                 parts.append(f"{share(inside)} +-{np.median(widths):.0f}%")
-                grown = [trend(c) == GROWING for c, _ in told]
+                grown = [trend(c) == GROWING for c in told]
                 if name == "volume_mm3":
                     parts[-1] += f", called growing {sum(grown)}"
             told = changes(rows, name, prior, current, wider=False)
-            errors = [100 * abs(math.log(c.ratio)) for c, _ in told]
-            bias = 100 * (math.exp(np.median([math.log(c.ratio) for c, _ in told])) - 1)
+            errors = [100 * abs(math.log(c.ratio)) for c in told]
+            bias = 100 * (math.exp(np.median([math.log(c.ratio) for c in told])) - 1)
             yield (
                 f"{prior} -> {current}, {name}: change told, median {bias:+.0f}%, size of it "
                 f"{quantiles(errors)}%; interval as it was {parts[0]}; widened {parts[1]}"
@@ -162,12 +161,12 @@ def figures(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def needed(rows: Sequence[dict[str, Any]], name: str, prior: str, current: str) -> float:
-    """Return the width in mm of diameter that has to come on top, so that 90% hold no change."""
+    """Return the half width of a log that has to come on top, so that 90% hold no change."""
     scores = []
-    for change, mm in changes(rows, name, prior, current, wider=False):
+    for change in changes(rows, name, prior, current, wider=False):
         half = math.log(change.ratio_interval_90[1] / change.ratio)
         more = math.log(change.ratio) ** 2 - half**2
-        scores.append(mm * math.sqrt(max(more, 0.0)))
+        scores.append(math.sqrt(max(more, 0.0)))
     return float(conformal_quantile(np.array(scores), 0.9))
 
 
@@ -189,7 +188,7 @@ def main() -> None:
             print(line)
         for prior, current in PAIRS:
             told = {name: round(needed(some, name, prior, current), 2) for name in SIZES}
-            print(f"{prior} -> {current}: mm needed on top {told}")
+            print(f"{prior} -> {current}: needed on top {told}")
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ times, so the share is below 1. Fitted on phantom pairs of known growth by
 
 WIDENED: Mapping[str, float] = {
     "volume_mm3": 1.0,
-    "mean_diameter_mm": 1 / 3,
-    "long_axis_mm": 1 / 3,
+    "mean_diameter_mm": 0.45,
+    "long_axis_mm": 0.55,
 }
-"""Share of `widening` that each size gets."""
+"""Share of `widening` that each size gets; a diameter is of one slice, which may be another one."""
 
 BTS_GROWTH = 1.25
 """Ratio of volumes from which the BTS speaks of growth."""
@@ -83,7 +83,7 @@ def change_of(name: str, prior: Size, current: Size, widening: float = 0.0) -> C
         prior: of the nodule before.
         current: of the nodule now.
         widening: half width of the log of a volume's ratio that comes on top, since both CTs were
-            made in another way; see `acquisition.widening`. Of a diameter it is a third.
+            made in another way; see `acquisition.widening`.
 
     >>> before = Size(volume_mm3=100.0, interval_90={"volume_mm3": (80.0, 125.0)})
     >>> now = Size(volume_mm3=160.0, interval_90={"volume_mm3": (128.0, 200.0)})

@@ -291,7 +291,7 @@ class _Work:
             category=category or own,
             first_category=own,
         )
-        wider = widening(*self._acquisitions, (size_mm(was) + size_mm(finding)) / 2)
+        wider = widening(*self._acquisitions)
         return with_prior(finding, PAIRED, visit, days, before, widening=wider, notes=self._of_all)
 
     def _look(
