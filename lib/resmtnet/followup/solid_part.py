@@ -58,7 +58,7 @@ class SolidChange:
 def texture_of(finding: Finding) -> str | None:
     """Return the named texture of a nodule; None of a model that tells none."""
     told = finding.characteristics.get(TEXTURE.name)
-    return told and told.name
+    return None if told is None else told.name
 
 
 def solid_change(
@@ -87,10 +87,10 @@ def solid_change(
         return None
     if {prior_texture, texture} in ({"solid"}, {"non-solid"}):
         return None
-    ends = prior.interval_90.get(NAME), current.interval_90.get(NAME)
-    if ends[0] is None or ends[1] is None:
+    was, now = prior.interval_90.get(NAME), current.interval_90.get(NAME)
+    if was is None or now is None:
         return SolidChange(before, after)
-    (was_low, was_high), (low, high) = ends
+    (was_low, was_high), (low, high) = was, now
     difference = after - before
     down = SHARE * math.hypot(after - low, was_high - before)
     up = SHARE * math.hypot(high - after, before - was_low)

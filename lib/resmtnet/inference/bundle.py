@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from resmtnet.ct.volume import CTVolume
 from resmtnet.files import atomic_file, atomic_folder
 from resmtnet.inference.characterizer import Characterizer
 from resmtnet.inference.model_folder import MANIFEST, Model, read_model
-from resmtnet.network.resmtnet import BRANCHES, head_tasks
+from resmtnet.network.resmtnet import BRANCHES, ResMTNet, head_tasks
 from resmtnet.types import Json
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
@@ -88,7 +89,8 @@ class Networks(nn.ModuleList):
             The outputs of all tasks, one after the other as metadata.json names them,
             [N, outputs].
         """
-        told = [member(member.encode(slices), len(slices)).tasks for member in self]
+        members = [cast(ResMTNet, member) for member in self]
+        told = [member(member.encode(slices), len(slices)).tasks for member in members]
         return torch.stack([torch.cat(list(tasks.values()), 1) for tasks in told]).mean(0)
 
 
