@@ -74,20 +74,37 @@ def test_a_growing_solid_part_of_4_mm_is_4b() -> None:
 
 def test_a_solid_part_in_what_was_ground_glass_is_new_over_any_span() -> None:
     was = Before(sized(10.0, 0.0), nodule_id="N1", texture="non-solid")
-    told = with_prior(nodule(sized(10.2, 3.0)), PAIRED, PRIOR, None, was)
+    told = with_prior(nodule(sized(10.2, 7.0)), PAIRED, PRIOR, None, was)
     assert told.prior is not None
     assert told.prior["lung_rads"]["growth"] is True
     assert told.prior["lung_rads"]["solid_part"]["new"] is True
-    assert told.guidelines["lung_rads"]["category"] == "4A"
+    assert told.guidelines["lung_rads"]["category"] == "4B"
     assert "its solid part is new" in told.guidelines["assumptions"]
     assert told.prior["change"]["solid_component_mm"]["percent"] is None
 
 
-def test_a_small_new_solid_part_is_shown_and_not_judged() -> None:
-    told = compared(sized(10.0, 0.0), sized(10.0, 1.2), ("non-solid", "part-solid"), category="2")
+def test_a_small_new_solid_part_may_have_been_missed_before() -> None:
+    """The nodule does not step down, since nobody knows."""
+    told = compared(sized(10.0, 0.0), sized(10.0, 4.0), ("non-solid", "part-solid"), category="2")
     assert told.prior is not None
-    assert told.prior["lung_rads"]["solid_part"]["growth"] is False
-    assert "look at it" in told.prior["lung_rads"]["solid_part"]["note"]
+    assert told.prior["lung_rads"]["growth"] is None
+    assert "missed at times" in told.prior["lung_rads"]["solid_part"]["note"]
+    assert told.guidelines["lung_rads"] is None
+    assert any("missed at times" in text for text in told.guidelines["assumptions"])
+
+
+def test_a_solid_part_that_grows_counts_whatever_the_texture_is_named() -> None:
+    told = compared(sized(20.0, 4.0), sized(20.0, 8.0), ("non-solid", "non-solid"))
+    assert told.guidelines["lung_rads"]["category"] == "4B"
+    assert "texture taken as part-solid" in told.guidelines["assumptions"]
+
+
+@pytest.mark.parametrize("textures", [("non-solid", "solid"), ("solid", "part-solid")])
+def test_a_nodule_that_is_named_solid_once_gets_no_verdict(textures: tuple[str, str]) -> None:
+    told = compared(sized(10.0, 4.0), sized(10.0, 10.0), textures)
+    assert told.prior is not None
+    assert told.prior["lung_rads"]["growth"] is None
+    assert f"named {textures[0]} before" in told.prior["lung_rads"]["solid_part"]["note"]
 
 
 def test_a_stable_solid_part_leaves_a_stable_nodule_stable() -> None:
@@ -97,9 +114,11 @@ def test_a_stable_solid_part_leaves_a_stable_nodule_stable() -> None:
     assert told.guidelines["lung_rads"]["category"] == "2"
 
 
-@pytest.mark.parametrize("texture", ["solid", "non-solid"])
-def test_what_has_the_same_texture_throughout_has_no_solid_part_of_its_own(texture: str) -> None:
-    told = compared(sized(10.0, 6.0), sized(10.2, 10.2), (texture, texture))
+@pytest.mark.parametrize(("texture", "mm"), [("solid", (6.0, 10.2)), ("non-solid", (0.0, 0.0))])
+def test_what_is_solid_throughout_or_has_no_solid_part_is_not_judged_by_it(
+    texture: str, mm: tuple[float, float]
+) -> None:
+    told = compared(sized(10.0, mm[0]), sized(10.2, mm[1]), (texture, texture))
     assert told.prior is not None
     assert told.prior["lung_rads"]["solid_part"] is None
     assert told.prior["lung_rads"]["growth"] is False
@@ -152,7 +171,7 @@ def test_the_solid_part_of_a_report_counts() -> None:
     assert told.prior is not None
     assert told.prior["lung_rads"]["solid_part"]["growth"] is True
     none = GivenPrior.parse(given | {"solid_component_mm": 0})
-    (told,) = with_given([nodule(sized(10.0, 4.5))], [none], now)
+    (told,) = with_given([nodule(sized(10.0, 7.5))], [none], now)
     assert told.prior is not None
     assert told.prior["lung_rads"]["solid_part"]["new"] is True
 

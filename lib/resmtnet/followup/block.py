@@ -108,9 +108,8 @@ def with_prior(
 def _lung_rads(diameter: Change | None, solid: SolidChange | None, days: int | None) -> Json:
     """Return what Lung-RADS says of the whole nodule and of its solid part: one is enough."""
     whole, part = lung_rads_growth(diameter, days), solid_growth(solid, days)
-    growth = whole["growth"]
-    if part is not None and part["growth"]:
-        growth = True
+    told = [one["growth"] for one in (whole, part) if one is not None]
+    growth = True if True in told else None if None in told else False
     return {"growth": growth, "note": whole["note"], "solid_part": part}
 
 

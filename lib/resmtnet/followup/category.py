@@ -6,6 +6,8 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from resmtnet.characteristics import TEXTURE
 from resmtnet.findings import Finding, Size
 from resmtnet.guidelines import NO_COMPARISON, assess, more_serious
@@ -56,6 +58,9 @@ def follow_up_guidelines(
         part = growth and growth["solid_part"]
         why += [part["note"]] if part else []
         return {**told, "assumptions": [*told["assumptions"], *why]}
+    part = growth["solid_part"] if growth else None
+    if part and part["growth"]:  # whatever the texture is named
+        finding = _part_solid(finding)
     block = _assessed(finding, finding.size, told["context"], comparison, prior_category)
     if comparison == "growing" and growth is not None:
         block["assumptions"] += _what_grows(growth)
@@ -82,6 +87,12 @@ def first_category(finding: Finding, size: Size) -> str | None:
     """
     block = _assessed(finding, size, BASELINE)["lung_rads"]
     return block and str(block["category"])
+
+
+def _part_solid(finding: Finding) -> Finding:
+    texture = finding.characteristics[TEXTURE.name]
+    named = replace(texture, name="part-solid", probabilities={"part-solid": 1.0})
+    return replace(finding, characteristics={**finding.characteristics, TEXTURE.name: named})
 
 
 def _assessed(

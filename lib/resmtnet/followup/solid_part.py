@@ -16,7 +16,9 @@ from resmtnet.followup.change import LUNG_RADS_DAYS, LUNG_RADS_GROWTH_MM
 from resmtnet.types import Json
 
 NAME = "solid_component_mm"
-SHARE = 1.0
+MISSED_MM = 4.5
+"""Solid parts up to this are missed at times: where none is measured, there may be one of it."""
+SHARE = 1.2
 """Half width of the 90% interval of a difference, as a share of the root of the sum of the squares
 of the half widths of both solid parts. Fitted on phantoms whose solid part grows by a known length,
 by `benchmarks/follow_up_solid.py`."""
@@ -30,6 +32,9 @@ class SolidChange:
     current_mm: float
     difference_interval_90: Interval | None = None
     """Of current - prior, mm; None where one of them has no interval."""
+    textures: tuple[str, str] | None = None
+    """Before and now, where the nodule is named solid at one of both times alone: all of it counts
+    as its solid part then, so that both are not of one thing."""
 
     @property
     def difference_mm(self) -> float:
@@ -66,8 +71,9 @@ def solid_change(
 ) -> SolidChange | None:
     """Return the change of the solid part, or None where none is to be judged.
 
-    A nodule that is solid at both times has no solid part of its own, and one that is non-solid at
-    both times has none at all. All others are judged: also one that was non-solid, or is solid now.
+    A nodule that is solid at both times has no solid part of its own, and one without any at both
+    times has none to judge. All others are judged: what is measured counts, since the model names
+    nodules with a small solid part non-solid.
 
     Args:
         prior: of the nodule before.
@@ -85,23 +91,27 @@ def solid_change(
     before, after = prior.solid_component_mm, current.solid_component_mm
     if before is None or after is None or texture is None:
         return None
-    if {prior_texture, texture} in ({"solid"}, {"non-solid"}):
+    textures_of = {prior_texture, texture}
+    if textures_of == {"solid"} or before == after == 0:
         return None
+    textures = (prior_texture, texture) if prior_texture and "solid" in textures_of else None
     was, now = prior.interval_90.get(NAME), current.interval_90.get(NAME)
     if was is None or now is None:
-        return SolidChange(before, after)
+        return SolidChange(before, after, textures=textures)
     (was_low, was_high), (low, high) = was, now
+    was_high = was_high if before else max(was_high, MISSED_MM)
+    high = high if after else max(high, MISSED_MM)
     difference = after - before
     down = SHARE * math.hypot(after - low, was_high - before)
     up = SHARE * math.hypot(high - after, before - was_low)
-    return SolidChange(before, after, (difference - down, difference + up))
+    return SolidChange(before, after, (difference - down, difference + up), textures)
 
 
 def solid_growth(solid: SolidChange | None, days: int | None) -> Json | None:
     """Return what Lung-RADS v2022 says of a change of the solid part; None where none is judged.
 
-    A new solid part counts over any span, growth within 12 months alone. Up to 1.5 mm neither is
-    told from chance.
+    A new solid part counts over any span, growth within 12 months alone. What is measured where
+    nothing was before counts as new only if its interval holds no chance that it was missed.
 
     Args:
         solid: the change.
@@ -116,18 +126,25 @@ def solid_growth(solid: SolidChange | None, days: int | None) -> Json | None:
         return None
     larger = solid.difference_mm > LUNG_RADS_GROWTH_MM
     note = f"solid part {solid.prior_mm:.1f} to {solid.current_mm:.1f} mm" + _interval(solid)
-    new = solid.is_new and larger
+    ends = solid.difference_interval_90
+    by_chance = ends is not None and ends[0] <= 0
+    new = solid.is_new and larger and not by_chance and solid.textures is None
     growth: bool | None = larger
-    if new:
+    if solid.textures is not None:
+        was, now = solid.textures
+        growth = None
+        note += f"; no verdict: the nodule is named {was} before and {now} now; look at it"
+    elif new:
         note += ": new"
     elif solid.is_new:
-        note += f": a new one of up to {LUNG_RADS_GROWTH_MM} mm is not told from chance; look at it"
+        growth = None
+        note += f"; no verdict: parts up to {MISSED_MM} mm are missed at times; look at it"
     elif days is None or not 0 < days <= LUNG_RADS_DAYS:
         growth = None
         note += "; no verdict: growth is defined within 12 months"
     else:
         note += f": {'more' if larger else 'not more'} than 1.5 mm within 12 months"
-    if growth and solid.difference_interval_90 and solid.difference_interval_90[0] <= 0:
+    if growth and by_chance:
         note += "; it may be chance"
     return {"growth": growth, "new": new, "note": note}
 
