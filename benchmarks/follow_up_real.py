@@ -37,8 +37,8 @@ from resmtnet.followup.registration import Lungs
 from resmtnet.followup.visit import Visit
 
 FEWEST_READERS = 2
-CANDIDATES = 5
-"""Of a search, followed beside the nodules."""
+CANDIDATES = 8
+"""Of a search, followed beside the nodules, as far as they are others."""
 LANDMARKS = 200
 """Places in the lungs at which the error of the registration is told."""
 TABLE_MM = (12.0, -30.0, 410.0)
@@ -311,7 +311,11 @@ def main() -> None:
         model, ct = Characterizer.load(), CTVolume.open(given.ct)
         points = nodules(given.marks, given.patient)
         wanted = model.find(ct, max_candidates=CANDIDATES) if CANDIDATES else []
-        candidates = [one.centre_lps_mm for one in wanted]
+        candidates = [
+            one.centre_lps_mm
+            for one in wanted
+            if all(math.dist(place_of(one), point) > max(15.0, size_mm(one)) for point in points)
+        ]
         done = {entry["condition"] for entry in entries if entry["patient"] == given.patient}
         for name in given.only or CONDITIONS:
             if name in done or time.monotonic() - started > given.seconds:

@@ -21,8 +21,10 @@ from resmtnet.followup.visit import Visit
 from resmtnet.types import Json, Point
 
 PAIRED, NEW, NOT_COVERED, UNCLEAR, GIVEN = "paired", "new", "not_covered", "unclear", "given"
+SHARED = "shared"
 """Status of a nodule of the current CT: found in the prior too; not there; the prior does not show
-the place; the registration is too poor to tell; the prior is a size that the user gives."""
+the place; the registration is too poor to tell; the prior is a size that the user gives; the place
+shows a nodule that is paired with another one, since both are one or have merged."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def with_prior(
 
     Args:
         finding: of the current CT.
-        status: PAIRED, NEW, NOT_COVERED, UNCLEAR or GIVEN.
+        status: PAIRED, NEW, NOT_COVERED, UNCLEAR, GIVEN or SHARED.
         visit: the prior CT.
         days: between both CTs; None where a date is not known.
         before: the nodule on the prior CT; None without one.

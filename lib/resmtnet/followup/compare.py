@@ -10,7 +10,7 @@ from functools import cached_property
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding, finite
 from resmtnet.followup.acquisition import Acquisition, differences, widening
-from resmtnet.followup.block import NEW, NOT_COVERED, PAIRED, UNCLEAR, Before, with_prior
+from resmtnet.followup.block import NEW, NOT_COVERED, PAIRED, SHARED, UNCLEAR, Before, with_prior
 from resmtnet.followup.category import BASELINE
 from resmtnet.followup.look import Places, look, place_of, size_mm
 from resmtnet.followup.pairing import Spot, pair
@@ -23,7 +23,7 @@ from resmtnet.types import Json, Point
 
 SCHEMA = "resmtnet.comparison/1"
 VANISHED = "vanished"
-"""Status of a nodule of the prior that is not seen at its mapped place; or NOT_COVERED, UNCLEAR."""
+"""Status of a nodule of the prior that is not seen at its mapped place."""
 FOLLOW_UP = "screening_followup"
 POOR = (
     "the two CTs could be registered only poorly: check every pair; nothing is called new or "
@@ -37,7 +37,7 @@ class Gone:
 
     prior: Finding
     status: str
-    """VANISHED, NOT_COVERED or UNCLEAR."""
+    """VANISHED, NOT_COVERED, UNCLEAR or SHARED."""
     place_lps_mm: Point
     """Where it would lie in the current CT."""
 
@@ -231,8 +231,10 @@ class _Work:
             place = self._mapped(finding)
             side = self.registration.prior.side(place_of(finding))
             found, covered = self._look(self._in_current, finding, place, side, self.context)
-            if found is None or self._is_taken(found, self.now):
+            if found is None:
                 self.gone[n] = self._absent(VANISHED, covered)
+            elif self._is_taken(found, self.now):
+                self.gone[n] = SHARED
             else:
                 self.pairs[len(self.now)] = n
                 self.now.append(replace(found, id=_next_id(self.now)))
@@ -246,8 +248,10 @@ class _Work:
             place = self.registration.to_prior(place_of(finding))
             side = self.registration.current.side(place_of(finding))
             found, covered = self._look(self._in_prior, finding, place, side, context)
-            if found is None or self._is_taken(found, self.before):
+            if found is None:
                 self.missing[n] = self._absent(NEW, covered)
+            elif self._is_taken(found, self.before):
+                self.missing[n] = SHARED
             else:
                 self.pairs[n] = len(self.before)
                 self.before.append(replace(found, id=_next_id(self.before)))

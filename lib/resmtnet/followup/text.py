@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resmtnet.followup.block import GIVEN, NEW, NOT_COVERED, PAIRED
+from resmtnet.followup.block import GIVEN, NEW, NOT_COVERED, PAIRED, SHARED
 from resmtnet.followup.compare import VANISHED
 from resmtnet.types import Json
 
 _OF_STATUS = {
     NEW: "new: nothing is seen at its place in the prior CT",
     NOT_COVERED: "the prior CT does not show its place",
+    SHARED: "its place in the prior CT shows a nodule that is paired with another one: look",
 }
 _OF_GONE = {
     VANISHED: "not seen any more at its place in the current CT",
     NOT_COVERED: "its place lies outside of the current CT",
+    SHARED: "its place shows a nodule that is paired with another one of the prior: look",
 }
 _UNCLEAR = "the two CTs could not be registered well enough to tell"
 
