@@ -98,21 +98,32 @@ def score(row: dict[str, Any], change: SolidChange) -> float:
 
 
 def fitted(rows: Sequence[dict[str, Any]]) -> float:
-    scores = [score(row, change) for row in rows if (change := change_of(row))]
+    scores = [score(row, change) for row, change in measured(rows)]
     return float(conformal_quantile(np.array(scores), 0.9))
 
 
+def measured(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], SolidChange]]:
+    """Return the pairs of which both solid parts are of one thing."""
+    told = [(row, change_of(row)) for row in rows]
+    return [(row, one) for row, one in told if one is not None and one.textures is None]
+
+
 def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    judged = [(row, change) for row in rows if (change := change_of(row))]
+    judged = measured(rows)
     shares = {half: fitted([row for row in rows if row["pair"] % 2 != half]) for half in (0, 1)}
     inside = [score(row, change) <= shares[row["pair"] % 2] for row, change in judged]
+    some_part, of_one = [row for row in rows if change_of(row)], [row for row, _ in judged]
     errors, widths = [], []
     for row, change in judged:
         low, high = change.difference_interval_90 or (math.nan, math.nan)
         errors.append(abs(change.difference_mm - (row["true_mm"][1] - row["true_mm"][0])))
         widths.append((high - low) / 2 / SHARE * shares[row["pair"] % 2])
     told = [
-        ("judged: part-solid at one time at least", share([bool(change_of(r)) for r in rows])),
+        (
+            "a solid part is measured at one time at least",
+            share([bool(change_of(r)) for r in rows]),
+        ),
+        ("of these named solid at one time alone", share([r not in of_one for r in some_part])),
         ("error of the difference, median / 95% / largest mm", quantiles(errors)),
         ("90% interval covers", share(inside)),
         ("half width of it, median / 95% / largest mm", quantiles(widths)),
@@ -128,8 +139,10 @@ def figures(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     }
     for name, belongs in groups.items():
         some = [row for row in rows if belongs(*row["true_mm"])]
-        called = [(solid_growth(change_of(row), DAYS) or {}).get("growth") is True for row in some]
-        told.append((f"{name}: called growing or new", share(called)))
+        told_of = [solid_growth(change_of(row), DAYS) for row in some]
+        called = [one is not None and one["growth"] is True for one in told_of]
+        silent = sum(one is not None and one["growth"] is None for one in told_of)
+        told.append((f"{name}: called growing or new", f"{share(called)}, no verdict {silent}"))
     return told
 
 
