@@ -16,8 +16,9 @@ USERNAME, PASSWORD = "MONAI_LABEL_DICOMWEB_USERNAME", "MONAI_LABEL_DICOMWEB_PASS
 """Environment variables with the account at the PACS, the same as the server reads."""
 PAGE = 500
 """Series that are asked for at once; a PACS may give fewer."""
-WAITS_S = (2.0, 10.0)
-"""Before a PACS that did not answer is asked again."""
+WAIT_S = 5.0
+"""Before a series that a PACS did not give to its end is fetched again. A question without an
+answer is repeated by dicomweb-client itself, five times within half a minute."""
 Answer = TypeVar("Answer")
 _SERIES_URL = re.compile(r"(https?://.+)/studies/([0-9.]+)/series/([0-9.]+)/?")
 
@@ -101,7 +102,13 @@ def fetch(url: str, folder: Path) -> None:
             dataset.save_as(folder / f"{number:05}.dcm", write_like_original=False)
         return given
 
-    missing = listed - _asked(all_images, f"{service} did not give the series {uid}")
+    failure = f"{service} did not give the series {uid}"
+    try:
+        given = _asked(all_images, failure)
+    except PacsError:
+        time.sleep(WAIT_S)
+        given = _asked(all_images, failure)
+    missing = listed - given
     if missing:
         raise PacsError(
             f"{service} lists {len(listed)} images of the series {uid} and gave "
@@ -162,20 +169,15 @@ def _listed(url: str) -> list[str]:
 
 
 def _asked(ask: Callable[[], Answer], failure: str) -> Answer:
-    """Ask a PACS, and again after a while if it does not answer.
+    """Ask a PACS.
 
     Raises:
-        PacsError: it refused, or did not answer any time; begins with `failure`.
+        PacsError: it refused, or did not answer; begins with `failure`.
     """
-    for wait_s in (*WAITS_S, None):
-        try:
-            return ask()
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            refused = getattr(getattr(error, "response", None), "status_code", 500) < 500
-            if wait_s is None or refused:
-                raise PacsError(f"{failure}: {error}") from error
-        time.sleep(wait_s)
-    raise AssertionError("unreachable")
+    try:
+        return ask()
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        raise PacsError(f"{failure}: {error}") from error
 
 
 def _client(service: str) -> Any:
