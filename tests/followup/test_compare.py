@@ -161,6 +161,17 @@ def test_what_is_not_there_any_more_is_told_to_have_vanished() -> None:
     assert found.gone[0].place_lps_mm == pytest.approx(moved(RIGHT_ONE), abs=0.5)
 
 
+def test_a_nodule_that_is_given_twice_has_not_vanished() -> None:
+    twice = [RIGHT_ONE, (RIGHT_ONE[0] + 1.0, *RIGHT_ONE[1:])]
+    prior, current = ct((RIGHT_ONE, 8.0)), ct((moved(RIGHT_ONE), 8.0))
+    found = compared(prior, current, prior_points=twice)
+    assert [one.status for one in found.gone] == ["shared"]
+    text = "\n".join(comparison_lines(found.to_json(PlaceModel(), prior, current)))
+    assert "paired with another one of the prior" in text
+    back = compared(prior, current, points=[moved(one) for one in twice])
+    assert [f.prior["status"] for f in back.current if f.prior] == ["paired", "shared"]
+
+
 def test_what_was_not_there_before_is_new() -> None:
     found = compared(
         ct((LEFT_ONE, 8.0)),
@@ -230,6 +241,11 @@ def test_the_document_tells_all_and_the_text_says_it_in_words() -> None:
     assert document["current"]["schema"] == document["prior"]["schema"] == "resmtnet.findings/1"
     assert document["dates"] == ["2024-01-01", "2024-06-29"]
     text = "\n".join(comparison_lines(document))
+    assert document["acquisition"]["prior"]["slice_mm"] == 1.0
+    (unknown,) = document["warnings"]
+    assert unknown in document["current"]["nodules"][0]["prior"]["notes"]
+    assert "are not known" in unknown
+    assert unknown not in text  # told once, among the warnings
     assert "180 days" in text
     assert "volume doubling time" in text
     assert "N1 of the prior CT" in text

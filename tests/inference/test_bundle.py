@@ -69,22 +69,74 @@ def assert_alike(one: Any, other: Any, at: str = "") -> None:
         assert one == other, at
 
 
-def test_monai_runs_it_and_answers_what_the_package_answers(
-    bundle: Path, image: Path, model: Model, tmp_path: Path
-) -> None:
-    out = tmp_path / "findings.json"
+def run_by_monai(bundle: Path, *options: str) -> None:
+    """Run MONAI's own command, as its documentation has it."""
     files = [f"--{name}_file={bundle / 'configs' / of}.json" for name, of in CONFIGS]
-    command = [sys.executable, "-m", "monai.bundle", "run", *files, "--bundle_root", str(bundle)]
-    command += ["--image", str(image), "--points", json.dumps([POINT]), "--output", str(out)]
     package = Path(sys.modules["resmtnet"].__file__ or "").parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(package)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "monai.bundle",
+            "run",
+            *files,
+            f"--bundle_root={bundle}",
+            *options,
+        ],
+        env={**os.environ, "PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    ours, ct = Characterizer(model), CTVolume.open(image)
-    assert_alike(json.loads(out.read_text()), ours.document(ct, ours(ct, [POINT])))
 
 
 CONFIGS = (("meta", "metadata"), ("config", "inference"))
+
+
+def test_monai_runs_the_shipped_model_and_answers_what_the_command_line_answers(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, out = tmp_path / "bundle", tmp_path / "findings.json"
+    assert run(["export", "bundle", "--out", str(bundle)]) == 0
+    points = f"--points={json.dumps([POINT])}"
+    run_by_monai(bundle, f"--image={image}", points, f"--output={out}")
+    capsys.readouterr()
+    at = ",".join(map(str, POINT))
+    assert run(["characterize", str(image), f"--at={at}", "--json"]) == 0
+    told, ours = json.loads(out.read_text()), json.loads(capsys.readouterr().out)
+    assert told["nodules"][0]["size"]["volume_mm3"] > 0
+    assert_alike(without_timing(told), without_timing(ours))
+
+
+def without_timing(document: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name != "timing_ms"}
+
+
+def test_monai_finds_the_network_to_be_what_the_metadata_says(bundle: Path) -> None:
+    from monai.bundle import verify_net_in_out
+
+    meta, config = (str(bundle / "configs" / f"{of}.json") for _, of in CONFIGS)
+    verify_net_in_out("network_def", meta, config, "cpu", bundle_root=str(bundle))
+    wrong: dict[str, Any] = {"_meta_#network_data_format#outputs#pred#num_channels": 1}
+    with pytest.raises(ValueError, match="output channel number"):
+        verify_net_in_out("network_def", meta, config, "cpu", bundle_root=str(bundle), **wrong)
+
+
+def test_the_network_of_the_bundle_gives_the_mean_logits_in_the_order_that_is_told(
+    bundle: Path, model: Model
+) -> None:
+    patch = model.config.patch
+    slices = torch.rand(3, len(patch.offsets_mm), patch.size_px, patch.size_px)
+    channels = json.loads((bundle / "configs" / "metadata.json").read_text())
+    pred = channels["network_data_format"]["outputs"]["pred"]
+    with torch.no_grad():
+        found = networks(bundle / "models" / "resmtnet").eval()(slices)
+        own = model.networks[0]
+        expected = own(own.encode(slices), 3).tasks
+    assert found.shape == (3, pred["num_channels"])
+    first = [n for n, name in pred["channel_def"].items() if name.startswith("texture_class")]
+    torch.testing.assert_close(found[:, [int(n) for n in first]], expected["texture_class"])
 
 
 def test_a_search_answers_what_the_package_answers(bundle: Path, image: Path, model: Model) -> None:

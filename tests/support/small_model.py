@@ -11,11 +11,13 @@ from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import Model, read_model, write_model
 from resmtnet.network.resmtnet import ResMTNet
 
+SMALL = NetworkConfig(widths=(4, 4, 4), hidden=8)
 
-def small_model(folder: Path, seed: int = 0) -> Model:
+
+def small_model(folder: Path, seed: int = 0, shape: NetworkConfig = SMALL) -> Model:
     """Version 7; every parameter is moved, since what starts at 0 would hide a wrong path."""
     torch.manual_seed(seed)
-    config = TrainingConfig(network=NetworkConfig(widths=(4, 4, 4), hidden=8), members=1)
+    config = TrainingConfig(network=shape, members=1)
     network = ResMTNet(config.network)
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)

@@ -63,25 +63,30 @@ def score(
     import pyarrow  # noqa: F401  # told before hours of work, not after
 
     from resmtnet import Characterizer
-    from resmtnet.cohort.engines import OnRay, local
+    from resmtnet.cohort.engines import OnRay
     from resmtnet.cohort.score import ROWS, SUMMARY, score_cohort
     from resmtnet.cohort.studies import list_studies
 
+    folder = None if model is None else model.absolute()  # workers may run in another folder
+    load, chosen = partial(Characterizer.load, folder, device), None
     if engine is EngineName.RAY:
         import ray  # noqa: F401  # the same
 
+        # A worker without a GPU of its own takes none; this process needs the name of the model.
+        there = partial(Characterizer.load, folder, device or ("cuda" if gpus else "cpu"))
+        load = partial(Characterizer.load, folder, "cpu")
         cores = os.cpu_count() or 1
-        chosen = OnRay(workers or max(1, cores // threads), threads, gpus, address)
+        chosen = OnRay(workers or max(1, cores // threads), threads, gpus, address, there)
     elif workers is not None or address is not None or threads != 1 or gpus:
         raise ConfigError("--workers, --threads, --gpus and --address are of --engine ray")
-    found = list_studies(studies)
     with progress() as tell:
+        found = list_studies(studies, lambda count: tell("CTs found", count, None, ""))
         outcome = score_cohort(
             found,
-            partial(Characterizer.load, model, device),
+            load,
             out,
             max_candidates=max_candidates,
-            engine=chosen if engine is EngineName.RAY else local,
+            engine=chosen,
             tell=lambda done, of, note: tell("studies", done, of, note),
         )
     if as_json:

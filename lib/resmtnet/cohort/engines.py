@@ -9,15 +9,16 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Protocol
 
+from resmtnet.cohort.ledger import Ledger
 from resmtnet.cohort.scorer import Load, Scorer, Task, failed
-from resmtnet.errors import ModelError, ResMTNetError
+from resmtnet.errors import ConfigError, ModelError, ResMTNetError
 from resmtnet.findings import ModelInfo
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.types import Json
@@ -31,8 +32,8 @@ STARTS = 3
 TRIES = 2
 """How often a study is given to a worker that dies of it."""
 DIED = (
-    f"WorkerDied: {TRIES} workers died while they scored it; the image is damaged, or too large "
-    "for the memory of a worker"
+    f"WorkerDied: {TRIES} processes died while they scored it; the image is damaged, or too large "
+    "for the memory of a process"
 )
 _USAGE = "RAY_USAGE_STATS_ENABLED"
 
@@ -53,12 +54,24 @@ class Engine(Protocol):
         """
 
 
-def local(tasks: Iterable[Task], model: NoduleModel, load: Load) -> Iterator[Scored]:
-    """Work tasks off one after the other in this process."""
-    del load
-    scorer = Scorer(model)
-    for task in tasks:
-        yield task, scorer(task)
+@dataclass(frozen=True)
+class InThisProcess:
+    """Works tasks off one after the other; a study of which two processes died is left out."""
+
+    ledger: Ledger
+    """Holds which study is being scored."""
+
+    def __call__(self, tasks: Iterable[Task], model: NoduleModel, load: Load) -> Iterator[Scored]:
+        """Give every task with its record."""
+        del load
+        scorer = Scorer(model)
+        for task in tasks:
+            died = self.ledger.begin(task.study)
+            try:
+                record = failed(task, DIED) if died >= TRIES else scorer(task)
+            finally:  # what kills this process does not come here
+                self.ledger.ended(task.study)
+            yield task, record
 
 
 TMP, SHORT = "/tmp", 20
@@ -77,6 +90,8 @@ class OnRay:
     """GPUs that each worker reserves; 0.5 is a GPU for two workers."""
     address: str | None = None
     """Of a cluster; None: one is started on this machine, and stopped at the end."""
+    load: Load | None = None
+    """Loads the model in a worker; None: as in this process."""
 
     def __call__(self, tasks: Iterable[Task], model: NoduleModel, load: Load) -> Iterator[Scored]:
         """Give every task with its record; a study that two workers died of gets that as reason."""
@@ -87,9 +102,15 @@ class OnRay:
         ) as scratch:
             self._start(ray, scratch)
             try:
+                self._check_room(ray.cluster_resources())
                 waiting = iter(tasks)
                 while wave := list(islice(waiting, WAVE)):
-                    yield from self._wave(wave, load, model.info)
+                    yield from self._wave(wave, self.load or load, model.info)
+            except ray.exceptions.RayError as error:  # no worker could start, or the cluster went
+                last = str(error).strip().splitlines()[-1]
+                raise ResMTNetError(
+                    f"Ray gave up: {last}; what is finished is kept: start the same command again"
+                ) from error
             finally:
                 ray.shutdown()
 
@@ -116,6 +137,18 @@ class OnRay:
         context.max_errored_blocks = -1  # a worker that dies must not end the run
         limits = context.execution_options.resource_limits
         context.execution_options.resource_limits = limits.copy(object_store_memory=STORE_BYTES)
+
+    def _check_room(self, has: Mapping[str, float]) -> None:
+        """Refuse more workers than there is room for: they would be waited for for ever."""
+        for kind, each, option in (("CPU", self.threads, "threads"), ("GPU", self.gpus, "gpus")):
+            if self.workers * each <= has.get(kind, 0.0) + 1e-6:
+                continue
+            where = "the cluster" if self.address else "this machine"
+            raise ConfigError(
+                f"{self.workers} workers with --{option} {each:g} need {self.workers * each:g} "
+                f"{kind}s, {where} has {has.get(kind, 0.0):g}: give fewer --workers, or a smaller "
+                f"--{option}"
+            )
 
     def _wave(self, wave: Sequence[Task], load: Load, expected: ModelInfo) -> Iterator[Scored]:
         from ray import data

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from resmtnet.cohort.studies import Study
+from resmtnet.errors import ResMTNetError
 from resmtnet.files import atomic_file
 from resmtnet.types import Json
 
@@ -24,8 +26,25 @@ class Ledger:
 
     def keep(self, study: Study, record: Json) -> None:
         """Write the record of a study, in place of an earlier one."""
-        with atomic_file(self._file(study)) as draft:
+        with self._writing(), atomic_file(self._file(study)) as draft:
             draft.write_text(json.dumps(record, indent=1, allow_nan=False))
+
+    def begin(self, study: Study) -> int:
+        """Note that this process scores a study now, and return how many have died of it before.
+
+        Only for work in this process: see `ended`.
+        """
+        mark = self._mark(study)
+        died = mark.stat().st_size if mark.is_file() else 0
+        with self._writing():
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            with mark.open("ab") as file:
+                file.write(b".")
+        return died
+
+    def ended(self, study: Study) -> None:
+        """Note that this process has lived through a study."""
+        self._mark(study).unlink(missing_ok=True)
 
     def finished_key(self, study: Study, ask: Json) -> str | None:
         """Return the key of the image that a study was scored from, None where it is to be scored.
@@ -46,6 +65,20 @@ class Ledger:
         """Give the records of studies that are all finished, one at a time."""
         for study in studies:
             yield json.loads(self._file(study).read_text())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ResMTNetError(
+                f"{self._folder} cannot be written: {error.strerror or error}; what is finished "
+                "is kept: mend that, and start the same command again"
+            ) from error
+
+    def _mark(self, study: Study) -> Path:
+        """Return a file with a byte for each process that began a study and did not end it."""
+        return self._file(study).with_suffix(".begun")
 
     def _file(self, study: Study) -> Path:
         """Return where a study's JSON is: ids may hold what no file name can."""

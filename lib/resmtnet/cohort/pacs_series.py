@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from resmtnet.ct.content_key import series_key
 from resmtnet.errors import InputError, PacsError
@@ -14,7 +15,11 @@ from resmtnet.errors import InputError, PacsError
 USERNAME, PASSWORD = "MONAI_LABEL_DICOMWEB_USERNAME", "MONAI_LABEL_DICOMWEB_PASSWORD"
 """Environment variables with the account at the PACS, the same as the server reads."""
 PAGE = 500
-"""Series that are asked for at once."""
+"""Series that are asked for at once; a PACS may give fewer."""
+WAIT_S = 5.0
+"""Before a series that a PACS did not give to its end is fetched again. A question without an
+answer is repeated by dicomweb-client itself, five times within half a minute."""
+Answer = TypeVar("Answer")
 _SERIES_URL = re.compile(r"(https?://.+)/studies/([0-9.]+)/series/([0-9.]+)/?")
 
 
@@ -46,20 +51,28 @@ def list_series(service: str) -> list[tuple[str, str]]:
         PacsError: it did not answer.
     """
     found: dict[str, str] = {}
-    while True:
-        try:
-            page = _client(service).search_for_series(
-                search_filters={"Modality": "CT"}, limit=PAGE, offset=len(found)
-            )
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors
-            raise PacsError(f"{service} did not answer a search: {error}") from error
-        before = len(found)
+    seen: set[str] = set()
+    offset = 0
+    while page := _search(service, offset):
+        before = len(seen)
         for entry in page:
+            uid = _text(entry, "0020000E")
+            seen.add(uid)
             if _text(entry, "00080060") == "CT":  # a PACS may ignore the filter
-                uid = _text(entry, "0020000E")
                 found[uid] = series_url(service, _text(entry, "0020000D"), uid)
-        if len(page) < PAGE or len(found) == before:
-            return list(found.items())
+        if len(seen) == before:  # it ignores the offset as well, and gave all of them at once
+            break
+        offset += len(page)  # it may give fewer than it was asked for, and have more
+    return list(found.items())
+
+
+def answers(service: str) -> bool:
+    """Whether a PACS answers a search at all."""
+    try:
+        _client(service).search_for_series(limit=1)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def fetched_key(url: str) -> str:
@@ -68,29 +81,39 @@ def fetched_key(url: str) -> str:
     Raises:
         PacsError: the PACS did not answer.
     """
-    service, study_uid, uid = split_url(url)
-    try:
-        found = _client(service).search_for_instances(study_uid, uid)
-    except (OSError, ValueError) as error:
-        raise PacsError(f"{service} did not answer a search: {error}") from error
-    return series_key((_text(entry, "00080018"), 0) for entry in found)
+    return series_key((image, 0) for image in _listed(url))
 
 
 def fetch(url: str, folder: Path) -> None:
     """Write the images of a series into a folder, one at a time.
 
     Raises:
-        PacsError: the PACS does not have it, or did not answer.
+        PacsError: the PACS does not have it, did not answer, or gave only a part of it.
     """
     service, study_uid, uid = split_url(url)
-    number = -1
-    try:
-        for number, dataset in enumerate(_images(service, study_uid, uid)):
-            dataset.save_as(folder / f"{number:05}.dcm", write_like_original=False)
-    except (OSError, ValueError) as error:
-        raise PacsError(f"{service} did not give the series {uid}: {error}") from error
-    if number < 0:
+    listed = set(_listed(url))
+    if not listed:
         raise PacsError(f"{service} has no series {uid}")
+
+    def all_images() -> set[str]:
+        given = set()
+        for number, dataset in enumerate(_client(service).iter_series(study_uid, uid)):
+            given.add(str(dataset.SOPInstanceUID))
+            dataset.save_as(folder / f"{number:05}.dcm", write_like_original=False)
+        return given
+
+    failure = f"{service} did not give the series {uid}"
+    try:
+        given = _asked(all_images, failure)
+    except PacsError:
+        time.sleep(WAIT_S)
+        given = _asked(all_images, failure)
+    missing = listed - given
+    if missing:
+        raise PacsError(
+            f"{service} lists {len(listed)} images of the series {uid} and gave "
+            f"{len(listed) - len(missing)} of them: what is missing would be taken for air"
+        )
 
 
 def split_url(url: str) -> tuple[str, str, str]:
@@ -112,9 +135,49 @@ def split_url(url: str) -> tuple[str, str, str]:
     return service, study_uid, uid
 
 
-def _images(service: str, study_uid: str, uid: str) -> Iterator[Any]:
-    client = _client(service)
-    yield from client.iter_series(study_uid, uid)
+def _search(service: str, offset: int) -> list[Any]:
+    """Return the series of a PACS from an offset on, as many as it gives at once."""
+    return _asked(
+        lambda: _client(service).search_for_series(
+            search_filters={"Modality": "CT"}, limit=PAGE, offset=offset
+        ),
+        f"{service} did not answer a search",
+    )
+
+
+def _listed(url: str) -> list[str]:
+    """Return the SOPInstanceUIDs of a series."""
+    service, study_uid, uid = split_url(url)
+
+    def search(offset: int) -> list[Any]:
+        return _asked(
+            lambda: _client(service).search_for_instances(
+                study_uid, uid, limit=PAGE, offset=offset
+            ),
+            f"{service} did not answer a search",
+        )
+
+    seen: set[str] = set()
+    offset = 0
+    while page := search(offset):
+        images = {_text(entry, "00080018") for entry in page}
+        if images <= seen:  # as in `list_series`
+            break
+        seen |= images
+        offset += len(page)
+    return sorted(seen)
+
+
+def _asked(ask: Callable[[], Answer], failure: str) -> Answer:
+    """Ask a PACS.
+
+    Raises:
+        PacsError: it refused, or did not answer; begins with `failure`.
+    """
+    try:
+        return ask()
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        raise PacsError(f"{failure}: {error}") from error
 
 
 def _client(service: str) -> Any:

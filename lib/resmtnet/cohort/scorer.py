@@ -29,6 +29,10 @@ class Task:
     finished_key: str | None
     """Key of the image that it was scored from before; None: not yet."""
 
+    def is_finished(self) -> bool:
+        """Whether it is known at little cost that its image is the one that was scored before."""
+        return self.finished_key is not None and self.study.quick_key() == self.finished_key
+
 
 class Scorer:
     """A model that scores one study after the other."""
@@ -45,6 +49,8 @@ class Scorer:
             key = UNREADABLE
         if key == task.finished_key:
             return None
+        if task.study.problem is not None:
+            return failed(task, task.study.problem, key)
         try:
             return self._scored(task) | {"content_key": key}
         except Exception as error:  # a study of any kind must not end the run of all others

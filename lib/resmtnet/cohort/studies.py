@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from resmtnet.cohort.pacs_series import fetch, fetched_key, is_url, list_series, split_url
 from resmtnet.ct.content_key import file_key
-from resmtnet.ct.series_index import SeriesIndex
+from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.data.table import read_table
 from resmtnet.errors import InputError
 from resmtnet.types import Point
 
+LISTING_S = 5.0
+"""A large folder is read in parts of so many seconds, and it is told how far it is."""
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 POINT_TITLES = ("x", "y", "z")
 
@@ -30,6 +32,10 @@ class Study:
     """A path that `CTVolume.open` takes, or the address of a series of a PACS."""
     points_lps_mm: tuple[Point, ...] | None = None
     """Where to characterise; None: the whole CT is searched."""
+    listed_key: str | None = None
+    """Of its content when it was listed, where listing tells it; see `content_key`."""
+    problem: str | None = None
+    """Why it cannot be scored, where listing tells it."""
 
     def content_key(self) -> str:
         """Return a key that changes when the image is replaced.
@@ -41,11 +47,23 @@ class Study:
         if is_url(self.place):
             return fetched_key(self.place)
         path = Path(self.place)
-        if not path.is_dir():
+        if not path.is_dir() and self.listed_key is None:
             return file_key(path)
+        if not path.is_dir():
+            path = path.parent  # one file of a series
         index = SeriesIndex(path)
         index.refresh()
-        return "-".join(sorted(index.content_keys.values())) or "no-series"
+        own = index.content_keys.get(self.id)
+        return own or "-".join(sorted(index.content_keys.values())) or "no-series"
+
+    def quick_key(self) -> str | None:
+        """Return the key as far as it costs little: not of a PACS; None where it is not known."""
+        if self.listed_key is not None or is_url(self.place) or Path(self.place).is_dir():
+            return self.listed_key
+        try:
+            return self.content_key()
+        except OSError:
+            return None
 
     @contextmanager
     def at_hand(self) -> Iterator[Path]:
@@ -62,10 +80,15 @@ class Study:
             yield Path(folder)
 
 
-def list_studies(source: str) -> list[Study]:
+Tell = Callable[[int], object]
+"""Called with the CTs found so far."""
+
+
+def list_studies(source: str, tell: Tell = lambda found: None) -> list[Study]:
     """Return the CTs of a folder, a PACS or a CSV, ordered by id.
 
     Args:
+        tell: called every few seconds while a large folder is read.
         source: a folder with DICOM series and image files at any depth; the URL of a DICOMweb
             service; or a CSV with the column path (relative to the CSV, or the address of a
             series of a PACS) and maybe x, y, z: one row a point, LPS mm.
@@ -78,9 +101,9 @@ def list_studies(source: str) -> list[Study]:
     if is_url(source):
         studies = [Study(uid, url) for uid, url in list_series(source)]
     elif path.is_dir():
-        studies = _of_folder(path)
+        studies = _of_folder(path.absolute(), tell)
     elif path.is_file() and path.suffix.lower() == ".csv":
-        studies = _of_csv(path)
+        studies = _of_csv(path.absolute())
     else:
         raise InputError(
             f"--studies {source}: neither a folder, nor a .csv file, nor the URL of a DICOMweb "
@@ -91,13 +114,23 @@ def list_studies(source: str) -> list[Study]:
     return sorted(studies, key=lambda study: study.id)
 
 
-def _of_folder(folder: Path) -> list[Study]:
+def _of_folder(folder: Path, tell: Tell) -> list[Study]:
     index = SeriesIndex(folder)
-    index.refresh()
-    series = [Study(uid, str(file.parent)) for uid, file in index.series.items()]
-    folders = [study.place for study in series]
-    if len(set(folders)) < len(folders):  # several series in one folder: a file names its series
-        series = [Study(uid, str(file)) for uid, file in index.series.items()]
+    index.refresh(LISTING_S)
+    while not index.complete:
+        tell(len(index.series))
+        index.refresh(LISTING_S)
+    inside = Counter(file.parent for file in index.series.values())
+    series = [
+        Study(
+            uid,
+            # of several series in one folder, a file names its series
+            str(file if inside[file.parent] > 1 else file.parent),
+            listed_key=index.content_keys[uid],
+            problem=split_series(uid, index.split[uid]) if uid in index.split else None,
+        )
+        for uid, file in index.series.items()
+    ]
     files = [
         Study(path.relative_to(folder).as_posix(), str(path))
         for path in folder.rglob("*")

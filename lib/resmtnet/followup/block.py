@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from resmtnet.characteristics import TEXTURE
 from resmtnet.findings import Finding, Size, finite
+from resmtnet.followup.category import comparison_of, follow_up_guidelines
 from resmtnet.followup.change import (
     SIZES,
     Change,
@@ -15,13 +15,36 @@ from resmtnet.followup.change import (
     lung_rads_growth,
     trend,
 )
+from resmtnet.followup.solid_part import NAME as SOLID
+from resmtnet.followup.solid_part import SolidChange, solid_change, solid_growth, texture_of
 from resmtnet.followup.visit import Visit
-from resmtnet.guidelines import NO_COMPARISON, assess
 from resmtnet.types import Json, Point
 
 PAIRED, NEW, NOT_COVERED, UNCLEAR, GIVEN = "paired", "new", "not_covered", "unclear", "given"
+SHARED = "shared"
 """Status of a nodule of the current CT: found in the prior too; not there; the prior does not show
-the place; the registration is too poor to tell; the prior is a size that the user gives."""
+the place; the registration is too poor to tell; the prior is a size that the user gives; the place
+shows a nodule that is paired with another one, since both are one or have merged."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A nodule on the prior CT, as far as it is known."""
+
+    size: Size
+    nodule_id: str | None = None
+    """Of the nodule there."""
+    place_lps_mm: Point | None = None
+    distance_mm: float | None = None
+    """Between the nodule of the current CT and the mapped place of this one."""
+    tracking_uid: str | None = None
+    """The nodule of the current CT keeps it."""
+    texture: str | None = None
+    """"non-solid", "part-solid" or "solid"; None where nobody says."""
+    category: str | None = None
+    """Lung-RADS category, from which a stable nodule steps down."""
+    first_category: str | None = None
+    """The same as if the prior were a first screening CT."""
 
 
 def with_prior(
@@ -29,54 +52,67 @@ def with_prior(
     status: str,
     visit: Visit,
     days: int | None,
+    before: Before | None = None,
     *,
-    size: Size | None = None,
-    nodule_id: str | None = None,
     place_lps_mm: Point | None = None,
-    distance_mm: float | None = None,
-    tracking_uid: str | None = None,
-    prior_category: str | None = None,
+    widening: float = 0.0,
     notes: tuple[str, ...] = (),
 ) -> Finding:
     """Return a finding of the current CT with what its prior says.
 
     Args:
         finding: of the current CT.
-        status: PAIRED, NEW, NOT_COVERED, UNCLEAR or GIVEN.
+        status: PAIRED, NEW, NOT_COVERED, UNCLEAR, GIVEN or SHARED.
         visit: the prior CT.
         days: between both CTs; None where a date is not known.
-        size: of the nodule on the prior CT; None without one.
-        nodule_id: of the nodule there.
-        place_lps_mm: its place there, LPS mm; of a new nodule the place where it would lie.
-        distance_mm: between the nodule and the mapped place of that before.
-        tracking_uid: of the nodule before, which it keeps.
-        prior_category: Lung-RADS category before, for a stable nodule.
+        before: the nodule on the prior CT; None without one.
+        place_lps_mm: where it would lie there, of a nodule without one.
+        widening: of the interval of each change; see `acquisition.widening`.
         notes: what a reader must know.
     """
-    changes = {name: change_of(name, size, finding.size) for name in SIZES} if size else {}
+    size = before.size if before else None
+    changes = (
+        {name: change_of(name, size, finding.size, widening) for name in SIZES} if size else {}
+    )
     volume = changes.get("volume_mm3")
-    growth = lung_rads_growth(changes.get("mean_diameter_mm"), days) if size else None
+    texture = texture_of(finding)
+    solid = solid_change(size, finding.size, before.texture, texture) if before and size else None
+    told = {name: one.to_json() for name, one in (*changes.items(), (SOLID, solid)) if one}
+    growth = _lung_rads(changes.get("mean_diameter_mm"), solid, days) if size else None
+    place = before.place_lps_mm if before else place_lps_mm
     block: Json = {
         "status": status,
         "image_id": visit.image_id,
         "date": visit.day.isoformat() if visit.day else None,
         "interval_days": days,
-        "nodule_id": nodule_id,
-        "tracking_uid": tracking_uid,
-        "place_lps_mm": place_lps_mm and [finite(mm) for mm in place_lps_mm],
-        "distance_mm": finite(distance_mm, 2),
+        "nodule_id": before.nodule_id if before else None,
+        "tracking_uid": before.tracking_uid if before else None,
+        "place_lps_mm": place and [finite(mm) for mm in place],
+        "distance_mm": finite(before.distance_mm, 2) if before else None,
         "size": size.to_json() if size else None,
-        "change": {name: one.to_json() for name, one in changes.items() if one} if size else None,
+        "change": told if size else None,
         "trend": trend(volume),
         "volume_doubling_time": doubling_time(volume, days),
         "lung_rads": growth,
         "bts": bts(volume) if size else None,
-        "notes": [*_notes(volume, days, size), *notes],
+        "notes": [*_notes(volume, days, size), *_of_solid(texture, solid, size), *notes],
     }
-    comparison = _comparison(status, growth)
-    return replace(
-        finding, prior=block, guidelines=_guidelines(finding, comparison, prior_category, growth)
+    guidelines = follow_up_guidelines(
+        finding,
+        comparison_of(growth, new=status == NEW),
+        before.category if before else None,
+        before.first_category if before else None,
+        growth,
     )
+    return replace(finding, prior=block, guidelines=guidelines)
+
+
+def _lung_rads(diameter: Change | None, solid: SolidChange | None, days: int | None) -> Json:
+    """Return what Lung-RADS says of the whole nodule and of its solid part: one is enough."""
+    whole, part = lung_rads_growth(diameter, days), solid_growth(solid, days)
+    told = [one["growth"] for one in (whole, part) if one is not None]
+    growth = True if True in told else None if None in told else False
+    return {"growth": growth, "note": whole["note"], "solid_part": part}
 
 
 def _notes(volume: Change | None, days: int | None, size: Size | None) -> list[str]:
@@ -92,36 +128,7 @@ def _notes(volume: Change | None, days: int | None, size: Size | None) -> list[s
     return notes
 
 
-def _comparison(status: str, growth: Json | None) -> str | None:
-    """Return what guidelines.lung_rads calls the comparison; None where it cannot be told."""
-    if status == NEW:
-        return "new"
-    if growth is None or growth["growth"] is None:
-        return None
-    return "growing" if growth["growth"] else "stable"
-
-
-def _guidelines(
-    finding: Finding, comparison: str | None, prior_category: str | None, growth: Json | None
-) -> Json:
-    """Return the guideline block, with the category that only a comparison makes possible."""
-    told = finding.guidelines
-    if NO_COMPARISON not in told.get("assumptions", ()):
-        return told
-    if comparison is None:
-        why = [growth["note"]] if growth else []
-        return {**told, "assumptions": [*told["assumptions"], *why]}
-    size = finding.size
-    block = assess(
-        told["context"],
-        finding.characteristics[TEXTURE.name].probabilities,
-        size.mean_diameter_mm,
-        size.interval_90.get("mean_diameter_mm"),
-        size.solid_component_mm,
-        size.interval_90.get("solid_component_mm"),
-        comparison=comparison,
-        prior_category=prior_category,
-    ).to_json()
-    if comparison == "stable" and prior_category:
-        block["assumptions"].append(f"category of the prior CT: {prior_category}")
-    return block
+def _of_solid(texture: str | None, solid: SolidChange | None, size: Size | None) -> list[str]:
+    if size is None or solid is not None or texture != "part-solid":
+        return []
+    return ["growth of the solid part is not judged: it was not measured at both times"]

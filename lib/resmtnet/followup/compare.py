@@ -9,10 +9,13 @@ from functools import cached_property
 
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding, finite
-from resmtnet.followup.block import NEW, NOT_COVERED, PAIRED, UNCLEAR, with_prior
+from resmtnet.followup.acquisition import Acquisition, differences, widening
+from resmtnet.followup.block import NEW, NOT_COVERED, PAIRED, SHARED, UNCLEAR, Before, with_prior
+from resmtnet.followup.category import BASELINE
 from resmtnet.followup.look import Places, look, place_of, size_mm
 from resmtnet.followup.pairing import Spot, pair
 from resmtnet.followup.registration import Registration, register
+from resmtnet.followup.solid_part import texture_of
 from resmtnet.followup.visit import Visit, days_between
 from resmtnet.inference.protocol import NoduleModel
 from resmtnet.readings.dicom.nodule import tracking_uid_at
@@ -20,8 +23,8 @@ from resmtnet.types import Json, Point
 
 SCHEMA = "resmtnet.comparison/1"
 VANISHED = "vanished"
-"""Status of a nodule of the prior that is not seen at its mapped place; or NOT_COVERED, UNCLEAR."""
-FOLLOW_UP, BASELINE = "screening_followup", "screening_baseline"
+"""Status of a nodule of the prior that is not seen at its mapped place."""
+FOLLOW_UP = "screening_followup"
 POOR = (
     "the two CTs could be registered only poorly: check every pair; nothing is called new or "
     "vanished"
@@ -34,7 +37,7 @@ class Gone:
 
     prior: Finding
     status: str
-    """VANISHED, NOT_COVERED or UNCLEAR."""
+    """VANISHED, NOT_COVERED, UNCLEAR or SHARED."""
     place_lps_mm: Point
     """Where it would lie in the current CT."""
 
@@ -58,7 +61,10 @@ class Comparison:
     days: int | None
     visits: tuple[Visit, Visit]
     registration: Registration
+    acquisitions: tuple[Acquisition, Acquisition]
+    """How both CTs were made."""
     warnings: tuple[str, ...] = ()
+    """What holds of all nodules; each `prior` block of a pair has it under `notes`."""
 
     def to_json(self, model: NoduleModel, prior_ct: CTVolume, current_ct: CTVolume) -> Json:
         """Return the document of schema resmtnet.comparison/1."""
@@ -69,6 +75,10 @@ class Comparison:
             "registration": {
                 "lung_overlap": finite(self.registration.overlap),
                 "good": self.registration.is_good,
+            },
+            "acquisition": {
+                name: one.to_json()
+                for name, one in zip(("prior", "current"), self.acquisitions, strict=True)
             },
             "gone": [one.to_json() for one in self.gone],
             "prior": model.document(prior_ct, self.prior),
@@ -184,6 +194,16 @@ class _Work:
     """The same the other way."""
 
     @cached_property
+    def _acquisitions(self) -> tuple[Acquisition, Acquisition]:
+        return Acquisition.of(self.prior_ct), Acquisition.of(self.current_ct)
+
+    @cached_property
+    def _of_all(self) -> tuple[str, ...]:
+        """What a reader must know of every pair."""
+        poor = () if self.registration.is_good else (POOR,)
+        return (*poor, *differences(*self._acquisitions, self.registration.lungs_ratio))
+
+    @cached_property
     def _in_prior(self) -> Places:
         return Places(self.prior_ct, self.registration.prior)
 
@@ -211,8 +231,10 @@ class _Work:
             place = self._mapped(finding)
             side = self.registration.prior.side(place_of(finding))
             found, covered = self._look(self._in_current, finding, place, side, self.context)
-            if found is None or self._is_taken(found, self.now):
+            if found is None:
                 self.gone[n] = self._absent(VANISHED, covered)
+            elif self._is_taken(found, self.now):
+                self.gone[n] = SHARED
             else:
                 self.pairs[len(self.now)] = n
                 self.now.append(replace(found, id=_next_id(self.now)))
@@ -226,8 +248,10 @@ class _Work:
             place = self.registration.to_prior(place_of(finding))
             side = self.registration.current.side(place_of(finding))
             found, covered = self._look(self._in_prior, finding, place, side, context)
-            if found is None or self._is_taken(found, self.before):
+            if found is None:
                 self.missing[n] = self._absent(NEW, covered)
+            elif self._is_taken(found, self.before):
+                self.missing[n] = SHARED
             else:
                 self.pairs[n] = len(self.before)
                 self.before.append(replace(found, id=_next_id(self.before)))
@@ -242,8 +266,16 @@ class _Work:
             Gone(self.before[n], self.gone.get(n, UNCLEAR), self._mapped(self.before[n]))
             for n in left
         ]
-        warnings = () if self.registration.is_good else (POOR,)
-        return Comparison(self.before, told, gone, days, visits, self.registration, warnings)
+        return Comparison(
+            self.before,
+            told,
+            gone,
+            days,
+            visits,
+            self.registration,
+            self._acquisitions,
+            self._of_all,
+        )
 
     def _told(self, n: int, visit: Visit, days: int | None, category: str | None) -> Finding:
         finding = self.now[n]
@@ -253,19 +285,18 @@ class _Work:
             return with_prior(finding, status, visit, days, place_lps_mm=place)
         was = self.before[self.pairs[n]]
         own = (was.guidelines.get("lung_rads") or {}).get("category")
-        return with_prior(
-            finding,
-            PAIRED,
-            visit,
-            days,
+        before = Before(
             size=was.size,
             nodule_id=was.id,
             place_lps_mm=place_of(was),
             distance_mm=math.dist(self._mapped(was), place_of(finding)),
             tracking_uid=tracking_uid_at(visit.image_id, place_of(was)),
-            prior_category=category or own,
-            notes=() if self.registration.is_good else (POOR,),
+            texture=texture_of(was),
+            category=category or own,
+            first_category=own,
         )
+        wider = widening(*self._acquisitions)
+        return with_prior(finding, PAIRED, visit, days, before, widening=wider, notes=self._of_all)
 
     def _look(
         self, where: Places, finding: Finding, place: Point, side: int, context: str | None

@@ -9,7 +9,8 @@ from datetime import date
 
 from resmtnet.errors import InputError
 from resmtnet.findings import Finding, Size
-from resmtnet.followup.block import GIVEN, with_prior
+from resmtnet.followup.block import GIVEN, Before, with_prior
+from resmtnet.followup.category import first_category
 from resmtnet.followup.visit import Visit, days_between, parse_day
 
 LIMITS = {
@@ -17,6 +18,7 @@ LIMITS = {
     "short_axis_mm": (1.0, 150.0),
     "mean_diameter_mm": (1.0, 150.0),
     "volume_mm3": (1.0, 2e6),
+    "solid_component_mm": (0.0, 150.0),
 }
 OTHERWISE_MEASURED = (
     "the prior size was given, not measured here: another method may differ by more than the nodule"
@@ -40,7 +42,8 @@ class GivenPrior:
 
         Args:
             given: date, current_date (2025-01-31), category, and at least one size: long_axis_mm,
-                short_axis_mm, mean_diameter_mm, volume_mm3. Both axes give the mean diameter.
+                short_axis_mm, mean_diameter_mm, volume_mm3, solid_component_mm (0: none). Both
+                axes give the mean diameter.
 
         Raises:
             InputError: an unknown field, a value that is not allowed, or no size.
@@ -56,7 +59,7 @@ class GivenPrior:
         long_mm, short_mm = sizes["long_axis_mm"], sizes["short_axis_mm"]
         if sizes["mean_diameter_mm"] is None and long_mm is not None and short_mm is not None:
             sizes["mean_diameter_mm"] = (long_mm + short_mm) / 2
-        if not any(sizes.values()):
+        if all(size is None for size in sizes.values()):
             raise InputError(f"prior: at least one size is needed, of {', '.join(LIMITS)}")
         day, current = given.get("date"), given.get("current_date")
         category = given.get("category")
@@ -66,6 +69,7 @@ class GivenPrior:
                 short_axis_mm=short_mm,
                 mean_diameter_mm=sizes["mean_diameter_mm"],
                 volume_mm3=sizes["volume_mm3"],
+                solid_component_mm=sizes["solid_component_mm"],
             ),
             None if day is None else parse_day(str(day), "prior: date"),
             None if current is None else parse_day(str(current), "prior: current_date"),
@@ -96,15 +100,13 @@ def with_given(
 def _with(finding: Finding, prior: GivenPrior, current: Visit) -> Finding:
     visit = Visit("given", prior.day)
     days = days_between(visit, Visit(current.image_id, prior.current_day or current.day))
-    return with_prior(
-        finding,
-        GIVEN,
-        visit,
-        days,
-        size=prior.size,
-        prior_category=prior.category,
-        notes=(OTHERWISE_MEASURED,),
+    before = Before(
+        prior.size,
+        texture="non-solid" if prior.size.solid_component_mm == 0 else None,
+        category=prior.category,
+        first_category=first_category(finding, prior.size),
     )
+    return with_prior(finding, GIVEN, visit, days, before, notes=(OTHERWISE_MEASURED,))
 
 
 def _number(value: object, name: str) -> float | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from resmtnet.ct import CTVolume
 from resmtnet.findings import Finding
+from resmtnet.followup.block import SHARED
 from resmtnet.followup.compare import Comparison
 from resmtnet.followup.look import place_of
 from resmtnet.types import Point
@@ -56,12 +57,20 @@ def save_picture(path: Path, comparison: Comparison, prior: CTVolume, current: C
     for axes in grid.flat:
         axes.set_axis_off()
     for (left, right), (was, was_at, now, now_at, word) in zip(grid, rows, strict=False):
-        _draw(left, prior, was, was_at, "prior")
-        _draw(right, current, now, now_at, f"now: {word}")
+        without = "paired with another one" if word == SHARED else "nothing seen here"
+        _draw(left, prior, was, was_at, "prior", without)
+        _draw(right, current, now, now_at, f"now: {word}", without)
     figure.savefig(path, dpi=110)
 
 
-def _draw(axes: Axes, ct: CTVolume, finding: Finding | None, place: Point, title: str) -> None:
+def _draw(
+    axes: Axes,
+    ct: CTVolume,
+    finding: Finding | None,
+    place: Point,
+    title: str,
+    without: str = "nothing seen here",
+) -> None:
     crop = ct.crop(place, (_FIELD_MM + 4, _FIELD_MM + 4, 1.0))
     axis = crop.geometry.slice_axis
     level = round(float(crop.geometry.lps_to_ijk(place)[axis]))
@@ -83,7 +92,7 @@ def _draw(axes: Axes, ct: CTVolume, finding: Finding | None, place: Point, title
     axes.set_aspect("equal")
     axes.text(
         *(0.02, 0.98),
-        f"{title}\n{_size(finding)}",
+        f"{title}\n{_size(finding) if finding else without}",
         transform=axes.transAxes,
         verticalalignment="top",
         color="white",
@@ -104,9 +113,7 @@ def _inside(finding: Finding, index_ijk: NDArray[np.int64]) -> NDArray[np.bool_]
     return inside
 
 
-def _size(finding: Finding | None) -> str:
-    if finding is None:
-        return "nothing seen here"
+def _size(finding: Finding) -> str:
     mm, mm3 = finding.size.mean_diameter_mm, finding.size.volume_mm3
     if mm is None or mm3 is None:
         return f"{finding.id}, not measured"

@@ -1,4 +1,4 @@
-"""Registers two chest CTs: rigid, then each lung by itself with B-splines, on a coarse grid.
+"""Registers two chest CTs: rigid, affine, then each lung by itself with B-splines, coarsely.
 
 By elastix: Klein et al., IEEE Trans Med Imaging 29:196, 2010.
 """
@@ -6,6 +6,7 @@ By elastix: Klein et al., IEEE Trans Med Imaging 29:196, 2010.
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ FAR_MM = 25.0
 GOOD_OVERLAP = 0.85
 """Share of the prior's lungs that has to fall into the current ones."""
 
-_RIGID_STEPS, _SPLINE_STEPS = 80, 90
+_WHOLE_STEPS, _SPLINE_STEPS = 80, 90
 _SAMPLES = 2000
 _KNOTS_MM = 32.0
 _MARGIN_VOXELS = 2
@@ -79,6 +80,16 @@ class Lungs:
         i, j, k = np.clip(index, 0, np.asarray(self.grid.geometry.size_ijk) - 1)
         return int(self.nearest[k, j, i])
 
+    @property
+    def whole(self) -> bool:
+        """Whether the CT goes on above and below the lungs."""
+        return not (self.sides[0].any() or self.sides[-1].any())
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of both lungs, as far as the CT shows them."""
+        return float(np.count_nonzero(self.sides) * math.prod(self.grid.geometry.spacing_mm)) / 1000
+
     def centre_lps_mm(self) -> NDArray[np.float64]:
         """Return the centroid of the lungs."""
         middle = np.mean(np.argwhere(self.sides > 0), axis=0)[::-1]
@@ -100,6 +111,13 @@ class Registration:
     def is_good(self) -> bool:
         """Whether places can be relied on."""
         return self.overlap >= GOOD_OVERLAP
+
+    @property
+    def lungs_ratio(self) -> float | None:
+        """Volume of the lungs now as a multiple of that before; None unless both are whole."""
+        if not (self.prior.whole and self.current.whole and self.prior.volume_ml):
+            return None
+        return self.current.volume_ml / self.prior.volume_ml
 
     def to_current(self, lps_mm: ArrayLike) -> Point:
         """Return the place in the current CT of a point of the prior one, LPS mm."""
@@ -127,8 +145,9 @@ class Registration:
 def register(prior: CTVolume, current: CTVolume) -> Registration:
     """Register two CTs of one patient; both are read whole.
 
-    The centroids of the lungs are put on each other, both lungs are moved as one rigid body, and
-    each lung is then deformed by itself, since lungs slide along the chest wall.
+    The centroids of the lungs are put on each other, both lungs are moved as one rigid body, then
+    scaled and sheared as one, since another breath moves the diaphragm further than splines reach,
+    and each lung is then deformed by itself, since lungs slide along the chest wall.
 
     Raises:
         VolumeError: one of them shows no lungs, or both cannot be registered.
@@ -143,16 +162,18 @@ def _deformation(before: Lungs, now: Lungs, shift_mm: NDArray[np.float64]) -> ND
     """Return the displacement [k, j, i, 3] of each voxel of the prior grid, LPS mm."""
     fixed = _image(before.grid.hu, before.grid.geometry)
     moving = _image(now.grid.hu, now.grid.geometry, -shift_mm)
-    rigid = _run(fixed, moving, _mask(before, RIGHT, LEFT), _parameters("rigid"))
+    both = _mask(before, RIGHT, LEFT)
+    rigid = _run(fixed, moving, both, _parameters("rigid"))
     if rigid is None:
         raise VolumeError("the two CTs could not be registered: do both show the same lungs?")
+    coarse = _run(fixed, moving, both, _parameters("affine"), rigid) or rigid
     moved = np.zeros((*before.sides.shape, 3), np.float32)
     for side in (RIGHT, LEFT):
         found = None
         if (before.sides == side).any() and (now.sides == side).any():
-            found = _run(fixed, moving, _mask(before, side), _parameters("bspline"), rigid)
-        # Without splines a lung stays as the rigid body has it: the overlap says how good it is.
-        field = _field(fixed, found or rigid)
+            found = _run(fixed, moving, _mask(before, side), _parameters("bspline"), coarse)
+        # Without splines a lung stays where both have been put: the overlap says how good it is.
+        field = _field(fixed, found or coarse)
         here = before.nearest != (LEFT if side == RIGHT else RIGHT)
         moved[here] = field[here]
     return moved + shift_mm.astype(np.float32)
@@ -188,15 +209,15 @@ def _field(fixed: Any, transform: Any) -> NDArray[np.float32]:
 
 
 def _parameters(kind: str) -> dict[str, list[str]]:
-    """Return the parameter map of elastix for "rigid" or "bspline"."""
+    """Return the parameter map of elastix for "rigid", "affine" or "bspline"."""
     import itk
 
-    rigid = kind == "rigid"
-    default = itk.ParameterObject.New().GetDefaultParameterMap(kind, 2 if rigid else 3)
+    whole = kind != "bspline"
+    default = itk.ParameterObject.New().GetDefaultParameterMap(kind, 2 if whole else 3)
     changed: dict[str, list[object]] = {
         "Metric": ["AdvancedNormalizedCorrelation"],
-        "MaximumNumberOfIterations": [_RIGID_STEPS if rigid else _SPLINE_STEPS],
-        "NumberOfResolutions": [2 if rigid else 3],
+        "MaximumNumberOfIterations": [_WHOLE_STEPS if whole else _SPLINE_STEPS],
+        "NumberOfResolutions": [2 if whole else 3],
         "NumberOfSpatialSamples": [_SAMPLES],
         "ImageSampler": ["RandomSparseMask"],
         "NewSamplesEveryIteration": ["true"],
@@ -210,7 +231,9 @@ def _parameters(kind: str) -> dict[str, list[str]]:
         "RequiredRatioOfValidSamples": [0.02],
         "WriteResultImage": ["false"],
     }
-    if not rigid:
+    if whole:
+        changed |= {"AutomaticScalesEstimation": ["true"]}
+    else:
         # No penalty of bending: the coarse knots bend little, and it takes most of the time.
         changed |= {
             "Registration": ["MultiResolutionRegistration"],

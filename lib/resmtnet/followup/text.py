@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from resmtnet.followup.block import GIVEN, NEW, NOT_COVERED, PAIRED
+from resmtnet.followup.block import GIVEN, NEW, NOT_COVERED, PAIRED, SHARED
 from resmtnet.followup.compare import VANISHED
 from resmtnet.types import Json
 
 _OF_STATUS = {
     NEW: "new: nothing is seen at its place in the prior CT",
     NOT_COVERED: "the prior CT does not show its place",
+    SHARED: "its place in the prior CT shows a nodule that is paired with another one: look",
 }
 _OF_GONE = {
     VANISHED: "not seen any more at its place in the current CT",
     NOT_COVERED: "its place lies outside of the current CT",
+    SHARED: "its place shows a nodule that is paired with another one of the prior: look",
 }
 NO_TREND = "change in volume unknown"
 _UNCLEAR = "the two CTs could not be registered well enough to tell"
@@ -24,7 +27,7 @@ def comparison_lines(document: Json) -> list[str]:
     """Return the text of a document of schema resmtnet.comparison/1, line by line."""
     lines = [_span(document)]
     for nodule in document["current"]["nodules"]:
-        lines += prior_lines(nodule)
+        lines += prior_lines(nodule, told=document["warnings"])
     nodules = {one["id"]: one for one in document["prior"]["nodules"]}
     for gone in document["gone"]:
         size = _size(nodules[gone["nodule_id"]]["size"])
@@ -36,8 +39,13 @@ def comparison_lines(document: Json) -> list[str]:
     return lines
 
 
-def prior_lines(nodule: Json) -> list[str]:
-    """Return what the prior of one nodule of findings/1 says; nothing where nobody asked."""
+def prior_lines(nodule: Json, told: Sequence[str] = ()) -> list[str]:
+    """Return what the prior of one nodule of findings/1 says; nothing where nobody asked.
+
+    Args:
+        nodule: one entry of "nodules".
+        told: notes that the reader gets elsewhere, once for all nodules.
+    """
     prior = nodule.get("prior")
     if prior is None:
         return []
@@ -53,7 +61,7 @@ def prior_lines(nodule: Json) -> list[str]:
     ):
         if key in (prior["change"] or {}):
             lines.append(f"  {title} {_change(prior['change'][key], unit, digits)}")
-    lines += [f"  {text}" for text in (*_judged(prior), *_category(nodule))]
+    lines += [f"  {text}" for text in (*_judged(prior, told), *_category(nodule))]
     return lines
 
 
@@ -71,13 +79,17 @@ def _category(nodule: Json) -> list[str]:
     return [f"no category: {'; '.join(told['assumptions'])}"]
 
 
-def _judged(prior: Json) -> list[str]:
+def _judged(prior: Json, known: Sequence[str]) -> list[str]:
     found = []
     doubling = prior["volume_doubling_time"]
     if doubling:
         found.append(f"volume doubling time {doubling_text(doubling)}")
-    found += [f"{title}: {prior[key]['note']}" for title, key in _SYSTEMS if prior[key]]
-    return [*found, *prior["notes"]]
+    for title, key in _SYSTEMS:
+        told = prior[key]
+        found += [f"{title}: {told['note']}"] if told else []
+        part = told and told.get("solid_part")
+        found += [f"{title}: {part['note']}"] if part else []
+    return [*found, *(note for note in prior["notes"] if note not in known)]
 
 
 _SYSTEMS = (("Lung-RADS", "lung_rads"), ("BTS", "bts"))

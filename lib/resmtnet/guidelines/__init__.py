@@ -12,7 +12,7 @@ from resmtnet.guidelines.assess import (
 )
 from resmtnet.guidelines.category import TEXTURES, Category
 from resmtnet.guidelines.fleischner_2017 import RISKS, fleischner
-from resmtnet.guidelines.lung_rads_v2022 import COMPARISONS, lung_rads
+from resmtnet.guidelines.lung_rads_v2022 import COMPARISONS, lung_rads, more_serious
 from resmtnet.guidelines.risk import (
     brock_probability,
     bts_needs_follow_up,
@@ -35,6 +35,7 @@ __all__ = [
     "check_context",
     "fleischner",
     "lung_rads",
+    "more_serious",
     "probable_textures",
     "volume_doubling_time_days",
 ]

@@ -25,6 +25,15 @@ _CUTS_MM3 = {4: 34, 6: 113, 8: 268, 15: 1767, 30: 14137}
 _STEP_DOWN = {"1": "1", "2": "2", "3": "2", "4A": "3"}
 
 
+def more_serious(category: str, other: str) -> bool:
+    """Tell whether a category is more serious than another one; False for one that is unknown.
+
+    >>> more_serious("4A", "3"), more_serious("2", "4X")
+    (True, False)
+    """
+    return category in ORDER and other in ORDER and ORDER.index(category) > ORDER.index(other)
+
+
 def lung_rads(
     texture: str,
     mean_diameter_mm: float | None,

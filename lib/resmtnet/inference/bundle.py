@@ -10,15 +10,16 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from resmtnet.characteristics import TASKS
 from resmtnet.ct.volume import CTVolume
 from resmtnet.files import atomic_file, atomic_folder
 from resmtnet.inference.characterizer import Characterizer
 from resmtnet.inference.model_folder import MANIFEST, Model, read_model
+from resmtnet.network.resmtnet import BRANCHES, ResMTNet, head_tasks
 from resmtnet.types import Json
 
 METADATA, INFERENCE = "configs/metadata.json", "configs/inference.json"
@@ -75,9 +76,27 @@ def export_bundle(model: Model, folder: Path) -> Json:
     return metadata
 
 
-def networks(folder: str | Path) -> nn.ModuleList:
+class Networks(nn.ModuleList):
+    """The networks of a model, which MONAI's commands take for one network."""
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """Return the mean logits of the members.
+
+        Args:
+            slices: axial slices of each nodule, [N, S, P, P].
+
+        Returns:
+            The outputs of all tasks, one after the other as metadata.json names them,
+            [N, outputs].
+        """
+        members = [cast(ResMTNet, member) for member in self]
+        told = [member(member.encode(slices), len(slices)).tasks for member in members]
+        return torch.stack([torch.cat(list(tasks.values()), 1) for tasks in told]).mean(0)
+
+
+def networks(folder: str | Path) -> Networks:
     """Return the networks of a model folder, the `network_def` of the bundle."""
-    return nn.ModuleList(read_model(folder).networks)
+    return Networks(read_model(folder).networks)
 
 
 class Answer:
@@ -153,14 +172,16 @@ def _metadata(model: Model) -> Json:
         "type": "image",
         "format": "hounsfield",
         "modality": "CT",
-        "num_channels": 1,
-        "spatial_shape": [f"{len(patch.offsets_mm)}*n", patch.size_px, patch.size_px],
+        "num_channels": len(patch.offsets_mm),
+        "spatial_shape": [patch.size_px, patch.size_px],
         "dtype": "float32",
         "value_range": [0, 1],
         "is_patch_data": True,
-        "channel_def": {"0": f"{patch.hu_low} HU is 0, {patch.hu_high} HU is 1, clipped"},
+        "channel_def": {
+            str(n): f"axial slice at {mm:g} mm; {patch.hu_low} HU is 0, {patch.hu_high} HU is 1"
+            for n, mm in enumerate(patch.offsets_mm)
+        },
     }
-    tasks = {task.name: _logits(task.outputs) for task in TASKS}
     return {
         "schema": SCHEMA,
         "version": _three_parts(info.version),
@@ -179,24 +200,28 @@ def _metadata(model: Model) -> Json:
         "copyright": "Apache-2.0; weights: attribution of LIDC-IDRI, CC BY 3.0",
         "data_source": source.get("data", "not told") if isinstance(source, dict) else str(source),
         "data_type": "DICOM series, NIfTI, NRRD or MetaImage",
-        "image_classes": "one channel, Hounsfield units",
+        "image_classes": "CT, Hounsfield units",
         "intended_use": "Research and education only",
         "references": ["Lin et al., arXiv 2502.19692 (2025)"],
         "resmtnet": {"name": info.name, "version": info.version, "sha256": info.sha256},
-        "network_data_format": {"inputs": {"image": slices}, "outputs": tasks},
+        "network_data_format": {"inputs": {"image": slices}, "outputs": {"pred": _logits(model)}},
     }
 
 
-def _logits(outputs: int) -> Json:
+def _logits(model: Model) -> Json:
+    config = model.config.network
+    branches = [branch for branch in BRANCHES if branch in config.branches]
+    tasks = [task for branch in branches for task in head_tasks(branch, config)]
+    names = [f"{task.name}: output {n}" for task in tasks for n in range(task.outputs)]
     return {
         "type": "probabilities",
         "format": "classes",
-        "num_channels": outputs,
+        "num_channels": len(names),
         "spatial_shape": [],
         "dtype": "float32",
         "value_range": [],
         "is_patch_data": False,
-        "channel_def": {str(n): f"output {n}, before calibration" for n in range(outputs)},
+        "channel_def": {str(n): f"{name}, before calibration" for n, name in enumerate(names)},
     }
 
 
