@@ -3,7 +3,7 @@
     python benchmarks/gate.py --out FILE [--model DIR] [--runs 100] [--first-seed N]
         [--scenario NAME ...] [--patients N ...] [--development] [--checks-only]
         [--chains N] [--minutes M]
-    python benchmarks/gate.py --report FILE
+    python benchmarks/gate.py --report FILE [FILE ...] [--limit L ...]
 
 The nodules are those that came with the model and that it never trained on: its reference and its
 calibration set; of a research model (research_model.py) four folds. Their patients are divided once
@@ -15,7 +15,8 @@ Each run draws the site's patients (15, 25, 50 and all by default). A rule (site
 their readings from what LIDC's readers said. The run does what a training does: check the readings,
 train, judge. FILE gets one line of JSON a run: the outcome and, for what was published, the figures
 on the nodules of the half's other patients, read by the same rule. Runs that FILE has are not done
-again, so that the work can be done in parts: --minutes ends one. --report prints the tables.
+again, so that the work can be done in parts: --minutes ends one. --report prints the tables; with
+--limit, how many runs would be accepted at each limit of swapped readings.
 
 With --checks-only nothing is trained: readings that pass the checks are "accepted". What is wrong
 is refused there; with --checks-only left out, those accepted are then done in full.
@@ -42,7 +43,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gate_report import report
+from gate_report import limits, report
 from resmtnet.inference.model_folder import read_model
 from resmtnet.retraining.compared_nodules import ComparedNodules
 from resmtnet.retraining.gate import knowledge
@@ -139,6 +140,7 @@ def work(arguments: argparse.Namespace, half: Half, results: Results, until_s: f
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", type=Path, nargs="+")
+    parser.add_argument("--limit", type=float, action="append")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--runs", type=int, default=100)
@@ -151,7 +153,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=1e6)
     arguments = parser.parse_args(given)
     if arguments.report:
-        print(report([row for path in arguments.report for row in read_rows(path)]))
+        rows = [row for path in arguments.report for row in read_rows(path)]
+        print(limits(rows, arguments.limit) if arguments.limit else report(rows))
         return
     if arguments.out is None:
         parser.error("--out FILE is needed: the results go there")
