@@ -146,26 +146,29 @@ def _gains(groups: Groups) -> list[str]:
             found = _by_seed(groups[name, count])
             done = [r for r in found if r.get("others") and r["outcome"] in PUBLISHED]
             if done:
+                # against readers in the middle only a habit of the score has an excess
+                habit = name in ("severe", "lenient")
                 nodules = statistics.fmean(row["nodules"] for row in done)
                 about = [name, f"{_patients(count)} ({nodules:.0f})", str(len(done))]
-                lines.append(_line([*about, *_changes(done)]))
+                lines.append(_line([*about, *_changes(done, habit)]))
     return lines if len(lines) > start else []
 
 
-def _changes(done: Sequence[Row]) -> list[str]:
+def _changes(done: Sequence[Row], habit: bool) -> list[str]:
     def of(figure: str, less: str = "", size: bool = False) -> str:
         pairs = []
         for row in done:
             told = row["others"]
             usual = told[less] if less else 0.0
             values = [told[when][figure] - usual for when in ("before", "after")]
-            pairs.append([abs(v) for v in values] if size else values)
-        return _before_and_after(pairs)
+            if all(map(math.isfinite, values)):
+                pairs.append([abs(v) for v in values] if size else values)
+        return _before_and_after(pairs) if pairs else "-"
 
     return [
         of("score_bias", size=True),
         of("score_mae"),
-        of("score_mae", less="usual_score_mae"),
+        of("score_mae", less="usual_score_mae") if habit else "-",
         of("size_bias", size=True),
         of("size_error"),
         of("auc"),
