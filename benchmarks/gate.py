@@ -2,7 +2,7 @@
 
     python benchmarks/gate.py --out FILE [--model DIR] [--runs 100] [--first-seed N]
         [--scenario NAME ...] [--patients N ...] [--development] [--checks-only]
-        [--chains N] [--minutes M]
+        [--chains N] [--minutes M] [--l2 PULL]
     python benchmarks/gate.py --report FILE [FILE ...] [--limit L ...]
 
 The nodules are those that came with the model and that it never trained on: its reference and its
@@ -20,6 +20,9 @@ again, so that the work can be done in parts: --minutes ends one. --report print
 
 With --checks-only nothing is trained: readings that pass the checks are "accepted". What is wrong
 is refused there; with --checks-only left out, those accepted are then done in full.
+
+--l2 is FineTuneConfig's, to see what a weaker pull towards the shipped weights would do; such runs
+go into a file of their own.
 
 The calibration set being drawn from, training does without it (warm start).
 
@@ -46,10 +49,11 @@ import torch
 from gate_report import limits, report
 from resmtnet.inference.model_folder import read_model
 from resmtnet.retraining.compared_nodules import ComparedNodules
+from resmtnet.retraining.finetune import FineTuneConfig
 from resmtnet.retraining.gate import knowledge
 from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import KNOWLEDGE, losses
-from simulated_site import Half, Pool, as_model, run, train
+from simulated_site import DEFAULT, Half, Pool, as_model, run, train
 from site_readers import RIGHT, SCENARIOS
 
 ALL = 100_000
@@ -120,6 +124,7 @@ def planned(arguments: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
 
 def work(arguments: argparse.Namespace, half: Half, results: Results, until_s: float) -> None:
     margins, checks_only = Margins(), arguments.checks_only
+    config = FineTuneConfig(l2=arguments.l2)
     about = {"model": half.pool.model.info.version, "development": arguments.development}
     for name, count, seed in planned(arguments):
         if time.monotonic() > until_s:
@@ -129,7 +134,7 @@ def work(arguments: argparse.Namespace, half: Half, results: Results, until_s: f
         if key(row) in results.outcomes or checked in REFUSED:
             continue
         started = time.process_time()
-        row |= run(half, name, seed, count, margins, checks_only=checks_only)
+        row |= run(half, name, seed, count, margins, config=config, checks_only=checks_only)
         results.add({**about, **row, "cpu_s": round(time.process_time() - started, 3)})
     for seed, name in itertools.product(range(arguments.chains), arguments.scenario or (RIGHT,)):
         row = {"scenario": f"{name}, chain", "patients": 0, "seed": seed, "checks_only": False}
@@ -150,6 +155,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--development", action="store_true")
     parser.add_argument("--checks-only", action="store_true")
     parser.add_argument("--chains", type=int, default=0)
+    parser.add_argument("--l2", type=float, default=DEFAULT.l2)
     parser.add_argument("--minutes", type=float, default=1e6)
     arguments = parser.parse_args(given)
     if arguments.report:
