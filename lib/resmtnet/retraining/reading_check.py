@@ -39,7 +39,7 @@ class Limits:
     backwards_evidence: float = -2.0
     """... by a log likelihood at least so far below that of none: the strictest limit at which nine
     of ten sites of every rightful kind were accepted among patients kept for development ..."""
-    backwards_evidence_of_few: float = -1.8
+    backwards_evidence_of_few: float = -0.5
     """... and so far where there are too few patients for new weights."""
     least_nodules: int = 10
     """With fewer nodules no check decides."""
