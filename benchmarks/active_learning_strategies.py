@@ -2,7 +2,7 @@
 
     python benchmarks/active_learning_strategies.py --data STACKS --model MODEL --out OUT
 
-Twelve strategies, most of them of the literature, beside those of `resmtnet
+Thirteen strategies, most of them of the literature, beside those of `resmtnet
 simulate-active-learning`, which has the same options; docs/experiments/active_learning.md holds the
 figures.
 """
@@ -38,6 +38,8 @@ COLD = 100
 """Labels up to which *targeted* draws from strata: predictions of what is difficult are poor."""
 DIFFICULT_WEIGHT = 3.0
 """Of the error of nodules predicted to be sub-solid or of 6 to 10 mm."""
+MAY_BE_MALIGNANT = 0.25
+"""Probability from which a small nodule counts more in *small weighted*."""
 LEAST_DOUBT = 0.1
 """So that nodules the model is sure about are drawn now and then: it may be wrong about them."""
 WIDTH_90 = 3.29
@@ -128,6 +130,16 @@ def _within(view: View, free: Indices, count: int) -> Indices:
     return np.concatenate(found)
 
 
+def _small_weighted(view: View, free: Indices, count: int) -> Indices:
+    """Informative; small nodules that may be malignant count more."""
+    x, p = view.features, view.probabilities[:, 1]
+    mm, (low, high) = np.exp(view.heads.log_mm.mean(x)), SMALL_MM
+    counts = (mm >= low) & (mm < high) & (p >= MAY_BE_MALIGNANT)
+    known = x[view.labelled]
+    worth = information(x, known, p) * np.where(counts, DIFFICULT_WEIGHT, 1.0)
+    return informative(worth[free], x[free], known, view.patients[free].tolist(), count)
+
+
 def _most_informative(view: View, free: Indices, known: Indices, count: int) -> Indices:
     x = view.features
     worth = information(x[free], x[known], view.probabilities[free, 1])
@@ -147,6 +159,7 @@ OTHERS: Mapping[str, Strategy] = {
     "targeted": _targeted,
     "hedged": _hedged,
     "within strata": _within,
+    "small weighted": _small_weighted,
 }
 """The app offers none of these."""
 

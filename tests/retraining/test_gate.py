@@ -429,6 +429,23 @@ def test_new_readings_are_looked_at_by_themselves(world, rightly, known):
     assert any(check.what.startswith("new readings, ") for check in found)
 
 
+def test_few_new_readings_of_a_site_with_many_need_not_show_that_they_are_right(
+    world, rightly, known
+):
+    """They are refused only if they are shown to be wrong."""
+    few = {h.case.id for h in world.site[-24:]}
+
+    def complaints_with(rule, **limits) -> str:
+        samples = world.samples(rule)
+        site = Site.of(samples, world.model, world.model)
+        old = {i for s in samples if s.consensus.nodule not in few for i in s.consensus.reading_ids}
+        margins = replace(MARGINS, limits=Limits(backwards_evidence_of_few=-1e4, **limits))
+        return "; ".join(complaints(check_readings(site, known, old, margins)))
+
+    assert complaints_with(rightly) == ""
+    assert "swapped" in complaints_with(rightly, backwards_evidence_of_new=-1e4)
+
+
 def test_verdict_is_plain_json(published):
     document = json.loads(json.dumps(published.to_json()))
     assert document["outcome"] == "published"
