@@ -39,7 +39,7 @@ class Limits:
     backwards_evidence: float = -2.0
     """... by a log likelihood at least so far below that of none: the strictest limit at which nine
     of ten sites of every rightful kind were accepted among patients kept for development ..."""
-    backwards_evidence_of_few: float = -0.5
+    backwards_evidence_of_few: float = -1.0
     """... and so far where there are too few patients for new weights ..."""
     backwards_evidence_of_new: float = 0.0
     """... and of readings that are new since the served version, of a site with enough patients in
