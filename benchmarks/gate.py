@@ -46,7 +46,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gate_report import limits, report
+from gate_report import REFUSED, limits, report
 from resmtnet.inference.model_folder import read_model
 from resmtnet.retraining.compared_nodules import ComparedNodules
 from resmtnet.retraining.finetune import FineTuneConfig
@@ -62,7 +62,6 @@ UNTOUCHED_PATIENTS = 50
 PARTS = 21
 BLOCK = 10
 """Seeds of every scenario before the next ones: a run cut short has them evenly."""
-REFUSED = ("refused", "too few")
 
 
 def chain(half: Half, name: str, seed: int, margins: Margins) -> dict[str, Any]:

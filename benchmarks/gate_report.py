@@ -17,6 +17,8 @@ Groups = Mapping[tuple[str, int], Sequence[Row]]
 PUBLISHED = ("weights", "habit alone")
 NOT_DONE = "accepted"
 """The checks passed, and the training was not done."""
+REFUSED = ("refused", "too few")
+"""Before anything was learnt."""
 ALL_FROM = 1000
 """A number of patients that means all."""
 BACKWARDS = "log likelihood, if"
@@ -30,7 +32,8 @@ def report(rows: Sequence[Row]) -> str:
         if "chain" not in row["scenario"]:
             groups.setdefault((row["scenario"], row["patients"]), []).append(row)
     parts = [
-        _by_patients("published", ENTITLED, groups, _published),
+        _by_patients("accepted", ENTITLED, groups, _accepted),
+        _by_patients("published of the accepted", ENTITLED, groups, _published),
         _by_patients("kept", WRONG, groups, _kept),
         _why_not(groups),
         _gains(groups),
@@ -99,9 +102,14 @@ def _by_patients(
     return lines
 
 
+def _accepted(last: Sequence[Row]) -> str:
+    """Runs whose readings pass the checks."""
+    return of_runs(sum(r["outcome"] not in REFUSED for r in last), len(last)) if last else "-"
+
+
 def _published(last: Sequence[Row]) -> str:
-    """Of the runs done in full; readings refused by their checks count as not published."""
-    done = [row for row in last if row["outcome"] != NOT_DONE]
+    """Of the accepted runs, where they were done in full."""
+    done = [row for row in last if row["outcome"] not in (NOT_DONE, *REFUSED)]
     if not done:
         return "-"
     count = sum(row["outcome"] in PUBLISHED for row in done)

@@ -25,14 +25,25 @@ def line_of(name: str, text: str, holding: str = "") -> str:
     return next(x for x in text.splitlines() if x.startswith(f"| {name} |") and holding in x)
 
 
+def published_of(name: str, text: str) -> str:
+    return line_of(name, text.partition("published of the accepted")[2])
+
+
 def test_a_run_in_full_stands_above_its_checks() -> None:
     checked = row("severe", 0, "accepted", checks_only=True)
-    assert "1 of 1" in line_of("severe", report([row("severe", 0, "weights"), checked]))
+    assert "| 1 of 1" in published_of("severe", report([row("severe", 0, "weights"), checked]))
 
 
 def test_what_was_only_checked_is_not_counted_as_published_or_not() -> None:
     rows = [row("severe", 0, "weights"), row("severe", 1, "accepted", checks_only=True)]
-    assert "1 of 1" in line_of("severe", report(rows))
+    assert "| 1 of 1" in published_of("severe", report(rows))
+    assert "| 2 of 2" in line_of("severe", report(rows))
+
+
+def test_refused_readings_are_counted_as_not_accepted_alone() -> None:
+    rows = [row("severe", 0, "weights"), row("severe", 1, "refused", checks_only=True)]
+    assert "| 1 of 2" in line_of("severe", report(rows))
+    assert "| 1 of 1" in published_of("severe", report(rows))
 
 
 def test_wrong_readings_that_pass_the_checks_are_not_kept() -> None:
