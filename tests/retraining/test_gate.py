@@ -123,6 +123,18 @@ def test_a_habit_is_not_complained_of(complaints_of, by):
     assert complaints_of(change) == ""
 
 
+def test_a_severe_and_a_lenient_reader_of_the_same_nodules_are_not_complained_of(complaints_of):
+    by = {"A": 1, "B": -1}
+
+    def change(_, said):
+        return [
+            replace(r, malignancy=int(np.clip(r.malignancy + by.get(r.reader, 0), 1, 5)))
+            for r in said
+        ]
+
+    assert complaints_of(change) == ""
+
+
 def test_a_habit_of_size_is_not_complained_of(complaints_of):
     assert complaints_of(lambda _, said: [scaled(r, 1.15) for r in said]) == ""
 
