@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 import active_learning_scores as extra
 from resmtnet.active import scores, selection
-from resmtnet.active.information import PRIOR_GAIN, information, informative
+from resmtnet.active.information import PRIOR_GAIN, SMALL_MM, information, informative
 from resmtnet.active.simulation.experiment import run, simulate
 from resmtnet.active.simulation.heads import Logistic, Ridge, fit_logistic, pair
-from resmtnet.active.simulation.pool import SMALL_MM, Indices, Pool, Truth
+from resmtnet.active.simulation.pool import Indices, Pool, Truth
 from resmtnet.active.simulation.report import goal_text, write_report
 from resmtnet.active.simulation.rounds import BUDGETS, Game
 from resmtnet.active.simulation.strategies import STRATEGIES, Strategy, View
@@ -38,8 +38,6 @@ COLD = 100
 """Labels up to which *targeted* draws from strata: predictions of what is difficult are poor."""
 DIFFICULT_WEIGHT = 3.0
 """Of the error of nodules predicted to be sub-solid or of 6 to 10 mm."""
-MAY_BE_MALIGNANT = 0.25
-"""Probability from which a small nodule counts more in *small weighted*."""
 LEAST_DOUBT = 0.1
 """So that nodules the model is sure about are drawn now and then: it may be wrong about them."""
 WIDTH_90 = 3.29
@@ -130,14 +128,9 @@ def _within(view: View, free: Indices, count: int) -> Indices:
     return np.concatenate(found)
 
 
-def _small_weighted(view: View, free: Indices, count: int) -> Indices:
-    """Informative; small nodules that may be malignant count more."""
-    x, p = view.features, view.probabilities[:, 1]
-    mm, (low, high) = np.exp(view.heads.log_mm.mean(x)), SMALL_MM
-    counts = (mm >= low) & (mm < high) & (p >= MAY_BE_MALIGNANT)
-    known = x[view.labelled]
-    worth = information(x, known, p) * np.where(counts, DIFFICULT_WEIGHT, 1.0)
-    return informative(worth[free], x[free], known, view.patients[free].tolist(), count)
+def _unweighted(view: View, free: Indices, count: int) -> Indices:
+    """Informative, all nodules alike: the default until small ones counted more."""
+    return _most_informative(view, free, view.labelled, count)
 
 
 def _most_informative(view: View, free: Indices, known: Indices, count: int) -> Indices:
@@ -159,7 +152,7 @@ OTHERS: Mapping[str, Strategy] = {
     "targeted": _targeted,
     "hedged": _hedged,
     "within strata": _within,
-    "small weighted": _small_weighted,
+    "unweighted": _unweighted,
 }
 """The app offers none of these."""
 

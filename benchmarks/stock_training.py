@@ -69,8 +69,8 @@ class StockTask(BasicTrainTask):
 
 
 def _stacked(output: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor]:
-    pred, label = (torch.stack([one[key] for one in output]) for key in ("pred", "label"))
-    return pred, label
+    label = torch.tensor([int(one["label"]) for one in output])  # MONAI unpacks a single number
+    return torch.stack([one["pred"] for one in output]), label
 
 
 class Nodules:
