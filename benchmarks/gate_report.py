@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from scipy.stats import beta, t
@@ -89,7 +89,7 @@ def _by_seed(found: Sequence[Row]) -> list[Row]:
 
 
 def _by_patients(
-    what: str, names: Sequence[str], groups: Groups, cell: Callable[[Sequence[Row]], str]
+    what: str, names: Collection[str], groups: Groups, cell: Callable[[Sequence[Row]], str]
 ) -> list[str]:
     """A row a scenario, a column a number of patients."""
     counts = sorted({count for name, count in groups if name in names})

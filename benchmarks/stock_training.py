@@ -36,7 +36,7 @@ class Rated(nn.Module):
         return told
 
 
-class StockTask(BasicTrainTask):
+class StockTask(BasicTrainTask):  # type: ignore[misc]
     """MONAI Label's trainer with its defaults; images are in memory, which costs it nothing."""
 
     def __init__(self, folder: Path, network: ResMTNet) -> None:
