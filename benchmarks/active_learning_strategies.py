@@ -2,8 +2,9 @@
 
     python benchmarks/active_learning_strategies.py --data STACKS --model MODEL --out OUT
 
-Ten strategies of the literature beside those of `resmtnet simulate-active-learning`, which has
-the same options; docs/experiments/active_learning.md holds the figures.
+Thirteen strategies, most of them of the literature, beside those of `resmtnet
+simulate-active-learning`, which has the same options; docs/experiments/active_learning.md holds the
+figures.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 import active_learning_scores as extra
 from resmtnet.active import scores, selection
-from resmtnet.active.information import PRIOR_GAIN, information, informative
+from resmtnet.active.information import PRIOR_GAIN, SMALL_MM, information, informative
 from resmtnet.active.simulation.experiment import run, simulate
 from resmtnet.active.simulation.heads import Logistic, Ridge, fit_logistic, pair
-from resmtnet.active.simulation.pool import SMALL_MM, Indices, Pool, Truth
+from resmtnet.active.simulation.pool import Indices, Pool, Truth
 from resmtnet.active.simulation.report import goal_text, write_report
 from resmtnet.active.simulation.rounds import BUDGETS, Game
 from resmtnet.active.simulation.strategies import STRATEGIES, Strategy, View
@@ -104,6 +105,40 @@ def _targeted(view: View, free: Indices, count: int) -> Indices:
     return extra.variance_reducing(x, free, view.labelled, weight, patients, count, PRIOR_GAIN)
 
 
+def _hedged(view: View, free: Indices, count: int) -> Indices:
+    """Half in proportion to the strata, half informative."""
+    groups = view.strata[free].tolist()
+    first = selection.proportional(groups, count - count // 2, view.generator)
+    rest = np.setdiff1d(np.arange(len(free)), first)
+    known = np.concatenate([view.labelled, free[first]])
+    second = _most_informative(view, free[rest], known, count // 2)
+    return np.concatenate([first, rest[second]])
+
+
+def _within(view: View, free: Indices, count: int) -> Indices:
+    """Strata in proportion to their size, informative within a stratum, the largest first."""
+    groups = view.strata[free]
+    share = np.bincount(groups[selection.proportional(groups.tolist(), count, view.generator)])
+    known, found = view.labelled, []
+    for group in np.argsort(-share, kind="stable")[: np.count_nonzero(share)]:
+        index = np.flatnonzero(groups == group)
+        chosen = index[_most_informative(view, free[index], known, int(share[group]))]
+        known = np.concatenate([known, free[chosen]])
+        found.append(chosen)
+    return np.concatenate(found)
+
+
+def _unweighted(view: View, free: Indices, count: int) -> Indices:
+    """Informative, all nodules alike: the default until small ones counted more."""
+    return _most_informative(view, free, view.labelled, count)
+
+
+def _most_informative(view: View, free: Indices, known: Indices, count: int) -> Indices:
+    x = view.features
+    worth = information(x[free], x[known], view.probabilities[free, 1])
+    return informative(worth, x[free], x[known], view.patients[free].tolist(), count)
+
+
 OTHERS: Mapping[str, Strategy] = {
     "balanced": _tilted(0.0, by_doubt=False),
     "tilted": _tilted(TILT, by_doubt=False),
@@ -115,6 +150,9 @@ OTHERS: Mapping[str, Strategy] = {
     "mixture": _mixture,
     "typical": _typical,
     "targeted": _targeted,
+    "hedged": _hedged,
+    "within strata": _within,
+    "unweighted": _unweighted,
 }
 """The app offers none of these."""
 

@@ -2,8 +2,8 @@
 
     python benchmarks/gate.py --out FILE [--model DIR] [--runs 100] [--first-seed N]
         [--scenario NAME ...] [--patients N ...] [--development] [--checks-only]
-        [--chains N] [--minutes M]
-    python benchmarks/gate.py --report FILE
+        [--chains N] [--minutes M] [--l2 PULL]
+    python benchmarks/gate.py --report FILE [FILE ...] [--limit L ...]
 
 The nodules are those that came with the model and that it never trained on: its reference and its
 calibration set; of a research model (research_model.py) four folds. Their patients are divided once
@@ -15,10 +15,14 @@ Each run draws the site's patients (15, 25, 50 and all by default). A rule (site
 their readings from what LIDC's readers said. The run does what a training does: check the readings,
 train, judge. FILE gets one line of JSON a run: the outcome and, for what was published, the figures
 on the nodules of the half's other patients, read by the same rule. Runs that FILE has are not done
-again, so that the work can be done in parts: --minutes ends one. --report prints the tables.
+again, so that the work can be done in parts: --minutes ends one. --report prints the tables; with
+--limit, how many runs would be accepted at each limit of swapped readings.
 
 With --checks-only nothing is trained: readings that pass the checks are "accepted". What is wrong
 is refused there; with --checks-only left out, those accepted are then done in full.
+
+--l2 is FineTuneConfig's, to see what a weaker pull towards the shipped weights would do; such runs
+go into a file of their own.
 
 The calibration set being drawn from, training does without it (warm start).
 
@@ -42,13 +46,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from gate_report import report
+from gate_report import REFUSED, limits, report
 from resmtnet.inference.model_folder import read_model
 from resmtnet.retraining.compared_nodules import ComparedNodules
+from resmtnet.retraining.finetune import FineTuneConfig
 from resmtnet.retraining.gate import knowledge
 from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.noninferiority import KNOWLEDGE, losses
-from simulated_site import Half, Pool, as_model, run, train
+from simulated_site import DEFAULT, Half, Pool, as_model, run, train
 from site_readers import RIGHT, SCENARIOS
 
 ALL = 100_000
@@ -57,7 +62,6 @@ UNTOUCHED_PATIENTS = 50
 PARTS = 21
 BLOCK = 10
 """Seeds of every scenario before the next ones: a run cut short has them evenly."""
-REFUSED = ("refused", "too few")
 
 
 def chain(half: Half, name: str, seed: int, margins: Margins) -> dict[str, Any]:
@@ -119,6 +123,7 @@ def planned(arguments: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
 
 def work(arguments: argparse.Namespace, half: Half, results: Results, until_s: float) -> None:
     margins, checks_only = Margins(), arguments.checks_only
+    config = FineTuneConfig(l2=arguments.l2)
     about = {"model": half.pool.model.info.version, "development": arguments.development}
     for name, count, seed in planned(arguments):
         if time.monotonic() > until_s:
@@ -128,7 +133,7 @@ def work(arguments: argparse.Namespace, half: Half, results: Results, until_s: f
         if key(row) in results.outcomes or checked in REFUSED:
             continue
         started = time.process_time()
-        row |= run(half, name, seed, count, margins, checks_only=checks_only)
+        row |= run(half, name, seed, count, margins, config=config, checks_only=checks_only)
         results.add({**about, **row, "cpu_s": round(time.process_time() - started, 3)})
     for seed, name in itertools.product(range(arguments.chains), arguments.scenario or (RIGHT,)):
         row = {"scenario": f"{name}, chain", "patients": 0, "seed": seed, "checks_only": False}
@@ -139,6 +144,7 @@ def work(arguments: argparse.Namespace, half: Half, results: Results, until_s: f
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--report", type=Path, nargs="+")
+    parser.add_argument("--limit", type=float, action="append")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--runs", type=int, default=100)
@@ -148,10 +154,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--development", action="store_true")
     parser.add_argument("--checks-only", action="store_true")
     parser.add_argument("--chains", type=int, default=0)
+    parser.add_argument("--l2", type=float, default=DEFAULT.l2)
     parser.add_argument("--minutes", type=float, default=1e6)
     arguments = parser.parse_args(given)
     if arguments.report:
-        print(report([row for path in arguments.report for row in read_rows(path)]))
+        rows = [row for path in arguments.report for row in read_rows(path)]
+        print(limits(rows, arguments.limit) if arguments.limit else report(rows))
         return
     if arguments.out is None:
         parser.error("--out FILE is needed: the results go there")

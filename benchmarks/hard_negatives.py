@@ -1,7 +1,8 @@
 """Whether places that a site's readers called no nodule teach the model to show fewer of them.
 
     python benchmarks/hard_negatives.py --model RESEARCH --places RESEARCH/../negatives.npz
-        [--runs 20] [--patients 60] [--development] [--pull P ...] [--json FILE]
+        [--runs 20] [--patients 60] [--development] [--threshold T] [--pull P ...]
+        [--least-gain G] [--json FILE]
 
 Model and places come from research_model.py: places in the surroundings of LIDC's nodules that no
 reader marked, of patients whom the network never saw. Few are shown at the shipped threshold,
@@ -9,7 +10,8 @@ so that the site searches at a lower one (--threshold), and its reader rejects a
 there. Patients are divided as in gate.py; the reference set is the other half. Told are, of the
 half's patients who are not of the site, the share of places and of nodules that a search shows, and
 how well both are told apart (AUC), before and after. "Nodules rejected" is the same training with
-as many nodules of the site among the rejected places: it must be kept.
+as many nodules of the site among the rejected places: it must be kept. --least-gain is the gain
+that must be shown; 0 tells what a version would do that is not published.
 """
 
 from __future__ import annotations
@@ -179,10 +181,12 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=60)
     parser.add_argument("--threshold", type=float, default=0.01)
     parser.add_argument("--development", action="store_true")
+    parser.add_argument("--least-gain", type=float, default=nodule_or_not.LEAST_GAIN)
     parser.add_argument("--pull", type=float, action="append")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    nodule_or_not.LEAST_GAIN = arguments.least_gain
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         pool = Pool.of_model(searching_at(arguments), Path(folder))

@@ -1,10 +1,13 @@
 """How long retraining of the heads takes on 200 readings whose nodules were looked at before.
 
-    python benchmarks/retraining_time.py [--model DIR] [--readings 200]
+    python benchmarks/retraining_time.py [--model DIR] [--readings 200] [--stock]
 
 Counts all that the task does after its start: imports, the model, the readings database, the kept
 observations, training, calibration, the gate, and the new version on disk. The process counts its
-own CPU time, which is what it takes on a machine that does nothing else; --wall tells that too.
+own CPU time, which is what it takes on a machine that does nothing else, and its wall clock. The
+reader is a severe one, each reading of another nodule, so that a version is published.
+With --stock, the same process then trains all weights of one network on as many nodules, as MONAI
+Label's own BasicTrainTask does (stock_training.py): one epoch is timed, and multiplied.
 """
 
 from __future__ import annotations
@@ -39,12 +42,13 @@ def prepare(folder: Path, model_dir: Path | None, count: int) -> None:
     from resmtnet.retraining.samples import gather
     from resmtnet.training.cached_store import save_cached
     from resmtnet.training.carried_sets import read_reference
-    from site_readers import lidc_readers
+    from site_readers import SCENARIOS
 
     model = read_model(model_dir)
     held = {one.case.id: one for one in read_reference(model.folder)}
     rng = np.random.default_rng(0)
-    said = [reading for one in held.values() for reading in lidc_readers(one.case, rng)][:count]
+    severe = SCENARIOS["severe"]
+    said = [reading for one in held.values() for reading in severe(one.case, rng)][:count]
     site = NoduleCache(folder, model, lambda image: (_ for _ in ()).throw(OSError(image)))
     for one in gather(said):
         path = site._path(OBSERVATIONS, one, ".safetensors", site.heads.trunk)
@@ -57,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path)
     parser.add_argument("--readings", type=int, default=200)
+    parser.add_argument("--stock", action="store_true")
     parser.add_argument("--folder", type=Path, help="run on what --prepare left there")
     arguments = parser.parse_args()
     if arguments.folder is None:
@@ -66,13 +71,31 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder), arguments.model, arguments.readings)
             model = ["--model", str(arguments.model)] if arguments.model else []
-            command = [sys.executable, __file__, "--folder", folder, *model]
+            stock = ["--stock"] * arguments.stock
+            command = [sys.executable, __file__, "--folder", folder, *model, *stock]
             subprocess.run(command, check=True)
         return
-    run(arguments.folder, arguments.model)
+    nodules = run(arguments.folder, arguments.model)
+    ours = time.process_time() - STARTED_CPU
+    if arguments.stock:
+        compare_with_stock(arguments.folder, arguments.model, nodules, ours)
 
 
-def run(folder: Path, model_dir: Path | None) -> None:
+def compare_with_stock(folder: Path, model_dir: Path | None, nodules: int, ours_s: float) -> None:
+    from resmtnet.inference.model_folder import read_model
+    from stock_training import epoch_cpu_s, stock_epochs
+
+    model = read_model(model_dir)
+    network, stock = model.networks[0], folder / "stock"
+    epoch, epochs = epoch_cpu_s(stock, network, model.config, nodules), stock_epochs(stock, network)
+    print(
+        f"BasicTrainTask, one network, {nodules} nodules: {epoch:.1f} s CPU an epoch, times "
+        f"{epochs} epochs = {epochs * epoch:.0f} s; retraining takes {ours_s / epoch / epochs:.1%}"
+    )
+
+
+def run(folder: Path, model_dir: Path | None) -> int:
+    """Retrain; return of how many nodules."""
     from resmtnet.inference.model_folder import read_model
     from resmtnet.retraining.choice_of_version import best_version
     from resmtnet.retraining.finetune import FineTuneConfig
@@ -97,6 +120,7 @@ def run(folder: Path, model_dir: Path | None) -> None:
     if candidate is not None:
         candidate.write(folder / "model", "next")
         told("written")
+    return len(found.samples)
 
 
 def told(what: str, more: str = "") -> None:

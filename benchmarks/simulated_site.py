@@ -39,6 +39,7 @@ from resmtnet.training.carried_sets import (
 from site_readers import SCENARIOS, SUB_SOLID, enriched, middle, samples
 
 LEAST_READINGS = 10
+DEFAULT = FineTuneConfig()
 TEXTURE = TEXTURE_CLASS.name
 OF_OTHERS = 1_000_000
 """Added to the seed of the readings of patients who took no part."""
@@ -151,12 +152,20 @@ def draw(half: Half, name: str, seed: int, count: int) -> Drawn:
 
 
 def run(
-    half: Half, name: str, seed: int, count: int, margins: Margins, *, checks_only: bool = False
+    half: Half,
+    name: str,
+    seed: int,
+    count: int,
+    margins: Margins,
+    *,
+    config: FineTuneConfig = DEFAULT,
+    checks_only: bool = False,
 ) -> dict[str, Any]:
     """One training of one site: what came of it, and what that does for the half's others."""
     drawn = draw(half, name, seed, count)
     row: dict[str, Any] = {"nodules": len(drawn.read)}
-    done = train(half, half.pool.model, drawn.read, margins, checks_only=checks_only)
+    model = half.pool.model
+    done = train(half, model, drawn.read, margins, config=config, checks_only=checks_only)
     row |= {"outcome": done.outcome, "why": done.why, "checks": done.checks}
     if done.candidate is not None:
         row["habit"] = done.candidate.calibration.habit.to_json()
@@ -183,6 +192,7 @@ def train(
     read: Sequence[Sample],
     margins: Margins,
     *,
+    config: FineTuneConfig = DEFAULT,
     checks_only: bool = False,
 ) -> Done:
     """What retraining.retrain does, on stored nodules."""
@@ -204,7 +214,6 @@ def train(
         return Done("refused", why=wrong, checks=checks)
     if checks_only:
         return Done("accepted", checks=checks)
-    config = FineTuneConfig()
     candidate, verdicts = best_version(
         parent, shipped, site, reference, evidence.stage, config, margins
     )

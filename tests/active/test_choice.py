@@ -58,7 +58,8 @@ def test_what_is_unlike_the_read_ones_is_wanted_next() -> None:
     assert first(free, [scored({}, embedding=(9.0, 1.0))] * 3) == "1"
     assert (chosen.score or 0) > 0
     assert re.search(
-        r"\. Expected information \d\.\d\d \(median study \d\.\d\d\)\. The", chosen.why
+        r"\. Expected information \d\.\d\d \(median study \d\.\d\d\)\. Small nodules .* The",
+        chosen.why,
     )
 
 
@@ -66,6 +67,17 @@ def test_an_undecided_class_is_wanted_more() -> None:
     clear = scored({}, image="clear")
     undecided = scored({"probability_malignant": 0.5}, image="undecided")
     assert first([clear, undecided]) == first([undecided, clear]) == "undecided"
+
+
+def test_a_small_nodule_that_may_be_malignant_is_wanted_more() -> None:
+    undecided = {"probability_malignant": 0.4}
+    large = scored(undecided | {"diameter_mm": 14.0}, image="large")
+    small = scored(undecided | {"diameter_mm": 8.0}, image="small")
+    assert first([large, small]) == first([small, large]) == "small"
+    assert "Small nodules that may be malignant" in informative([large, small], (), rng()).why
+    assert "Small nodules" not in informative([large], (), rng()).why
+    benign = scored({"probability_malignant": 0.1, "diameter_mm": 8.0}, image="benign")
+    assert first([benign, large]) == "large"
 
 
 def test_what_looks_like_no_nodule_is_wanted_less() -> None:

@@ -123,6 +123,18 @@ def test_a_habit_is_not_complained_of(complaints_of, by):
     assert complaints_of(change) == ""
 
 
+def test_a_severe_and_a_lenient_reader_of_the_same_nodules_are_not_complained_of(complaints_of):
+    by = {"A": 1, "B": -1}
+
+    def change(_, said):
+        return [
+            replace(r, malignancy=int(np.clip(r.malignancy + by.get(r.reader, 0), 1, 5)))
+            for r in said
+        ]
+
+    assert complaints_of(change) == ""
+
+
 def test_a_habit_of_size_is_not_complained_of(complaints_of):
     assert complaints_of(lambda _, said: [scaled(r, 1.15) for r in said]) == ""
 
@@ -427,6 +439,23 @@ def test_new_readings_are_looked_at_by_themselves(world, rightly, known):
     found = checked(right)
     assert any("labels swapped" in c.complaint for c in found)
     assert any(check.what.startswith("new readings, ") for check in found)
+
+
+def test_few_new_readings_of_a_site_with_many_need_not_show_that_they_are_right(
+    world, rightly, known
+):
+    """They are refused only if they are shown to be wrong."""
+    few = {h.case.id for h in world.site[-24:]}
+
+    def complaints_with(rule, **limits) -> str:
+        samples = world.samples(rule)
+        site = Site.of(samples, world.model, world.model)
+        old = {i for s in samples if s.consensus.nodule not in few for i in s.consensus.reading_ids}
+        margins = replace(MARGINS, limits=Limits(backwards_evidence_of_few=-1e4, **limits))
+        return "; ".join(complaints(check_readings(site, known, old, margins)))
+
+    assert complaints_with(rightly) == ""
+    assert "swapped" in complaints_with(rightly, backwards_evidence_of_new=-1e4)
 
 
 def test_verdict_is_plain_json(published):

@@ -11,7 +11,7 @@ import numpy as np
 
 from resmtnet.active import selection
 from resmtnet.active.features import Projection
-from resmtnet.active.information import information
+from resmtnet.active.information import information, weight_of_small
 from resmtnet.active.information import informative as in_order_of_information
 from resmtnet.active.scores import joint_doubt
 from resmtnet.active.strata import strata, stratum_name
@@ -23,6 +23,7 @@ PATIENT_FACTOR = 0.5
 """Each study of a patient that was read multiplies the value of that patient's others by this."""
 MOST_SHOWN = 3
 """Candidates that are listed in the reply."""
+SMALL_FIRST = "Small nodules that may be malignant count more. "
 NONE_FOUND = "No nodule candidate was found in this study; it has not been read yet."
 
 
@@ -112,8 +113,9 @@ def informative(
     """Choose the study whose reading is expected to give the most information.
 
     That is one unlike those that were read, and with an undecided class. A study counts by its
-    leading candidate, times how much that looks like a nodule; further studies of a patient count
-    less. Compared with other choices in docs/experiments/active_learning.md.
+    leading candidate, times how much that looks like a nodule; small ones that may be malignant
+    count more, further studies of a patient less. Compared with other choices in
+    docs/experiments/active_learning.md.
 
     Args:
         free: scored studies that may be offered, at least one.
@@ -126,16 +128,19 @@ def informative(
     project = Projection.of(np.concatenate([leads.points, leads.read]))
     x, read = project(leads.points), project(leads.read)
     lead_of = [(study, leading(study)) for study in leads.free]
-    expected = information(x, read, np.array([s.probability_malignant[n] for s, n in lead_of]))
+    likely = np.array([s.probability_malignant[n] for s, n in lead_of])
+    expected = information(x, read, likely)
+    weight = weight_of_small(np.array([s.diameter_mm[n] for s, n in lead_of]), likely)
     seen = Counter(study.patient for study in done if study.patient)
-    value = expected * [likeness(study)[n] for study, n in lead_of]
+    value = expected * weight * [likeness(study)[n] for study, n in lead_of]
     value = value * [PATIENT_FACTOR ** seen[study.patient or ""] for study in leads.free]
     groups = [study.patient or n for n, study in enumerate(leads.free)]
     order = in_order_of_information(value, x, read, groups, len(x)).tolist()
     first = leads.free[order[0]]
     why = (
         f"{_kind(first)}. Expected information {expected[order[0]]:.2f} "
-        f"(median study {np.median(expected):.2f}). {_answer(first)}"
+        f"(median study {np.median(expected):.2f}). "
+        f"{SMALL_FIRST if weight[order[0]] > 1 else ''}{_answer(first)}"
     )
     return Chosen(float(value[order[0]]), why, leads.images(order), _shown(first))
 

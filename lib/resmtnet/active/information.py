@@ -19,6 +19,32 @@ the evidence of 200 to 500 labelled nodules finds for score and texture (1 to 2;
 REACH = 0.5
 """Distance of features below which two nodules give much the same information."""
 
+SMALL_MM = (6.0, 10.0)
+"""Equivalent diameter of nodules in which a wrong score matters most ..."""
+MAY_BE_MALIGNANT = 0.25
+"""... where they may be malignant, from this probability on ..."""
+SMALL_WEIGHT = 3.0
+"""... and how much more a reading of them counts: information alone asks for too few of them."""
+
+
+def weight_of_small(diameter_mm: Array, probability_malignant: Array) -> Array:
+    """Return the weight of a reading: small nodules that may be malignant count more.
+
+    Args:
+        diameter_mm: [N] predicted; NaN counts as not small.
+        probability_malignant: [N].
+
+    Returns:
+        [N].
+
+    >>> weight_of_small(np.array([8.0, 8.0, 20.0]), np.array([0.5, 0.1, 0.5])).tolist()
+    [3.0, 1.0, 1.0]
+    """
+    low, high = SMALL_MM
+    mm = np.nan_to_num(np.asarray(diameter_mm, float), nan=0.0)
+    counts = (mm >= low) & (mm < high) & (np.asarray(probability_malignant) >= MAY_BE_MALIGNANT)
+    return np.where(counts, SMALL_WEIGHT, 1.0)
+
 
 def information(features: Array, known: Array, probability_malignant: Array) -> Array:
     """Return the information that a reading gives about score, size, texture and class together.

@@ -90,6 +90,11 @@ class Site:
     ratings: Array
     """[N, levels] logits of the shipped version's calibrated malignancy ratings."""
 
+    @property
+    def patients(self) -> set[str]:
+        """Of the nodules."""
+        return {sample.patient_id for sample in self.samples}
+
     @classmethod
     def of(
         cls,
@@ -199,7 +204,9 @@ def _check(
 ) -> list[Check]:
     limits = margins.limits
     if len({site.samples[n].patient_id for n in index}) < margins.least_patients_of_weights:
-        limits = replace(limits, backwards_evidence=limits.backwards_evidence_of_few)
+        enough_in_all = len(site.patients) >= margins.least_patients_of_weights
+        of_few, of_new = limits.backwards_evidence_of_few, limits.backwards_evidence_of_new
+        limits = replace(limits, backwards_evidence=of_new if enough_in_all else of_few)
     return check(
         [site.samples[n] for n in index],
         (site.nodules.rows(index), site.shipped.rows(index)),

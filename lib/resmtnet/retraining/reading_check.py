@@ -39,8 +39,11 @@ class Limits:
     backwards_evidence: float = -2.0
     """... by a log likelihood at least so far below that of none: the strictest limit at which nine
     of ten sites of every rightful kind were accepted among patients kept for development ..."""
-    backwards_evidence_of_few: float = -1.8
-    """... and so far where there are too few patients for new weights."""
+    backwards_evidence_of_few: float = -1.0
+    """... and so far where there are too few patients for new weights ..."""
+    backwards_evidence_of_new: float = 0.0
+    """... and of readings that are new since the served version, of a site with enough patients in
+    all: so few cannot show that they are right, only that they are wrong."""
     least_nodules: int = 10
     """With fewer nodules no check decides."""
 

@@ -137,6 +137,8 @@ class ModelRegistry:
         """
         while True:
             stamp, served = self.stamp(), self.served()
+            if served.warning and self.stamp() != stamp:  # removed while it was looked at
+                continue
             if served.name == SHIPPED:
                 return read(self.shipped), served
             try:

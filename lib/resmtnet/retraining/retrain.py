@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,29 +16,21 @@ from resmtnet.errors import InputError, ModelError
 from resmtnet.evaluation import metrics
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.readings.store import ReadingStore
-from resmtnet.retraining.candidate import as_served
-from resmtnet.retraining.choice_of_version import best_version
+from resmtnet.retraining.candidate import FineTuned
 from resmtnet.retraining.collect import UsableReadings, collect
 from resmtnet.retraining.evidence import NOTHING, Evidence
 from resmtnet.retraining.finetune import FineTuneConfig
-from resmtnet.retraining.finetune_full import images_of
+from resmtnet.retraining.finetune_full import Images, images_of
 from resmtnet.retraining.gate import Reference, Site, check_readings, parent_readings
-from resmtnet.retraining.linear_heads import LinearHeads
+from resmtnet.retraining.learn import learn
 from resmtnet.retraining.margins import Margins
-from resmtnet.retraining.nodule_or_not import with_rejected
 from resmtnet.retraining.reading_checks import complaints
 from resmtnet.retraining.registry import ModelRegistry
 from resmtnet.retraining.registry_files import Version
-from resmtnet.retraining.samples import BY_IMPRESSION, Sample
-from resmtnet.retraining.site_calibration import habits_apart
-from resmtnet.retraining.site_samples import look_at_nodules
+from resmtnet.retraining.samples import BY_IMPRESSION
+from resmtnet.retraining.site_samples import SiteSamples, look_at_nodules
 from resmtnet.retraining.verdict import not_published
-from resmtnet.retraining.verdict_text import (
-    kept_text,
-    published_text,
-    table_of,
-    with_rejected_text,
-)
+from resmtnet.retraining.verdict_text import table_of
 from resmtnet.training.carried_sets import read_reference, read_reference_answers
 
 logger = logging.getLogger(__name__)
@@ -124,74 +116,38 @@ def retrain(
 
     # 2. make them samples: let the models look at their nodules
     wanted = (*usable.consensus, *usable.rejected)
-    seen = look_at_nodules(
-        wanted, parent, shipped, folder, open_ct, device, partial(tell, "nodules")
-    )
+    told = partial(tell, "nodules")
+    seen = look_at_nodules(wanted, parent, shipped, folder, open_ct, device, told)
     looked, rejected = seen.split(frozenset(one.id for one in usable.rejected))
     result = replace(result, skipped=(*usable.skipped, *looked.skipped))
-    evidence = Evidence.of(
-        [s.consensus for s in looked.samples], usable.count, config.least_readings, config.margins
-    )
+    evidence = _evidence_seen(looked, usable, config)
     if evidence.stage == NOTHING:
         return _too_few(result, evidence.missing)
 
     # 3. check the readings themselves
     site = Site.of(looked.samples, parent, shipped, looked.shipped_saw)
     known = Reference.of(parent, shipped, reference)
-    checks = check_readings(site, known, parent_readings(parent), config.margins)
+    margins = config.margins
+    checks = check_readings(site, known, parent_readings(parent), margins)
     if wrong := complaints(checks):
-        told = {"outcome": "kept", "table": table_of([], checks, config.margins)}
-        return replace(result, reason=not_published(wrong), verdict=told)
+        verdict = {"outcome": "kept", "table": table_of([], checks, margins)}
+        return replace(result, reason=not_published(wrong), verdict=verdict)
 
-    # 4. fine-tune, recalibrate and judge: new weights, else the habit of the readers alone
-    images = None
-    if config.fine_tuning.depth == "full" and config.archive is not None:
-        images = images_of(config.archive, looked, folder / WORK, repr(config), device)
-    candidate, verdicts = best_version(
-        parent,
-        shipped,
-        site,
-        known,
-        evidence.stage,
-        config.fine_tuning,
-        config.margins,
-        images=images,
+    # 4. learn from them, and judge what comes of it
+    learnt = learn(
+        *(parent, shipped, site, rejected, known, evidence.stage, config.fine_tuning, margins),
+        images=_images(looked, folder, config, device),
         tell=partial(tell, "epochs"),
     )
-    text = kept_text(verdicts) if candidate is None else published_text(candidate, verdicts)
-
-    # 5. learn from places that readers called no nodule, whatever else was learnt
-    sharper, of_rejected = with_rejected(
-        candidate or as_served(parent), shipped, rejected, looked.samples, known, config.margins
-    )
-    tried = [*verdicts, *([of_rejected] if of_rejected else [])]
-    text = with_rejected_text(text, of_rejected, alone=candidate is None)
-    candidate = sharper or candidate
-    decided = tried[-1] if sharper else verdicts[-1]
     result = replace(
         result,
-        reason=text,
-        insufficient=decided.insufficient,
-        verdict={
-            **decided.to_json(),
-            "reason": text,
-            "readings": [check.to_json() for check in checks],
-            "table": table_of(tried, checks, config.margins),
-            "habits": _habits(parent, looked.samples),
-        },
+        reason=learnt.text,
+        insufficient=learnt.decided.insufficient,
+        verdict=learnt.to_json(checks, parent, looked.samples, margins),
     )
 
-    # 6. publish, or keep the served version
-    if candidate is not None:
-        version = versions.publish(
-            lambda folder: candidate.write(folder, versions.next_version()),
-            parent=served.name,
-            details=_details(result, config),
-        )
-        result = replace(result, version=version)
-    for line in result.skipped:
-        logger.warning("A nodule is not used for training: %s", line)
-    return result
+    # 5. publish, or keep the served version
+    return _published(result, learnt.candidate, versions, served.name, config)
 
 
 def readiness(store: ReadingStore, parent: Model, config: RetrainConfig) -> Evidence:
@@ -215,11 +171,37 @@ def evidence_in(usable: UsableReadings, config: RetrainConfig) -> Evidence:
     return Evidence.of(usable.consensus, usable.count, config.least_readings, config.margins)
 
 
-def _habits(parent: Model, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return the habits of readers who had seen the model's answer and of those who had not."""
-    heads = LinearHeads.of(parent.networks)
-    apart = habits_apart(parent.calibration, samples, heads)
-    return {name: habit.to_json() for name, habit in apart.items()}
+def _evidence_seen(looked: SiteSamples, usable: UsableReadings, config: RetrainConfig) -> Evidence:
+    """Count again: some nodules could not be looked at."""
+    said = [sample.consensus for sample in looked.samples]
+    return Evidence.of(said, usable.count, config.least_readings, config.margins)
+
+
+def _images(looked: SiteSamples, folder: Path, config: RetrainConfig, device: str) -> Images | None:
+    """Return what depth full trains on; None without it, or without an archive."""
+    if config.fine_tuning.depth != "full" or config.archive is None:
+        return None
+    return images_of(config.archive, looked, folder / WORK, repr(config), device)
+
+
+def _published(
+    result: Retrained,
+    candidate: FineTuned | None,
+    versions: ModelRegistry,
+    parent: str,
+    config: RetrainConfig,
+) -> Retrained:
+    """Serve the candidate, if there is one, and tell which nodules were skipped."""
+    if candidate is not None:
+        version = versions.publish(
+            lambda folder: candidate.write(folder, versions.next_version()),
+            parent=parent,
+            details=_details(result, config),
+        )
+        result = replace(result, version=version)
+    for line in result.skipped:
+        logger.warning("A nodule is not used for training: %s", line)
+    return result
 
 
 def _too_few(result: Retrained, reason: str) -> Retrained:

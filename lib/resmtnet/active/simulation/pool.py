@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from resmtnet.active.information import SMALL_MM
 from resmtnet.data.archive import Archive
 from resmtnet.data.consensus import class_weight, malignant_share
 from resmtnet.data.nodule import Nodule
@@ -29,7 +30,6 @@ TEST_PARTS = 4
 """One patient in four is for testing; the others may be labelled."""
 SUBSOLID_BELOW = 3.5
 """Mean texture rating below which a nodule counts as sub-solid."""
-SMALL_MM = (6.0, 10.0)
 READERS_DIFFER_SD = 1.0
 """Readers disagree if the standard deviation of their malignancy is at least this."""
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resmtnet.active import selection
-from resmtnet.active.information import information, informative
+from resmtnet.active.information import information, informative, weight_of_small
 from resmtnet.active.simulation.heads import SimulatedHeads
 from resmtnet.active.simulation.pool import Indices, Truth
 from resmtnet.errors import InputError
@@ -62,7 +62,9 @@ def _stratified(view: View, free: Indices, count: int) -> Indices:
 def _informative(view: View, free: Indices, count: int) -> Indices:
     """What `resmtnet_informative` does."""
     x, known = view.features, view.features[view.labelled]
-    expected = information(x, known, view.probabilities[:, 1])
+    likely = view.probabilities[:, 1]
+    mm = np.exp(view.heads.log_mm.mean(x))
+    expected = information(x, known, likely) * weight_of_small(mm, likely)
     return informative(expected[free], x[free], known, view.patients[free].tolist(), count)
 
 
