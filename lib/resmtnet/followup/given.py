@@ -113,7 +113,9 @@ def _number(value: object, name: str) -> float | None:
     if value is None:
         return None
     low, high = LIMITS[name]
-    number = float(value) if isinstance(value, (int, float)) else math.nan
+    number = math.nan
+    if isinstance(value, (int, float)) and abs(value) <= high:  # else beyond float, maybe
+        number = float(value)
     if isinstance(value, bool) or not low <= number <= high:
         raise InputError(f"prior: {name} is {value!r}; a number of {low:g} to {high:g} is needed")
     return number
