@@ -90,6 +90,7 @@ def test_after_more_than_12_months_there_is_no_category_and_the_reason_is_told()
         ({"date": "2024-08-04"}, "at least one size"),
         ({"volume_mm3": 0}, "volume_mm3 is 0"),
         ({"volume_mm3": "7"}, "volume_mm3"),
+        ({"volume_mm3": 10**400}, "volume_mm3"),
         ({"volume_mm3": 100, "date": "last year"}, "date"),
         ({"volume": 100}, "no field 'volume'"),
     ],
