@@ -96,10 +96,10 @@ def read_mask(path: Path) -> None:
 
 def read_markups(path: Path) -> None:
     """Make readings of a Markups document."""
+    from resmtnet.readings.formats.documents import read_json
     from resmtnet.readings.formats.from_markups import from_markups
-    from resmtnet.readings.inbox import _read_json
 
-    document = _read_json(path)
+    document = read_json(path)
     if isinstance(document, dict):
         for draft in from_markups(document).drafts:
             draft.reading("ct", "A", "markups", mask=None)
@@ -107,9 +107,9 @@ def read_markups(path: Path) -> None:
 
 def read_reading(path: Path) -> None:
     """Make readings of a list of reading documents."""
-    from resmtnet.readings.inbox import SavedLabel, _read_documents, _read_json
+    from resmtnet.readings.formats.documents import read_documents, read_json
 
-    _read_documents(_read_json(path), SavedLabel("ct", path, "A"))
+    read_documents(read_json(path), "ct", "A")
 
 
 Reader = Callable[[Path], None]

@@ -37,7 +37,9 @@ def test_figures_tell_shares_by_kind_and_what_a_cut_changes():
     told = figures(
         [NODULE, NODULE, "vessel", "pleura"], [0.9, 0.4, 0.1, 0.6], [0.9, 0.9, 0.95, 0.2]
     )
-    assert told["right"][NODULE] == {"places": 2, "plain": 0.5, "cut": 1.0}
-    assert told["right"]["vessel"] == {"places": 1, "plain": 1.0, "cut": 0.0}
+    as_asked = {"plain": 0.5, "clicked": 1.0, "candidate": 0.0}
+    assert told["right"][NODULE] == {"places": 2, "cut": 1.0, **as_asked}
+    as_asked = {"plain": 1.0, "clicked": 0.0, "candidate": 1.0}
+    assert told["right"]["vessel"] == {"places": 1, "cut": 0.0, **as_asked}
     assert told["auc"]["nodules plain, others plain"] == pytest.approx(0.75)
     assert told["auc"]["nodules cut, others plain"] == pytest.approx(1.0)

@@ -84,7 +84,12 @@ def first_category(finding: Finding, size: Size) -> str | None:
     Args:
         finding: says of which texture it is.
         size: of the nodule then.
+
+    Returns:
+        None where there is none, and where the finding tells no texture.
     """
+    if TEXTURE.name not in finding.characteristics:
+        return None
     block = _assessed(finding, size, BASELINE)["lung_rads"]
     return block and str(block["category"])
 
