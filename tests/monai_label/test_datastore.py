@@ -380,6 +380,18 @@ def test_an_upload_that_is_no_volume_or_hides_a_series_is_refused(
     assert status(store.add_image, uid, str(write_image(tmp_path / "t.nrrd")), {}) == 409
 
 
+def test_a_refused_upload_is_called_by_the_name_that_it_was_given(
+    open_store: Any, tmp_path: Path
+) -> None:
+    upload = tmp_path / "tmpqx7z.mha"  # what MONAI Label makes of "thorax.mha"
+    upload.write_text("ObjectType = Image\nNDims = 3\nDimSize = 4 x 2\n")
+    with pytest.raises(Refusal) as caught:
+        open_store().add_image("thorax", str(upload), {})
+    assert caught.value.status_code == 400
+    assert "thorax.mha" in caught.value.detail
+    assert "tmpqx7z" not in caught.value.detail
+
+
 def test_an_upload_that_names_another_file_is_refused(
     studies: Path, open_store: Any, tmp_path: Path
 ) -> None:

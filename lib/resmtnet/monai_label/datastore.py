@@ -16,7 +16,12 @@ from resmtnet.ct.content_key import FileKeys
 from resmtnet.ct.image_file import check_whole, image_suffix, is_detached
 from resmtnet.ct.series_index import SeriesIndex, split_series
 from resmtnet.monai_label.careful_datastore import CarefulDatastore
-from resmtnet.monai_label.datastore_checks import check_replacement, checked_id, checked_tag
+from resmtnet.monai_label.datastore_checks import (
+    check_replacement,
+    checked_id,
+    checked_tag,
+    named,
+)
 from resmtnet.monai_label.downloads import converted
 from resmtnet.monai_label.open_volumes import open_apart
 from resmtnet.monai_label.refusals import Refusal, as_refusals
@@ -172,9 +177,10 @@ class StudiesDatastore(CarefulDatastore):
         client = image_info.get("client_id")
         if not client:
             self._check_free(checked_id(image_id or name))
-        with as_refusals():
-            check_whole(Path(image_filename))
-            with read_apart("resmtnet.ct.image_file:try_header", Path(image_filename)):
+        upload = Path(image_filename)
+        with as_refusals(), named(upload, f"{image_id or name}{ext}"):
+            check_whole(upload)
+            with read_apart("resmtnet.ct.image_file:try_header", upload):
                 pass
         if client:
             return self._add_of_viewer(image_id or name, image_filename, image_info)
@@ -261,7 +267,7 @@ class StudiesDatastore(CarefulDatastore):
         self._known_image(image_id)
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         if self._datastore.label(image_id, tag) is not None:
-            check_replacement(Path(label_filename))
+            check_replacement(Path(label_filename), image_id)
         label: str = super().save_label(image_id, label_filename, tag, label_info)
         self.last_saved[image_id] = tag
         return label

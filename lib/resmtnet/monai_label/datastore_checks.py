@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from resmtnet.errors import InputError
@@ -36,8 +38,21 @@ def checked_tag(tag: str) -> str:
     return tag
 
 
-def check_replacement(label: Path) -> None:
+@contextmanager
+def named(upload: Path, name: str) -> Iterator[None]:
+    """Let errors name a file as its sender knows it, not as the temporary file that it is in."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error).replace(upload.name, name)) from error
+
+
+def check_replacement(label: Path, image_id: str) -> None:
     """Refuse to replace a label by a file that cannot be read.
+
+    Args:
+        label: a temporary file.
+        image_id: of its CT, by which errors name it.
 
     Raises:
         Refusal: 400.
@@ -46,7 +61,8 @@ def check_replacement(label: Path) -> None:
         if label.name.lower().endswith(".json"):
             json.loads(label.read_bytes())
         else:
-            check_label_map(label)
+            with named(label, image_id + "".join(label.suffixes)):
+                check_label_map(label)
     except (InputError, ValueError, RecursionError) as error:
         why = str(error).rstrip(".")
         raise Refusal(

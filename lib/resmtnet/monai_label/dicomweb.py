@@ -220,7 +220,7 @@ class DicomWebDatastore(SharedListDatastore, DICOMWebDatastore):  # type: ignore
         tag = checked_tag(str(getattr(label_tag, "value", label_tag)))
         self._list(image_id)
         if self._datastore.label(image_id, tag) is not None:
-            check_replacement(Path(label_filename))
+            check_replacement(Path(label_filename), image_id)
         is_json = label_filename.lower().endswith(".json")
         if tag != DefaultLabelTag.FINAL or is_json:
             saved: str = LocalDatastore.save_label(self, image_id, label_filename, tag, label_info)
