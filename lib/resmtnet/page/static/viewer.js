@@ -99,11 +99,13 @@ export default {
     async show(spec) {
       // spec: {key, url, mask, at, axes: {long, short} | null, hint,
       //        points: [{at, name, kind, chosen}]}
+      // A later call takes over: what an earlier one still waits for is not shown any more.
+      const turn = this.turn = (this.turn || 0) + 1, late = () => turn !== this.turn;
       const began = performance.now(), other = !this.spec || this.spec.url !== spec.url;
       const wait = (url) => fetch(url, { cache: "no-store" }).catch((error) => error);
       const asked = other && wait(spec.url), mask = spec.mask && wait(spec.mask);
       await this.started;
-      if (!this.nv) return;
+      if (!this.nv || late()) return;
       this.setTool("");  // now, and not when the picture is there: the reader may have taken one
       try {
         this.quiet = true;  // NiiVue draws after each step, which takes long without a GPU
@@ -112,6 +114,7 @@ export default {
           const reply = await asked;
           if (!reply.ok) throw new Error(await this.reason(reply));
           const image = await this.NVImage.new(await reply.arrayBuffer(), "ct.nii", "gray");
+          if (late()) return;
           image.cal_min = this.range[0]; image.cal_max = this.range[1];
           this.nv.closeDrawing();
           while (this.nv.volumes.length) this.nv.removeVolumeByIndex(0);
@@ -120,27 +123,29 @@ export default {
         }
         this.spec = spec;
         this.hint = spec.hint || "";
-        await this.loadMask(await mask);
+        await this.loadMask(await mask, late);
+        if (late()) return;
         if (spec.at) this.goTo(spec.at);
         this.state = "";
         this.quiet = false;
         this.nv.drawScene();
         this.$emit("shown", { key: spec.key, ms: performance.now() - began });
       } catch (error) {
-        this.fail("The picture cannot be loaded: " + (error?.message || error));
+        if (!late()) this.fail("The picture cannot be loaded: " + (error?.message || error));
       } finally {
-        this.quiet = false;
+        if (!late()) this.quiet = false;
       }
     },
     async reason(reply) {
       if (reply instanceof Error) return reply.message;
       try { return (await reply.json()).detail; } catch { return `the server says ${reply.status}`; }
     },
-    async loadMask(reply) {
+    async loadMask(reply, late) {
+      const bytes = reply?.ok ? new Uint8Array(await reply.arrayBuffer()) : null;
+      if (late()) return;
       this.nv.closeDrawing();
       this.changed = false;
-      if (!reply?.ok) return;
-      const bytes = new Uint8Array(await reply.arrayBuffer());
+      if (!bytes) return;
       this.nv.createEmptyDrawing();
       this.nv.drawBitmap.set(unpack(bytes, this.nv.drawBitmap.length));
       this.nv.drawClearAllUndoBitmaps();
