@@ -70,15 +70,20 @@ def chain(half: Half, name: str, seed: int, margins: Margins) -> dict[str, Any]:
     order = [str(p) for p in rng.permutation(half.patients)]
     untouched, site = order[:UNTOUCHED_PATIENTS], order[UNTOUCHED_PATIENTS:]
     read = half.read(site, name, rng)
-    parent, published = half.pool.model, Counter[str]()
+    parent, outcomes, refused = half.pool.model, Counter[str](), Counter[str]()
     for end in np.linspace(len(site) / 2, len(site), PARTS).round().astype(int):
         so_far = set(site[:end])
         arrived = [s for s in read if s.patient_id in so_far]
         done = train(half, parent, arrived, margins)
-        published[done.outcome] += 1
+        outcomes[done.outcome] += 1
+        refused.update(done.why)
         if done.candidate is not None:
             parent = as_model(done.candidate)
-    last: dict[str, Any] = {"outcome": "chain", "outcomes": dict(published)}
+    last: dict[str, Any] = {
+        "outcome": "chain",
+        "outcomes": dict(outcomes),
+        "why": dict(refused),
+    }
     held = {"reference": half.reference.held, "untouched": half.pool.of(untouched)}
     for where, nodules_held in held.items():
         nodules = ComparedNodules.of(nodules_held)

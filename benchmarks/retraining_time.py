@@ -97,7 +97,7 @@ def compare_with_stock(folder: Path, model_dir: Path | None, nodules: int, ours_
 def run(folder: Path, model_dir: Path | None) -> int:
     """Retrain; return of how many nodules."""
     from resmtnet.inference.model_folder import read_model
-    from resmtnet.retraining.choice_of_version import best_version
+    from resmtnet.retraining.choice_of_version import SiteTraining, best_version
     from resmtnet.retraining.finetune import FineTuneConfig
     from resmtnet.retraining.gate import Reference, Site, check_readings
     from resmtnet.retraining.margins import Margins
@@ -115,7 +115,8 @@ def run(folder: Path, model_dir: Path | None) -> int:
     check_readings(site, reference, set(), margins)
     told("checks of the readings")
     config = FineTuneConfig()
-    candidate, verdicts = best_version(model, model, site, reference, "weights", config, margins)
+    training = SiteTraining(model, model, site, reference, "weights", config, margins)
+    candidate, verdicts = best_version(training)
     told("training, calibration and gate, cross-fitted", verdicts[-1].reason)
     if candidate is not None:
         candidate.write(folder / "model", "next")

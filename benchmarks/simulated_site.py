@@ -19,7 +19,7 @@ from resmtnet.inference.calibration import Calibration
 from resmtnet.inference.model_folder import Model
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.retraining.candidate import FineTuned
-from resmtnet.retraining.choice_of_version import best_version
+from resmtnet.retraining.choice_of_version import SiteTraining, best_version
 from resmtnet.retraining.compared_nodules import ComparedNodules, Predictions
 from resmtnet.retraining.evidence import NOTHING, Evidence
 from resmtnet.retraining.finetune import FineTuneConfig
@@ -214,9 +214,8 @@ def train(
         return Done("refused", why=wrong, checks=checks)
     if checks_only:
         return Done("accepted", checks=checks)
-    candidate, verdicts = best_version(
-        parent, shipped, site, reference, evidence.stage, config, margins
-    )
+    training = SiteTraining(parent, shipped, site, reference, evidence.stage, config, margins)
+    candidate, verdicts = best_version(training)
     why = [
         f"{loss.measure.name}, {comparison.name}"
         for verdict in verdicts

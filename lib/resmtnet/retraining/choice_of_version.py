@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,84 +26,82 @@ NO_HABIT_SHOWN = (
 )
 
 
-def best_version(
-    parent: Model,
-    shipped: Model,
-    site: Site,
-    reference: Reference,
-    stage: Stage,
-    config: FineTuneConfig,
-    margins: Margins,
-    *,
-    images: Images | None = None,
-    tell: Progress = lambda done, of: None,
-) -> tuple[FineTuned | None, list[Verdict]]:
-    """Return the version that may be served, and what was decided of each that was tried.
+@dataclass(frozen=True, eq=False)
+class SiteTraining:
+    """What one training of a site starts from."""
 
-    Args:
-        parent: the served version.
-        shipped: the version that came with the package.
-        site: the readings, already checked.
-        reference: nodules that no version trained on.
-        stage: for what there is evidence.
-        config: of the training.
-        margins: what may be lost.
-        images: see finetune.fine_tune.
-        tell: called with steps done and steps in all.
-    """
+    parent: Model
+    """The served version."""
+    shipped: Model
+    """The version that came with the package."""
+    site: Site
+    """The readings, already checked."""
+    reference: Reference
+    """Nodules that no version trained on."""
+    stage: Stage
+    """For what there is evidence."""
+    config: FineTuneConfig
+    margins: Margins
+    """What may be lost."""
+    images: Images | None = None
+    """See finetune.fine_tune."""
+    tell: Progress = lambda done, of: None
+    """Called with steps done and steps in all."""
+
+    def weights(self, samples: Sequence[Sample]) -> FineTuned:
+        """Return a version with new weights and the habit of these samples' readers."""
+        tuned = fine_tune(
+            self.parent,
+            samples,
+            self.config,
+            anchor=self.shipped,
+            images=self.images,
+            tell=self.tell,
+        )
+        return recalibrate(tuned)
+
+    def habit_alone(self, samples: Sequence[Sample]) -> FineTuned:
+        """Return the served weights with the habit of these samples' readers."""
+        return recalibrate(keep_weights(self.parent, samples, self.config))
+
+
+def best_version(training: SiteTraining) -> tuple[FineTuned | None, list[Verdict]]:
+    """Return the version that may be served, and what was decided of each that was tried."""
+    tries = {WEIGHTS: (_with_weights, _habit_alone), HABIT_ALONE: (_habit_alone,)}
     verdicts = []
-    if stage == WEIGHTS:
-        train = partial(_trained, parent, config=config, anchor=shipped, images=images, tell=tell)
-        candidate, crossed = _with_weights(train, site, config)
-        verdicts.append(judge(candidate, crossed, site, reference, margins))
-        if verdicts[-1].published:
-            return candidate, verdicts
-    if stage in (WEIGHTS, HABIT_ALONE):
-        candidate, verdict = _habit_alone(parent, site, reference, config, margins)
+    for attempt in tries.get(training.stage, ()):
+        candidate, verdict = attempt(training)
         verdicts.append(verdict)
         if verdict.published:
             return candidate, verdicts
     return None, verdicts
 
 
-def _trained(
-    parent: Model,
-    samples: Sequence[Sample],
-    *,
-    config: FineTuneConfig,
-    anchor: Model,
-    images: Images | None = None,
-    tell: Progress = lambda done, of: None,
-) -> FineTuned:
-    return recalibrate(fine_tune(parent, samples, config, anchor=anchor, images=images, tell=tell))
+def _with_weights(training: SiteTraining) -> tuple[FineTuned, Verdict]:
+    """Return a version with new weights, and the verdict; its habit is judged out of sample."""
+    site = training.site
+    if training.config.depth == "heads":
+        candidate = training.weights(site.samples)
+        crossed = cross_fitted(training.weights, site.samples, site.nodules)
+    else:
+        out = np.array([is_held_out(s.patient_id) for s in site.samples])
+        used = [s for s, held in zip(site.samples, out, strict=True) if not held]
+        candidate = training.weights(used)
+        index = np.flatnonzero(out)
+        held = candidate.answer_all([site.samples[n].held for n in index])
+        said = Predictions.of(site.nodules.rows(index), held, candidate.calibration)
+        crossed = Predictions.joined(len(site.samples), [(index, said)])
+    return candidate, judge(candidate, crossed, site, training.reference, training.margins)
 
 
-def _with_weights(
-    train: Callable[[Sequence[Sample]], FineTuned], site: Site, config: FineTuneConfig
-) -> tuple[FineTuned, Predictions]:
-    """Return a version with new weights, and the predictions on which its habit is judged."""
-    if config.depth == "heads":
-        return train(site.samples), cross_fitted(train, site.samples, site.nodules)
-    out = np.array([is_held_out(s.patient_id) for s in site.samples])
-    candidate = train([s for s, held in zip(site.samples, out, strict=True) if not held])
-    index = np.flatnonzero(out)
-    held = candidate.answer_all([site.samples[n].held for n in index])
-    said = Predictions.of(site.nodules.rows(index), held, candidate.calibration)
-    return candidate, Predictions.joined(len(site.samples), [(index, said)])
-
-
-def _habit_alone(
-    parent: Model, site: Site, reference: Reference, config: FineTuneConfig, margins: Margins
-) -> tuple[FineTuned, Verdict]:
-    def make(samples: Sequence[Sample]) -> FineTuned:
-        return recalibrate(keep_weights(parent, samples, config))
-
-    candidate = make(site.samples)
-    habit = candidate.calibration.habit
-    if habit.changes_nothing and parent.calibration.habit.changes_nothing:
+def _habit_alone(training: SiteTraining) -> tuple[FineTuned, Verdict]:
+    site = training.site
+    candidate = training.habit_alone(site.samples)
+    habits = (candidate.calibration.habit, training.parent.calibration.habit)
+    if all(habit.changes_nothing for habit in habits):
         return candidate, Verdict("kept", not_published([NO_HABIT_SHOWN]), insufficient=True)
-    crossed = cross_fitted(make, site.samples, site.nodules, HABIT_FOLDS)
-    return candidate, judge(candidate, crossed, site, reference, margins)
+    crossed = cross_fitted(training.habit_alone, site.samples, site.nodules, HABIT_FOLDS)
+    return candidate, judge(candidate, crossed, site, training.reference, training.margins)
 
 
 HABIT_FOLDS = 5

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 from resmtnet.inference.model_folder import Model
 from resmtnet.retraining.candidate import FineTuned, as_served
-from resmtnet.retraining.choice_of_version import best_version
-from resmtnet.retraining.evidence import Stage
-from resmtnet.retraining.finetune import FineTuneConfig
-from resmtnet.retraining.finetune_full import Images
-from resmtnet.retraining.gate import Reference, Site
+from resmtnet.retraining.choice_of_version import SiteTraining, best_version
 from resmtnet.retraining.linear_heads import LinearHeads
 from resmtnet.retraining.margins import Margins
 from resmtnet.retraining.nodule_or_not import with_rejected
@@ -25,7 +21,7 @@ from resmtnet.retraining.verdict_text import (
     table_of,
     with_rejected_text,
 )
-from resmtnet.types import Json, Progress
+from resmtnet.types import Json
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,41 +59,24 @@ class Learnt:
         }
 
 
-def learn(
-    parent: Model,
-    shipped: Model,
-    site: Site,
-    rejected: Sequence[Sample],
-    reference: Reference,
-    stage: Stage,
-    config: FineTuneConfig,
-    margins: Margins,
-    *,
-    images: Images | None = None,
-    tell: Progress = lambda done, of: None,
-) -> Learnt:
+def learn(training: SiteTraining, rejected: Sequence[Sample]) -> Learnt:
     """Fine-tune, recalibrate and judge: new weights, else the habit of the readers alone.
 
-    Places that readers called no nodule are learnt from in addition, whatever else was learnt.
-
     Args:
-        parent: the served version.
-        shipped: the version that came with the package.
-        site: the readings, already checked.
-        rejected: places that readers called no nodule.
-        reference: nodules that no version trained on.
-        stage: for what there is evidence.
-        config: of the training.
-        margins: what may be lost.
-        images: see finetune.fine_tune.
-        tell: called with steps done and steps in all.
+        training: what it starts from.
+        rejected: places that readers called no nodule; they are learnt from in addition, whatever
+            else was learnt.
     """
-    candidate, verdicts = best_version(
-        parent, shipped, site, reference, stage, config, margins, images=images, tell=tell
-    )
+    candidate, verdicts = best_version(training)
     text = kept_text(verdicts) if candidate is None else published_text(candidate, verdicts)
-    base = candidate or as_served(parent)
-    sharper, of_rejected = with_rejected(base, shipped, rejected, site.samples, reference, margins)
+    sharper, of_rejected = with_rejected(
+        candidate or as_served(training.parent),
+        training.shipped,
+        rejected,
+        training.site.samples,
+        training.reference,
+        training.margins,
+    )
     tried = [*verdicts, *([of_rejected] if of_rejected else [])]
     text = with_rejected_text(text, of_rejected, alone=candidate is None)
     decided = tried[-1] if sharper else verdicts[-1]

@@ -17,6 +17,7 @@ from resmtnet.evaluation import metrics
 from resmtnet.inference.model_folder import Model, read_model
 from resmtnet.readings.store import ReadingStore
 from resmtnet.retraining.candidate import FineTuned
+from resmtnet.retraining.choice_of_version import SiteTraining
 from resmtnet.retraining.collect import UsableReadings, collect
 from resmtnet.retraining.evidence import NOTHING, Evidence
 from resmtnet.retraining.finetune import FineTuneConfig
@@ -134,11 +135,12 @@ def retrain(
         return replace(result, reason=not_published(wrong), verdict=verdict)
 
     # 4. learn from them, and judge what comes of it
-    learnt = learn(
-        *(parent, shipped, site, rejected, known, evidence.stage, config.fine_tuning, margins),
+    training = SiteTraining(
+        *(parent, shipped, site, known, evidence.stage, config.fine_tuning, margins),
         images=_images(looked, folder, config, device),
         tell=partial(tell, "epochs"),
     )
+    learnt = learn(training, rejected)
     result = replace(
         result,
         reason=learnt.text,
