@@ -26,6 +26,7 @@ NIFTI = (
     "undo",
     "keys",
     "paint",
+    "quick",
 )
 """One study for each test that changes what is said of it."""
 DICOM = "DICOM-REVIEW"

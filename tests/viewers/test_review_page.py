@@ -217,6 +217,38 @@ def test_brush_smaller_and_the_undo_of_a_stroke_change_the_stored_mask(
     assert len({one["mask"]["sha256"] for one in (painted, smaller, again)}) == 2
 
 
+def test_of_two_nodules_asked_for_quickly_the_later_keeps_its_own_mask(
+    site: ReviewSite, visit: Any
+) -> None:
+    site.answer("quick", CENTRE, SECOND)
+    page = visit("quick")
+    shown = (
+        "() => { const { spec, nv } = window.resmtnetViewer; return [spec.key,"
+        " nv.drawBitmap.reduce((drawn, voxel) => drawn + (voxel > 0), 0)]; }"
+    )
+    first = page.evaluate(shown)
+    assert first[1] > 0
+    held: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/images/mask?*", hold_the_first)
+    page.keyboard.press("j")
+    for _ in range(100):
+        if held:
+            break
+        page.wait_for_timeout(50)
+    page.keyboard.press("k")
+    page.wait_for_timeout(1500)  # the first nodule is back, while the other's mask still waits
+    held[0].continue_()
+    page.wait_for_timeout(1500)
+    assert page.evaluate(shown) == first
+
+
 def test_a_nodule_is_added_by_a_click_and_answered_at_once(site: ReviewSite, visit: Any) -> None:
     site.answer("click")
     page = visit("click")
