@@ -65,6 +65,7 @@ def run_experiment(
     further: Sequence[CachedNodule] = (),
     negatives: Sequence[Archive] = (),
     given: Sequence[Path] = (),
+    start: Sequence[Path] = (),
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -82,6 +83,7 @@ def run_experiment(
             folds mean the same as in `archive`.
         given: checkpoints of networks that are the first members of the ensemble, such as one of
             a cross-validation; the other members are trained here.
+        start: checkpoints of earlier networks; see starting_weights.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -101,7 +103,7 @@ def run_experiment(
         weights = [
             *ready,
             *train_members(
-                archive, split, config, out, own_device, listener, negatives, first=len(ready)
+                archive, split, config, out, own_device, listener, negatives, start, len(ready)
             ),
         ]
         if rank():
@@ -142,6 +144,7 @@ def train_members(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive] = (),
+    start: Sequence[Path] = (),
     first: int = 0,
 ) -> list[Weights]:
     """Train every member of the ensemble, or finish its training; each has a folder in `out`.
@@ -154,18 +157,21 @@ def train_members(
         device: of the networks.
         listener: is told of the progress.
         negatives: see run_experiment.
+        start: checkpoints of earlier networks; see starting_weights.
         first: members from this one on are trained; those before it are given.
 
     Raises:
         ArchiveError: the negatives do not fit the configuration.
+        ConfigError: no network of `start` fits it.
     """
     check_negatives(negatives, config)
     if first >= config.members:
         return []
+    begin = starting_weights(start, config) if start else None
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
-        _train(block, archive.nodules, split, config, m, out, device, listener, others)
+        _train(block, archive.nodules, split, config, m, out, device, listener, others, begin)
         for m in range(first, config.members)
     ]
 
@@ -208,6 +214,28 @@ def read_member(checkpoint: Path, config: TrainingConfig) -> Weights:
     return averaged
 
 
+def starting_weights(checkpoints: Sequence[Path], config: TrainingConfig) -> Weights:
+    """Return the weights of the first network that trained on none of the folds kept apart.
+
+    Training that begins with them and has more patients than theirs had goes on where they ended,
+    with a new cycle of the learning rate.
+
+    Args:
+        checkpoints: of networks of the same shape, each trained to its end; see read_member.
+        config: of the training that begins.
+
+    Raises:
+        ConfigError: every one trained on such folds, or is of another shape.
+    """
+    refused = []
+    for checkpoint in checkpoints:
+        try:
+            return read_member(checkpoint, config)
+        except ConfigError as error:
+            refused.append(str(error))
+    raise ConfigError("no network to start from fits: " + "; ".join(refused))
+
+
 def _train(
     block: CropBlock,
     nodules: Sequence[Nodule],
@@ -218,6 +246,7 @@ def _train(
     device: str,
     listener: Listener,
     negatives: Sequence[TrainingSet],
+    begin: Weights | None,
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
     rows = Rows(rank(), world_size())
@@ -228,7 +257,8 @@ def _train(
     assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
     trainer = Trainer(data, config, out / name, device, watched)
-    trainer.resume()
+    if not trainer.resume() and begin is not None:
+        trainer.begin_with(begin)
     return trainer.run(lambda progress: listener.training(f"{out.name}/{name}", progress))
 
 
