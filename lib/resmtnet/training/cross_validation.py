@@ -87,8 +87,8 @@ def cross_validate(
         group_size: folds that are held out together.
         resume: go on with what `out` holds.
         negatives: see run_experiment.
-        start: checkpoints of earlier networks, of which each group takes the first that trained
-            on none of its folds; see starting_weights.
+        start: checkpoints of earlier networks, with whose weights training begins; each group
+            takes one that trained on none of its folds, see starting_weights.
         device: "cpu" or "cuda".
         listener: is told of the progress.
 

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,8 @@ def run_experiment(
             folds mean the same as in `archive`.
         given: checkpoints of networks that are the first members of the ensemble, such as one of
             a cross-validation; the other members are trained here.
-        start: checkpoints of earlier networks; see starting_weights.
+        start: checkpoints of earlier networks, with whose weights training begins instead of
+            random ones; see starting_weights.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -111,7 +113,7 @@ def run_experiment(
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
     further = of_other_patients(further, apart)
     return _write(
-        archive, split, config, out, version, weights, further, device, listener, negatives
+        archive, split, config, out, version, weights, further, device, listener, negatives, start
     )
 
 
@@ -167,11 +169,14 @@ def train_members(
     check_negatives(negatives, config)
     if first >= config.members:
         return []
-    begin = starting_weights(start, config) if start else None
+    begin = starting_weights(start, config) if start else [None]
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
-        _train(block, archive.nodules, split, config, m, out, device, listener, others, begin)
+        _train(
+            *(block, archive.nodules, split, config, m, out, device, listener, others),
+            begin=begin[m % len(begin)],
+        )
         for m in range(first, config.members)
     ]
 
@@ -214,11 +219,11 @@ def read_member(checkpoint: Path, config: TrainingConfig) -> Weights:
     return averaged
 
 
-def starting_weights(checkpoints: Sequence[Path], config: TrainingConfig) -> Weights:
-    """Return the weights of the first network that trained on none of the folds kept apart.
+def starting_weights(checkpoints: Sequence[Path], config: TrainingConfig) -> list[Weights]:
+    """Return the weights of the networks that trained on none of the folds kept apart.
 
     Training that begins with them and has more patients than theirs had goes on where they ended,
-    with a new cycle of the learning rate.
+    with a new cycle of the learning rate. Members take them in turn.
 
     Args:
         checkpoints: of networks of the same shape, each trained to its end; see read_member.
@@ -227,13 +232,15 @@ def starting_weights(checkpoints: Sequence[Path], config: TrainingConfig) -> Wei
     Raises:
         ConfigError: every one trained on such folds, or is of another shape.
     """
-    refused = []
+    fitting, refused = [], []
     for checkpoint in checkpoints:
         try:
-            return read_member(checkpoint, config)
+            fitting.append(read_member(checkpoint, config))
         except ConfigError as error:
             refused.append(str(error))
-    raise ConfigError("no network to start from fits: " + "; ".join(refused))
+    if not fitting:
+        raise ConfigError("no network to start from fits: " + "; ".join(refused))
+    return fitting
 
 
 def _train(
@@ -246,6 +253,7 @@ def _train(
     device: str,
     listener: Listener,
     negatives: Sequence[TrainingSet],
+    *,
     begin: Weights | None,
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
@@ -292,6 +300,7 @@ def _write(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive],
+    start: Sequence[Path],
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
     total = len(split.calibration) + len(split.reference) + len(split.train)
@@ -321,10 +330,19 @@ def _write(
     }
     if negatives:
         provenance["negatives"] = counts(negatives, config)
+    if start:
+        provenance["began_with"] = [_about(checkpoint) for checkpoint in start]
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
     return write_model(out / "model", version, weights, config, calibration, provenance, files)
+
+
+def _about(checkpoint: Path) -> dict[str, Any]:
+    """Return how long a network trained, with which seed, and which folds it did not see."""
+    config = torch.load(checkpoint, weights_only=True, map_location="cpu")["config"]
+    apart = sorted({*config["calibration_folds"], *config["reference_folds"]})
+    return {"epochs": config["epochs"], "seed": config["seed"], "folds_apart": apart}
 
 
 def _write_patients(path: Path, archive: Archive, split: Split) -> None:
