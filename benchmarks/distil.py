@@ -35,10 +35,11 @@ from resmtnet.inference.model_folder import default_model_dir, read_model
 from resmtnet.network.resmtnet import ResMTNet
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.carried_sets import read_reference
+from resmtnet.training.earlier_networks import read_member
 from resmtnet.training.loop import Trainer, TrainingProgress
 from resmtnet.training.negative_places import negative_sets
 from resmtnet.training.objective import Objective
-from resmtnet.training.run import inference_of, read_member
+from resmtnet.training.run import inference_of
 
 STUDENT = "student.safetensors"
 

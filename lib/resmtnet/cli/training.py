@@ -80,8 +80,8 @@ def train(
         list[Path] | None,
         typer.Option(
             help="checkpoint.pt of an earlier network of the same shape, whose weights training "
-            "begins with instead of random ones. May be repeated: those that trained on none of the "
-            "folds kept apart here are taken, by the members in turn."
+            "begins with instead of random ones. May be repeated: those that trained on none of "
+            "the folds kept apart here are taken, by the members in turn."
         ),
     ] = None,
     version: Annotated[

@@ -6,17 +6,15 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from resmtnet.config import TrainingConfig, from_dict
+from resmtnet.config import TrainingConfig
 from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import Rows, TrainingSet
 from resmtnet.data.splits import Split, split_by_fold
-from resmtnet.errors import ConfigError, InputError
+from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
@@ -33,6 +31,7 @@ from resmtnet.training.carried_sets import (
 )
 from resmtnet.training.cases import case_of
 from resmtnet.training.distributed import processes, rank, world_size
+from resmtnet.training.earlier_networks import Weights, about, read_member, starting_weights
 from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
 from resmtnet.training.negative_places import (
     check_negatives,
@@ -41,7 +40,6 @@ from resmtnet.training.negative_places import (
     observe_negatives,
 )
 
-Weights = dict[str, Tensor]
 PATIENTS = "patients.csv"
 """File of a model that says who trained it, calibrated it, and was kept apart."""
 
@@ -169,7 +167,7 @@ def train_members(
     check_negatives(negatives, config)
     if first >= config.members:
         return []
-    begin = starting_weights(start, config) if start else [None]
+    begin: Sequence[Weights | None] = starting_weights(start, config) if start else [None]
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
@@ -179,68 +177,6 @@ def train_members(
         )
         for m in range(first, config.members)
     ]
-
-
-def read_member(checkpoint: Path, config: TrainingConfig) -> Weights:
-    """Read the averaged weights of a network that another run trained to its end.
-
-    Args:
-        checkpoint: that the run left.
-        config: of the model that the network becomes a member of.
-
-    Raises:
-        ConfigError: the network is of another shape, has not ended its training, or trained on
-            folds that the model keeps apart.
-        InputError: no such file.
-    """
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint; give the checkpoint.pt of a member")
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    theirs = from_dict(TrainingConfig, state["config"])
-    for name in ("network", "patch", "splits"):
-        if getattr(theirs, name) != getattr(config, name):
-            raise ConfigError(
-                f"{checkpoint}: its {name} is {getattr(theirs, name)}, that of this model "
-                f"{getattr(config, name)}; members must have the same"
-            )
-    if state["epoch"] < theirs.epochs and not theirs.patience:
-        raise ConfigError(
-            f"{checkpoint}: {state['epoch']} of {theirs.epochs} epochs are done; end its training "
-            "first, with --resume"
-        )
-    apart = {*config.calibration_folds, *config.reference_folds}
-    trained = apart - {*theirs.calibration_folds, *theirs.reference_folds}
-    if trained:
-        raise ConfigError(
-            f"{checkpoint}: trained on folds {sorted(trained)}, which this model keeps for "
-            "calibration and comparison; choose other folds, or another network"
-        )
-    averaged: Weights = state["averaged"]
-    return averaged
-
-
-def starting_weights(checkpoints: Sequence[Path], config: TrainingConfig) -> list[Weights]:
-    """Return the weights of the networks that trained on none of the folds kept apart.
-
-    Training that begins with them and has more patients than theirs had goes on where they ended,
-    with a new cycle of the learning rate. Members take them in turn.
-
-    Args:
-        checkpoints: of networks of the same shape, each trained to its end; see read_member.
-        config: of the training that begins.
-
-    Raises:
-        ConfigError: every one trained on such folds, or is of another shape.
-    """
-    fitting, refused = [], []
-    for checkpoint in checkpoints:
-        try:
-            fitting.append(read_member(checkpoint, config))
-        except ConfigError as error:
-            refused.append(str(error))
-    if not fitting:
-        raise ConfigError("no network to start from fits: " + "; ".join(refused))
-    return fitting
 
 
 def _train(
@@ -331,18 +267,11 @@ def _write(
     if negatives:
         provenance["negatives"] = counts(negatives, config)
     if start:
-        provenance["began_with"] = [_about(checkpoint) for checkpoint in start]
+        provenance["began_with"] = [about(checkpoint) for checkpoint in start]
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
     return write_model(out / "model", version, weights, config, calibration, provenance, files)
-
-
-def _about(checkpoint: Path) -> dict[str, Any]:
-    """Return how long a network trained, with which seed, and which folds it did not see."""
-    config = torch.load(checkpoint, weights_only=True, map_location="cpu")["config"]
-    apart = sorted({*config["calibration_folds"], *config["reference_folds"]})
-    return {"epochs": config["epochs"], "seed": config["seed"], "folds_apart": apart}
 
 
 def _write_patients(path: Path, archive: Archive, split: Split) -> None:
