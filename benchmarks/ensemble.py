@@ -43,10 +43,10 @@ def voices_of(held: list[CachedNodule]) -> Voices:
     """Return what each member says, the mean over its views."""
     names = ("class", "malignancy", DIAMETER)
     logits = {n: np.array([h.observation.views[n].mean(1) for h in held]) for n in names}
-    return _read({name: values.transpose(1, 0, 2) for name, values in logits.items()})
+    return read_logits({name: values.transpose(1, 0, 2) for name, values in logits.items()})
 
 
-def _read(logits: dict[str, Array]) -> Voices:
+def read_logits(logits: dict[str, Array]) -> Voices:
     levels = np.arange(1, 6)
     return {
         "margin": logits["class"][..., 1] - logits["class"][..., 0],
@@ -81,7 +81,7 @@ def shared_trunk(model: Model, replay: Replay, held: list[CachedNodule], heads: 
             name = f"heads.{branch}{OUTPUTS}{task}"
             answer = parts[branch] @ layers[f"{name}.weight"].T + layers[f"{name}.bias"]
             said[task].append(answer.detach().double().numpy())
-    return _read({name: np.array(values) for name, values in said.items()})
+    return read_logits({name: np.array(values) for name, values in said.items()})
 
 
 def _blank(network: torch.nn.Module) -> torch.nn.Module:
@@ -108,6 +108,11 @@ def main() -> None:
         rows[f"member {n} alone"] = {k: v[n : n + 1] for k, v in members.items()}
     shared = shared_trunk(model, read_replay(given.model), held, given.heads)
     rows[f"shared trunk, {given.heads} heads"] = shared
+    print("\n".join(table(held, rows)))
+
+
+def table(held: list[CachedNodule], rows: dict[str, Voices]) -> list[str]:
+    """Return the lines of a table of voices; the first row is what the others are compared to."""
     clear = np.array([np.median(h.case.malignancy) != 3 for h in held])
     malignant = np.array([np.median(h.case.malignancy) > 3 for h in held])[clear]
     score = np.array([np.mean(h.case.malignancy) for h in held])
@@ -115,10 +120,11 @@ def main() -> None:
     patients = np.array([h.case.patient_id for h in held])
     for_class = Resamples(tuple(patients[clear]), BootstrapConfig())
     for_score = Resamples(tuple(patients), BootstrapConfig())
-    print(f"{clear.sum()} nodules of protocol P, {len(held)} for the score\n")
+    lines = [f"{clear.sum()} nodules of protocol P, {len(held)} for the score", ""]
     columns = ("AUC", "score MAE", "regressed diameter MAE, mm", "errors by entropy, AUROC")
-    print("| | " + " | ".join((*columns, "by disagreement, AUROC")) + " |")
-    print("|---" * (len(columns) + 2) + "|")
+    lines.append("| | " + " | ".join((*columns, "by disagreement, AUROC")) + " |")
+    lines.append("|---" * (len(columns) + 2) + "|")
+    first = next(iter(rows))
     found: dict[str, list[Replicates | None]] = {}
     for name, voices in rows.items():
         margin = voices["margin"][:, clear]
@@ -136,10 +142,11 @@ def main() -> None:
             None if disagreement is None else for_class.replicate(metrics.auc, wrong, disagreement),
         ]
         cells = [
-            _text(one, None if name == PAIR else pair)
-            for one, pair in zip(found[name], found[PAIR], strict=True)
+            _text(one, None if name == first else pair)
+            for one, pair in zip(found[name], found[first], strict=True)
         ]
-        print(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _entropy(margin: Array) -> Array:

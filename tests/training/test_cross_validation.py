@@ -128,3 +128,30 @@ def test_a_network_that_does_not_fit_is_no_member(answered, small_archive, tmp_p
         run_experiment(small_archive, config, tmp_path, version="1", given=[checkpoint])
     with pytest.raises(InputError, match="no such checkpoint"):
         run_experiment(small_archive, CONFIG, tmp_path, version="1", given=[tmp_path / "none.pt"])
+
+
+def test_each_group_begins_with_the_network_that_did_not_see_it(answered, small_archive, tmp_path):
+    kept = {
+        name: answered[0] / f"folds-{name}" / "member-0" / "checkpoint.pt"
+        for name in ("0-1", "2-3", "4")
+    }
+    standing = replace(CONFIG, epochs=1, learning_rate=0.0)
+    cross_validate(small_archive, standing, tmp_path, group_size=2, start=list(kept.values()))
+    for name, path in kept.items():
+        before, after = (
+            torch.load(one, weights_only=True)["averaged"]
+            for one in (path, tmp_path / f"folds-{name}" / "member-0" / "checkpoint.pt")
+        )
+        parameters = [key for key in before if "running" not in key and "batches" not in key]
+        assert len(parameters) > 20
+        for key in parameters:
+            assert torch.equal(before[key], after[key]), (name, key)
+
+
+def test_training_begins_with_no_network_that_saw_the_folds_kept_apart(
+    answered, small_archive, tmp_path
+):
+    checkpoint = answered[0] / "folds-2-3" / "member-0" / "checkpoint.pt"
+    config = replace(CONFIG, calibration_folds=(0,))
+    with pytest.raises(ConfigError, match=r"no network to start from fits.*folds \[0\]"):
+        run_experiment(small_archive, config, tmp_path, version="1", start=[checkpoint])

@@ -76,6 +76,14 @@ def train(
             "out the calibration and reference folds. May be repeated."
         ),
     ] = None,
+    start_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="checkpoint.pt of an earlier network of the same shape, whose weights training "
+            "begins with instead of random ones. May be repeated: those that trained on none of "
+            "the folds kept apart here are taken, by the members in turn."
+        ),
+    ] = None,
     version: Annotated[
         str, typer.Option("--model-version", help="Version of the model that is written.")
     ] = "0",
@@ -109,6 +117,7 @@ def train(
                 group_size=group_size,
                 resume=resume,
                 negatives=others,
+                start=start_from or (),
                 device=where,
                 listener=_listener(tell),
             )
@@ -123,6 +132,7 @@ def train(
                 further=load_answers(calibrate_with) if calibrate_with else (),
                 negatives=others,
                 given=with_member or (),
+                start=start_from or (),
                 device=where,
                 listener=_listener(tell),
             )

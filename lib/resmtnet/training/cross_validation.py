@@ -73,6 +73,7 @@ def cross_validate(
     group_size: int = 1,
     resume: bool = False,
     negatives: Sequence[Archive] = (),
+    start: Sequence[Path] = (),
     device: str = "cpu",
     listener: Listener = SILENT,
 ) -> list[Path]:
@@ -86,6 +87,8 @@ def cross_validate(
         group_size: folds that are held out together.
         resume: go on with what `out` holds.
         negatives: see run_experiment.
+        start: checkpoints of earlier networks, with whose weights training begins; each group
+            takes one that trained on none of its folds, see starting_weights.
         device: "cpu" or "cuda".
         listener: is told of the progress.
 
@@ -104,6 +107,7 @@ def cross_validate(
                 own_device,
                 listener,
                 negatives,
+                start,
                 with_reference=group == groups[0],
             )
             for group in groups
@@ -136,6 +140,7 @@ def _held(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive],
+    start: Sequence[Path],
     *,
     with_reference: bool,
 ) -> list[CachedNodule]:
@@ -143,7 +148,7 @@ def _held(
         return load_cached(out / HELD)
     config = replace(config, calibration_folds=group)
     split = split_by_fold(archive.nodules, config)
-    weights = train_members(archive, split, config, out, device, listener, negatives)
+    weights = train_members(archive, split, config, out, device, listener, negatives, start)
     if rank():
         return []
     inference = inference_of(weights, config, device)

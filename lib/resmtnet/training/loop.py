@@ -136,6 +136,12 @@ class Trainer:
         self.network.decoder.requires_grad_(True).train()
         self.objective = spread(self._objective, self.device)
 
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Start with these weights instead of random ones, before the first step."""
+        self.network.load_state_dict(weights)
+        self.averaged = {name: value.clone() for name, value in weights.items()}
+        self.best = self.averaged
+
     def resume(self) -> bool:
         """Continue from the checkpoint in `out`, if there is one.
 

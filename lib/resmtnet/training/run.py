@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from resmtnet.config import TrainingConfig, from_dict
+from resmtnet.config import TrainingConfig
 from resmtnet.data.archive import Archive, Nodule
 from resmtnet.data.crops import CropBlock, load_block
 from resmtnet.data.dataset import Rows, TrainingSet
 from resmtnet.data.splits import Split, split_by_fold
-from resmtnet.errors import ConfigError, InputError
+from resmtnet.errors import InputError
 from resmtnet.evaluation.baselines import fit_baselines
 from resmtnet.files import check_place
 from resmtnet.findings import ModelInfo
@@ -32,6 +31,7 @@ from resmtnet.training.carried_sets import (
 )
 from resmtnet.training.cases import case_of
 from resmtnet.training.distributed import processes, rank, world_size
+from resmtnet.training.earlier_networks import Weights, about, read_member, starting_weights
 from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
 from resmtnet.training.negative_places import (
     check_negatives,
@@ -40,7 +40,6 @@ from resmtnet.training.negative_places import (
     observe_negatives,
 )
 
-Weights = dict[str, Tensor]
 PATIENTS = "patients.csv"
 """File of a model that says who trained it, calibrated it, and was kept apart."""
 
@@ -65,6 +64,7 @@ def run_experiment(
     further: Sequence[CachedNodule] = (),
     negatives: Sequence[Archive] = (),
     given: Sequence[Path] = (),
+    start: Sequence[Path] = (),
     device: str = "cpu",
     listener: Listener = Listener(),
 ) -> ModelInfo | None:
@@ -82,6 +82,8 @@ def run_experiment(
             folds mean the same as in `archive`.
         given: checkpoints of networks that are the first members of the ensemble, such as one of
             a cross-validation; the other members are trained here.
+        start: checkpoints of earlier networks, with whose weights training begins instead of
+            random ones; see starting_weights.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -101,7 +103,7 @@ def run_experiment(
         weights = [
             *ready,
             *train_members(
-                archive, split, config, out, own_device, listener, negatives, first=len(ready)
+                archive, split, config, out, own_device, listener, negatives, start, len(ready)
             ),
         ]
         if rank():
@@ -109,7 +111,7 @@ def run_experiment(
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
     further = of_other_patients(further, apart)
     return _write(
-        archive, split, config, out, version, weights, further, device, listener, negatives
+        archive, split, config, out, version, weights, further, device, listener, negatives, start
     )
 
 
@@ -142,6 +144,7 @@ def train_members(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive] = (),
+    start: Sequence[Path] = (),
     first: int = 0,
 ) -> list[Weights]:
     """Train every member of the ensemble, or finish its training; each has a folder in `out`.
@@ -154,58 +157,26 @@ def train_members(
         device: of the networks.
         listener: is told of the progress.
         negatives: see run_experiment.
+        start: checkpoints of earlier networks; see starting_weights.
         first: members from this one on are trained; those before it are given.
 
     Raises:
         ArchiveError: the negatives do not fit the configuration.
+        ConfigError: no network of `start` fits it.
     """
     check_negatives(negatives, config)
     if first >= config.members:
         return []
+    begin: Sequence[Weights | None] = starting_weights(start, config) if start else [None]
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
-        _train(block, archive.nodules, split, config, m, out, device, listener, others)
+        _train(
+            *(block, archive.nodules, split, config, m, out, device, listener, others),
+            begin=begin[m % len(begin)],
+        )
         for m in range(first, config.members)
     ]
-
-
-def read_member(checkpoint: Path, config: TrainingConfig) -> Weights:
-    """Read the averaged weights of a network that another run trained to its end.
-
-    Args:
-        checkpoint: that the run left.
-        config: of the model that the network becomes a member of.
-
-    Raises:
-        ConfigError: the network is of another shape, has not ended its training, or trained on
-            folds that the model keeps apart.
-        InputError: no such file.
-    """
-    if not checkpoint.is_file():
-        raise InputError(f"{checkpoint}: no such checkpoint; give the checkpoint.pt of a member")
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    theirs = from_dict(TrainingConfig, state["config"])
-    for name in ("network", "patch", "splits"):
-        if getattr(theirs, name) != getattr(config, name):
-            raise ConfigError(
-                f"{checkpoint}: its {name} is {getattr(theirs, name)}, that of this model "
-                f"{getattr(config, name)}; members must have the same"
-            )
-    if state["epoch"] < theirs.epochs and not theirs.patience:
-        raise ConfigError(
-            f"{checkpoint}: {state['epoch']} of {theirs.epochs} epochs are done; end its training "
-            "first, with --resume"
-        )
-    apart = {*config.calibration_folds, *config.reference_folds}
-    trained = apart - {*theirs.calibration_folds, *theirs.reference_folds}
-    if trained:
-        raise ConfigError(
-            f"{checkpoint}: trained on folds {sorted(trained)}, which this model keeps for "
-            "calibration and comparison; choose other folds, or another network"
-        )
-    averaged: Weights = state["averaged"]
-    return averaged
 
 
 def _train(
@@ -218,6 +189,8 @@ def _train(
     device: str,
     listener: Listener,
     negatives: Sequence[TrainingSet],
+    *,
+    begin: Weights | None,
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
     rows = Rows(rank(), world_size())
@@ -228,7 +201,8 @@ def _train(
     assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
     trainer = Trainer(data, config, out / name, device, watched)
-    trainer.resume()
+    if not trainer.resume() and begin is not None:
+        trainer.begin_with(begin)
     return trainer.run(lambda progress: listener.training(f"{out.name}/{name}", progress))
 
 
@@ -262,6 +236,7 @@ def _write(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive],
+    start: Sequence[Path],
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
     total = len(split.calibration) + len(split.reference) + len(split.train)
@@ -291,6 +266,8 @@ def _write(
     }
     if negatives:
         provenance["negatives"] = counts(negatives, config)
+    if start:
+        provenance["began_with"] = [about(checkpoint) for checkpoint in start]
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
