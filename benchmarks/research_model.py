@@ -1,17 +1,16 @@
-"""Makes the research model: one network of the shipped recipe, whose left-out folds stay free.
+"""Makes the research model: one network of the recipe, whose left-out folds stay free.
 
-    python benchmarks/research_model.py --folds FOLDS --out OUT [--model DIR]
-    python benchmarks/research_model.py --negatives NEGATIVES --out OUT [--places 600]
+    python benchmarks/research_model.py --folds FOLDS --data STACKS --negatives NEGATIVES --out OUT
+        [--places 3000]
 
-FOLDS is the --out of the cross-validation of docs/experiments/version-4.md. The network that left
-out its folds 0 to 3 is member 0 of the shipped model, so that the weights and what the network sees
-of the training nodules (replay set, here without folds 0 to 3) come from there. Its answers for the
+FOLDS is the --out of the first cross-validation of docs/experiments/version-5.md. Its network that
+left out folds 0 to 3 looks at the nodules that it was trained on (replay set); its answers for the
 left-out folds become the reference set of OUT, of which experiments on learning (gate.py) make
-sites and a reference set. The calibration is fitted to another network's answers for folds 4 and 5,
-so that no constant has seen the left-out folds either.
+sites and a reference set. The calibration is fitted to another network's answers for folds 4 and 5
+and the negatives there, so that no constant has seen the left-out folds either.
 
-With --negatives, an archive of places without a nodule, the network looks at some of those of the
-left-out patients; hard_negatives.py needs what it says there (OUT/../negatives.npz).
+The network also looks at places without a nodule of left-out patients, up to --places of them;
+hard_negatives.py needs what it says there (OUT/../negatives.npz).
 """
 
 from __future__ import annotations
@@ -23,51 +22,69 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from resmtnet.data.archive import Archive
+from resmtnet.config import TrainingConfig, from_dict
+from resmtnet.data.archive import Archive, Nodule
+from resmtnet.data.splits import split_by_fold
 from resmtnet.data.volumes import nodule_ct
-from resmtnet.inference.ensemble import BATCH
-from resmtnet.inference.model_folder import read_model, write_model
+from resmtnet.inference.calibration import Calibration
+from resmtnet.inference.ensemble import BATCH, Ensemble
+from resmtnet.inference.model_folder import write_model
 from resmtnet.training.cached_store import load_cached
-from resmtnet.training.calibrate import fit_calibration
-from resmtnet.training.carried_sets import Replay, read_replay, reference_files, replay_files
+from resmtnet.training.calibrate import fit_calibration, fit_presence
+from resmtnet.training.carried_sets import embed, reference_files, replay_files
+from resmtnet.training.negative_places import observe_negatives
 from resmtnet.training.run import inference_of
 
-MEMBER = 0
-LEFT_OUT, OTHERS = ("folds-0-3/held.safetensors", "folds-4-5/held.safetensors")
+LEFT_OUT, OTHERS = "folds-0-3", "folds-4-5"
+HELD, CHECKPOINT = "held.safetensors", "member-0/checkpoint.pt"
 PLACES = "negatives.npz"
 
 
-def make(folds: Path, shipped: Path | None, out: Path) -> None:
-    model = read_model(shipped)
-    held, others = load_cached(folds / LEFT_OUT), load_cached(folds / OTHERS)
-    apart = {one.case.patient_id for one in held}
-    replay = read_replay(model.folder)
-    kept = [n for n, nodule in enumerate(replay.nodules) if nodule.patient_id not in apart]
-    others = [one for one in others if one.case.patient_id not in apart]
-    seen = np.array([one.observation.embeddings.ravel() for one in others], float)
-    calibration = fit_calibration(others, seen, {})
-    calibration = replace(calibration, nodule=model.calibration.nodule)
-    fewer = Replay(
-        tuple(replay.nodules[n] for n in kept), replay.embeddings[kept][:, MEMBER : MEMBER + 1]
-    )
+def network_of(folder: Path) -> tuple[Ensemble, TrainingConfig]:
+    """The network of a group of folds."""
+    state = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+    config = from_dict(TrainingConfig, state["config"])
+    return inference_of([state["averaged"]], config, "cpu"), config
+
+
+def calibration_of(folds: Path, negatives: Archive) -> Calibration:
+    """Fitted to what another network says of folds that it left out."""
+    inference, config = network_of(folds / OTHERS)
+    apart = {one.case.patient_id for one in load_cached(folds / LEFT_OUT / HELD)}
+    held = [h for h in load_cached(folds / OTHERS / HELD) if h.case.patient_id not in apart]
+    seen = np.array([one.observation.embeddings.ravel() for one in held], float)
+    places = observe_negatives(inference, [negatives], config)
+    return replace(fit_calibration(held, seen, {}), nodule=fit_presence(held, places))
+
+
+def make(given: argparse.Namespace) -> None:
+    archive, negatives = Archive.open(given.data), Archive.open(given.negatives)
+    inference, config = network_of(given.folds / LEFT_OUT)
+    held = load_cached(given.folds / LEFT_OUT / HELD)
+    trained = [archive.nodules[n] for n in split_by_fold(archive.nodules, config).train]
+    calibration = calibration_of(given.folds, negatives)
+    state = torch.load(given.folds / LEFT_OUT / CHECKPOINT, weights_only=True, map_location="cpu")
+    patients = {one.case.patient_id for one in held}
     info = write_model(
-        out,
+        given.out,
         "research",
-        [model.networks[MEMBER].state_dict()],
-        replace(model.config, members=1, head_views=held[0].observation.views["class"].shape[1]),
+        [state["averaged"]],
+        config,
         calibration,
-        {"left_out": {"nodules": len(held), "patients": len(apart)}},
-        replay_files(fewer) | reference_files(held, calibration),
+        {"left_out": {"nodules": len(held), "patients": len(patients)}},
+        replay_files(embed(inference, archive, trained)) | reference_files(held, calibration),
     )
-    print(f"{info.version}: {len(held)} nodules of {len(apart)} patients; {len(kept)} replayed")
+    print(
+        f"{info.version}: {len(held)} nodules of {len(patients)} patients; {len(trained)} replayed"
+    )
+    there = [n for n in negatives.nodules if n.nodule_label == 0 and n.patient_id in patients]
+    look_at_places(inference, negatives, there, given)
 
 
-def look_at_places(archive: Archive, out: Path, count: int) -> None:
-    model = read_model(out)
-    patients = {one.case.patient_id for one in load_cached(out / "reference.safetensors")}
-    inference = inference_of([n.state_dict() for n in model.networks], model.config, "cpu")
-    there = [n for n in archive.nodules if n.nodule_label == 0 and n.patient_id in patients]
-    order = np.random.default_rng(0).permutation(len(there))[:count]
+def look_at_places(
+    inference: Ensemble, archive: Archive, there: list[Nodule], given: argparse.Namespace
+) -> None:
+    order = np.random.default_rng(0).permutation(len(there))[: given.places]
     embeddings, views, chosen = [], [], [there[n] for n in order]
     for start in range(0, len(chosen), BATCH):
         part = [nodule_ct(archive, nodule) for nodule in chosen[start : start + BATCH]]
@@ -75,24 +92,20 @@ def look_at_places(archive: Archive, out: Path, count: int) -> None:
             embeddings.append(seen.embeddings)
             views.append(seen.views["nodule"])
     names, of = ([getattr(n, what) for n in chosen] for what in ("id", "patient_id"))
-    path = out.parent / PLACES
+    path = given.out.parent / PLACES
     np.savez_compressed(path, embeddings=embeddings, views=views, ids=names, patients=of)
     print(f"{path}: {len(chosen)} places of {len(set(of))} patients")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folds", type=Path)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--negatives", type=Path)
-    parser.add_argument("--places", type=int, default=600)
+    parser.add_argument("--folds", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--negatives", type=Path, required=True)
+    parser.add_argument("--places", type=int, default=3000)
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    if arguments.folds:
-        make(arguments.folds, arguments.model, arguments.out)
-    if arguments.negatives:
-        look_at_places(Archive.open(arguments.negatives), arguments.out, arguments.places)
+    make(parser.parse_args())
 
 
 if __name__ == "__main__":
