@@ -57,3 +57,18 @@ def test_no_level_is_asked_for_that_could_not_be_better():
 
     assert settle(near, 0.3, 8.05, 0.2) == 0.3
     assert len(asked) <= 2
+
+
+def test_a_mass_larger_than_the_regression_sees_is_cut_at_its_usual_level():
+    def mass(level: float) -> float:
+        return 55.0 - 10 * level if level < 0.65 else 31.0
+
+    assert settle(mass, 0.45, 17.0, 0.4) == 0.45
+
+
+def test_a_mask_far_from_the_regressed_size_is_none_of_the_nodule():
+    def surroundings(level: float) -> float | None:
+        return 57.0 if level < 0.16 else None
+
+    assert surroundings(settle(surroundings, 0.35, 13.5, 0.3)) is None
+    assert surroundings(settle(surroundings, 0.35, 45.0, 0.3)) is not None
