@@ -72,3 +72,15 @@ def test_a_mask_far_from_the_regressed_size_is_none_of_the_nodule():
 
     assert surroundings(settle(surroundings, 0.35, 13.5, 0.3)) is None
     assert surroundings(settle(surroundings, 0.35, 45.0, 0.3)) is not None
+
+
+def test_a_mask_that_leaks_into_the_wall_is_cut_back():
+    def leaking(level: float) -> float:
+        return 45.0 if level < 0.55 else 11.0
+
+    assert leaking(settle(leaking, 0.45, 10.5, 0.12)) == 11.0
+
+    def doubled(level: float) -> float:
+        return 16.0 if level < 0.68 else 12.2
+
+    assert doubled(settle(doubled, 0.45, 8.0, 0.1)) == 12.2
