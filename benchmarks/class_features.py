@@ -3,8 +3,10 @@
     python benchmarks/class_features.py FOLDS --tell folds-0-1 --tell folds-2-3 [--fit-all]
 
 FOLDS is the --out of `resmtnet train --cross-validate`. Each group that is told is answered by
-constants fitted on the other told groups, or with --fit-all on all other groups of FOLDS. What the
-features are: calibration.class_feature.
+constants fitted on the other told groups, or with --fit-all on all other groups of FOLDS. "Odds"
+are those of a malignancy rating of 4 or 5 against 1 or 2, "size" is the log of the regressed
+diameter; the other features are those of calibration.class_features. Nodules of protocol P, which
+weigh the same here.
 """
 
 from __future__ import annotations
@@ -16,34 +18,37 @@ from pathlib import Path
 import numpy as np
 
 from resmtnet.evaluation import metrics
-from resmtnet.inference.calibration import class_feature
+from resmtnet.inference.calibration import SPEAKING, class_features
 from resmtnet.network.uncertainty import sigmoid
 from resmtnet.training.cached_nodule import CachedNodule
 from resmtnet.training.cached_store import load_cached
 from resmtnet.training.estimators import fit_platt
 
-RATINGS = tuple(
-    f"rating.{name}"
-    for name in ("spiculation", "lobulation", "margin", "texture", "subtlety", "sphericity")
-)
+RATINGS = tuple(f"rating.{name}" for name in SPEAKING)
 TRIED = {
     "margin": ("margin",),
     "odds": ("odds",),
-    "margin, score and ratings (up to version 4)": ("margin", "score", *RATINGS),
+    "margin, score and ratings (built in)": ("margin", "score", *RATINGS),
     "margin and odds": ("margin", "odds"),
-    "margin and size": ("margin", "log_diameter"),
-    "odds and size": ("odds", "log_diameter"),
-    "margin, odds and size": ("margin", "odds", "log_diameter"),
-    "margin, odds, size and ratings": ("margin", "odds", "log_diameter", *RATINGS),
+    "margin and size": ("margin", "size"),
+    "odds and size": ("odds", "size"),
+    "margin, odds and size": ("margin", "odds", "size"),
+    "margin, odds, size and ratings": ("margin", "odds", "size", *RATINGS),
 }
 Group = Sequence[CachedNodule]
 
 
+def features_of(held: CachedNodule) -> dict[str, float]:
+    outputs = held.observation.outputs
+    logits = outputs["malignancy"]
+    odds = np.logaddexp.reduce(logits[3:]) - np.logaddexp.reduce(logits[:2])
+    found = {name: float(value) for name, value in class_features(outputs).items()}
+    return {**found, "odds": float(odds), "size": float(outputs["equivalent_diameter_mm"][0])}
+
+
 def columns(held: Group, names: Sequence[str]) -> dict[str, np.ndarray]:
-    return {
-        name: np.array([float(class_feature(name, h.observation.outputs)) for h in held])
-        for name in names
-    }
+    rows = [features_of(one) for one in held]
+    return {name: np.array([row[name] for row in rows]) for name in names}
 
 
 def told(own: Group, others: Group, names: Sequence[str]) -> np.ndarray:
@@ -65,6 +70,9 @@ def main() -> None:
         for path in sorted(given.folds.glob("*/held.safetensors"))
         if given.fit_all or path.parent.name in given.tell
     }
+    unknown = [name for name in given.tell if name not in groups]
+    if unknown or len(groups) < 2:
+        parser.error(f"two groups or more of {given.folds} are needed; there are {list(groups)}")
     held = [h for name in given.tell for h in groups[name]]
     malignant = np.array([float(h.case.malignant) for h in held])
     diameter_mm = np.array([h.case.equivalent_diameter_mm for h in held])

@@ -1,4 +1,4 @@
-"""What each part of version 4's recipe does: one part left out at a time, on two folds.
+"""What each part of the first cycle of the recipe does: one part left out at a time, on two folds.
 
     python benchmarks/recipe_parts.py run STACKS --negatives PLACES [...] --out DIR [--epochs 6]
     python benchmarks/recipe_parts.py table DIR
@@ -36,6 +36,8 @@ from resmtnet.training.run import inference_of, observe_all, train_members
 WHOLE = "whole"
 ANSWERED, REFERENCE = (4, 5), (1, 2)
 HELD = "held.safetensors"
+FIRST_RATE = 2e-3
+"""Peak of the learning rate of a training that begins with random weights."""
 
 
 def variants(base: TrainingConfig) -> dict[str, tuple[str, TrainingConfig]]:
@@ -83,6 +85,7 @@ def run(
     base = replace(
         shipped,
         epochs=epochs,
+        learning_rate=FIRST_RATE,
         members=1,
         head_views=1,
         calibration_folds=ANSWERED,

@@ -5,18 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from resmtnet.inference.calibration import (
-    CLASS_FEATURES,
-    Calibration,
-    TextureCalibration,
-    class_feature,
-)
+from resmtnet.inference.calibration import SPEAKING, Calibration, TextureCalibration, class_features
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.out_of_distribution import OutOfDistribution, TypicalRange
 from resmtnet.network.uncertainty import sigmoid
 
 OUTPUTS = {
-    "equivalent_diameter_mm": np.array([2.0, -1.0]),
+    **{name: np.zeros(5) for name in SPEAKING},
     "class": np.array([0.0, 1.0]),
     "malignancy": np.array([0.0, 0, 0, 0, 50]),
     "spiculation": np.array([50.0, 0, 0, 0, 0]),
@@ -33,21 +28,11 @@ def test_score_joins_the_margin_where_it_has_a_slope():
     assert float(told.probability_malignant(OUTPUTS)) == pytest.approx(float(sigmoid(1 + 3 * 2)))
 
 
-@pytest.mark.parametrize("name", [*CLASS_FEATURES, "score", "rating.spiculation"])
-def test_features_keep_the_axes_of_members_and_views(name):
+def test_features_keep_the_axes_of_members_and_views():
     outputs = {name: np.broadcast_to(v, (2, 4, len(v))) for name, v in OUTPUTS.items()}
-    alone = class_feature(name, OUTPUTS)
-    assert class_feature(name, outputs) == pytest.approx(np.full((2, 4), float(alone)))
-
-
-def test_odds_are_those_of_a_high_rating_against_a_low_one():
-    outputs = {"malignancy": np.log([0.1, 0.1, 0.4, 0.1, 0.3])}
-    assert float(class_feature("odds", outputs)) == pytest.approx(np.log(2.0))
-
-
-def test_a_larger_nodule_is_more_suspicious_where_size_has_a_slope():
-    told = Calibration(class_slopes={"margin": 1.0, "log_diameter": 3.0}, class_intercept=-6.0)
-    assert float(told.probability_malignant(OUTPUTS)) == pytest.approx(float(sigmoid(1.0)))
+    assert {name: v.shape for name, v in class_features(outputs).items()} == dict.fromkeys(
+        ("margin", "score", *(f"rating.{name}" for name in SPEAKING)), (2, 4)
+    )
 
 
 def test_what_a_nodule_looks_like_moves_its_class():

@@ -57,3 +57,30 @@ def test_no_level_is_asked_for_that_could_not_be_better():
 
     assert settle(near, 0.3, 8.05, 0.2) == 0.3
     assert len(asked) <= 2
+
+
+def test_a_mass_larger_than_the_regression_sees_is_cut_at_its_usual_level():
+    def mass(level: float) -> float:
+        return 55.0 - 10 * level if level < 0.65 else 31.0
+
+    assert settle(mass, 0.45, 17.0, 0.4) == 0.45
+
+
+def test_a_mask_far_from_the_regressed_size_is_none_of_the_nodule():
+    def surroundings(level: float) -> float | None:
+        return 57.0 if level < 0.16 else None
+
+    assert surroundings(settle(surroundings, 0.35, 13.5, 0.3)) is None
+    assert surroundings(settle(surroundings, 0.35, 45.0, 0.3)) is not None
+
+
+def test_a_mask_that_leaks_into_the_wall_is_cut_back():
+    def leaking(level: float) -> float:
+        return 45.0 if level < 0.55 else 11.0
+
+    assert leaking(settle(leaking, 0.45, 10.5, 0.12)) == 11.0
+
+    def doubled(level: float) -> float:
+        return 16.0 if level < 0.68 else 12.2
+
+    assert doubled(settle(doubled, 0.45, 8.0, 0.1)) == 12.2

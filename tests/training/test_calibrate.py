@@ -142,7 +142,7 @@ def test_held_records_of_a_network_become_a_calibration(held):
     calibration = fit_calibration(held, embeddings(held), {"nodules": 20})
     values, arrays = calibration.to_json()
     assert 0.5 <= calibration.decision_threshold <= 0.8
-    assert set(values["class_slopes"]) == {"margin", "odds", "log_diameter"}
+    assert {"margin", "score", "rating.spiculation"} <= set(values["class_slopes"])
     assert set(values["size_intervals"]) >= {"volume_mm3", "long_axis_mm", "short_axis_mm"}
     assert calibration.mask_thresholds.at(8.0) in LEVELS
     assert all(np.isfinite(a).all() for a in arrays.values())

@@ -66,8 +66,8 @@ LIMITS = (
 
 FURTHER_CALIBRATION = (
     "The calibration also uses {nodules} out-of-fold predictions of a cross-validation, for "
-    "{patients} patients outside the reference set. The networks that made these predictions kept "
-    "the reference folds out of their training as well."
+    "{patients} patients outside the reference set. The networks that made these predictions may "
+    "have trained on patients of the reference set; only constants come from them."
 )
 """A fact about a model whose manifest has such predictions."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resmtnet.characteristics import MALIGNANCY, TEXTURE_CLASS
+from resmtnet.characteristics import TEXTURE_CLASS
 from resmtnet.inference.conformal import Bands, LogInterval
 from resmtnet.inference.out_of_distribution import OutOfDistribution
 from resmtnet.inference.presence import NodulePresence
@@ -19,14 +19,14 @@ from resmtnet.inference.solid_component import SolidCalibration
 from resmtnet.network.uncertainty import sigmoid, softmax
 from resmtnet.types import Array
 
-CLASS_FEATURES = ("margin", "odds", "log_diameter")
-"""What the class of new calibrations is made from; see class_feature."""
+SPEAKING = ("spiculation", "lobulation", "margin", "texture", "subtlety", "sphericity")
+"""Ratings that speak for or against malignancy."""
 NO_LONGER_USED = ("size_scales",)
 """Values that older calibrations hold and that change nothing any more."""
 FAMILIARITY = "familiarity"
 """Key of the out-of-distribution score in calibration.json, whose schema does not change."""
 RATING = "rating."
-"""Before the names of ratings among the class's features, in calibrations up to version 4."""
+"""Before their names among the class's features."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Calibration:
     """Fitted constants of one model; the defaults change nothing and give no interval."""
 
     class_slopes: Mapping[str, float] = field(default_factory=lambda: {"margin": 1.0})
-    """P(malignant) = sigmoid(sum of slope * feature + intercept); see class_feature."""
+    """P(malignant) = sigmoid(sum of slope * feature + intercept); see class_features."""
     class_intercept: float = 0.0
     decision_threshold: float = 0.5
     """Least probability at which a class is named; below it the name is indeterminate."""
@@ -89,8 +89,8 @@ class Calibration:
 
     def probability_malignant(self, outputs: Mapping[str, Array]) -> Array:
         """Return the calibrated probability [...] of raw outputs [..., levels] by task."""
-        slopes = self.class_slopes.items()
-        linear = sum(slope * class_feature(name, outputs) for name, slope in slopes)
+        features = class_features(outputs)
+        linear = sum(slope * features[name] for name, slope in self.class_slopes.items())
         return sigmoid(linear + self.class_intercept + self.habit.class_shift)
 
     def probability_nodule(self, outputs: Mapping[str, Array], *, candidate: bool) -> float | None:
@@ -161,31 +161,24 @@ class Calibration:
         return cls(**{**kept, **read})
 
 
-def class_feature(name: str, outputs: Mapping[str, Array]) -> Array:
-    """Return one of the numbers [...] that the class is calibrated from.
+def class_features(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return what the class is calibrated from, [...] each, given raw outputs [..., levels].
 
-    Args:
-        name: "margin": logit of malignant less that of benign; "odds": log odds of a rating above
-            the middle of malignancy to one below it; "log_diameter": the regressed one, log mm;
-            and of calibrations up to version 4 "score" and "rating.<name>": mean rating less the
-            middle of its scale.
-        outputs: raw outputs [..., levels] by task.
+    "margin": logit of malignant less that of benign; "score" and "rating.<name>": mean
+    rating less the middle of its scale. What the network says of a nodule's look corrects what it
+    says of its class, whose head is surer of itself in one network than in the next.
 
-    >>> float(class_feature("margin", {"class": np.array([0.0, 2.0])}))
-    2.0
-    >>> round(float(class_feature("odds", {"malignancy": np.array([0.0, 0, 0, 0, 1])})), 2)
-    0.62
+    >>> outputs = {name: np.zeros(5) for name in ("malignancy", *SPEAKING)}
+    >>> found = class_features({**outputs, "class": np.array([0.0, 2.0])})
+    >>> float(found["margin"]), round(abs(float(found["rating.spiculation"])), 6)
+    (2.0, 0.0)
     """
-    if name == "margin":
-        return outputs["class"][..., 1] - outputs["class"][..., 0]
-    if name == "odds":
-        logits, middle = outputs[MALIGNANCY.name], MALIGNANCY.outputs // 2
-        low, high = logits[..., :middle], logits[..., middle + 1 :]
-        return np.asarray(np.logaddexp.reduce(high, -1) - np.logaddexp.reduce(low, -1))
-    if name == "log_diameter":
-        return outputs["equivalent_diameter_mm"][..., 0]
-    rated = MALIGNANCY.name if name == "score" else name.removeprefix(RATING)
-    return _mean_rating(outputs[rated])
+    logits = outputs["class"]
+    return {
+        "margin": logits[..., 1] - logits[..., 0],
+        "score": _mean_rating(outputs["malignancy"]),
+        **{f"{RATING}{name}": _mean_rating(outputs[name]) for name in SPEAKING},
+    }
 
 
 def _mean_rating(logits: Array) -> Array:

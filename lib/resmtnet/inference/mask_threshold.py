@@ -15,6 +15,13 @@ LEVELS = tuple(n / 40 for n in range(2, 29))
 """Probabilities at which a mask may be cut."""
 SLACK = 1.0
 """Spread of levels around the usual one, in units of the logit."""
+LARGEST_SEEN_MM = 40.0
+"""Of what is larger the regression, which sees 48 mm, says too little to move the mask."""
+POSSIBLE = 3.0
+"""Standard deviations within which the regression must allow for so large a nodule."""
+FARTHEST = 4.0
+"""A mask that is there at an unusual level alone, and so many standard deviations from the
+regressed size, is no mask of the nodule but of what lies around it."""
 SUBSOLID_SHIFT = 1.5
 """By how much the logit of the usual level falls where a nodule is surely sub-solid."""
 
@@ -60,12 +67,18 @@ def settle(
         if measured_mm is None:
             return math.inf
         differs = (math.log(measured_mm) - math.log(regressed_mm)) / sigma
+        if usual_mm is None and abs(differs) > FARTHEST:
+            return math.inf
         return differs**2 + distance(level)
 
     at = min(range(len(LEVELS)), key=lambda n: abs(LEVELS[n] - usual))
-    best, measured_mm = LEVELS[at], diameter_mm(LEVELS[at])
-    least = cost(best, measured_mm)
-    larger = measured_mm is not None and measured_mm > regressed_mm
+    best = LEVELS[at]
+    usual_mm = diameter_mm(best)
+    may_be_a_mass = math.log(LARGEST_SEEN_MM / regressed_mm) <= POSSIBLE * sigma
+    if usual_mm is not None and usual_mm > LARGEST_SEEN_MM and may_be_a_mass:
+        return best
+    least = cost(best, usual_mm)
+    larger = usual_mm is not None and usual_mm > regressed_mm
     for level in LEVELS[at + 1 :] if larger else LEVELS[:at][::-1]:
         if distance(level) >= least:
             break

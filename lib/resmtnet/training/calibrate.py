@@ -16,12 +16,7 @@ from resmtnet.errors import ModelError
 from resmtnet.evaluation.records import MINIMUM_READERS
 from resmtnet.findings import Size
 from resmtnet.inference import postprocessing, sizes
-from resmtnet.inference.calibration import (
-    CLASS_FEATURES,
-    Calibration,
-    TextureCalibration,
-    class_feature,
-)
+from resmtnet.inference.calibration import Calibration, TextureCalibration, class_features
 from resmtnet.inference.conformal import Bands, LogInterval, fit_bands, fit_log_interval, fit_widths
 from resmtnet.inference.ensemble import RawOutputs
 from resmtnet.inference.mask_threshold import LEVELS, settle, usual_level
@@ -201,10 +196,8 @@ def _clear(held: Sequence[CachedNodule]) -> tuple[list[CachedNodule], Array, Arr
 
 def _fit_class(held: Sequence[CachedNodule]) -> dict[str, Any]:
     clear, malignant, weight = _clear(held)
-    outputs = [h.observation.outputs for h in clear]
-    columns = {
-        name: np.array([class_feature(name, one) for one in outputs]) for name in CLASS_FEATURES
-    }
+    features = [class_features(h.observation.outputs) for h in clear]
+    columns = {name: np.array([f[name] for f in features]) for name in features[0]}
     slopes, intercept = fit_platt(columns, malignant, weight)
     return {"class_slopes": slopes, "class_intercept": intercept}
 

@@ -72,6 +72,7 @@ class Trainer:
         self.objective = spread(self._objective, device)
         self.epoch, self.mask_epoch = 0, 0
         self.history: list[dict[str, float]] = []
+        self.began_with = ""
 
     @property
     def heads_ended(self) -> bool:
@@ -136,17 +137,23 @@ class Trainer:
         self.network.decoder.requires_grad_(True).train()
         self.objective = spread(self._objective, self.device)
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Start with these weights instead of random ones, before the first step."""
+    def begin_with(self, weights: Mapping[str, Tensor], name: str) -> None:
+        """Start with these weights instead of random ones, before the first step.
+
+        Args:
+            weights: of a network of the same shape.
+            name: of them, by which a resumed run knows that it began with the same.
+        """
         self.network.load_state_dict(weights)
-        self.averaged = {name: value.clone() for name, value in weights.items()}
-        self.best = self.averaged
+        self.averaged = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.best, self.began_with = self.averaged, name
 
     def resume(self) -> bool:
         """Continue from the checkpoint in `out`, if there is one.
 
         Raises:
-            ConfigError: the checkpoint was made with another configuration.
+            ConfigError: the checkpoint was made with another configuration, or other weights to
+                begin with.
         """
         path = self.out / CHECKPOINT
         if not path.is_file():
@@ -154,6 +161,10 @@ class Trainer:
         state = torch.load(path, weights_only=True, map_location=self.device)
         if state["config"] != to_dict(self.config):
             raise ConfigError(f"{path} was made with another configuration; choose another --out")
+        if state.get("began_with", self.began_with) != self.began_with:
+            raise ConfigError(
+                f"{path} began with other weights; give the same --start-from, or another --out"
+            )
         self.network.load_state_dict(state["network"])
         self.averaged, self.best = state["averaged"], state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -178,6 +189,7 @@ class Trainer:
             "epoch": self.epoch,
             "mask_epoch": self.mask_epoch,
             "history": self.history,
+            "began_with": self.began_with,
         }
         with atomic_file(self.out / CHECKPOINT) as draft:
             torch.save(state, draft)

@@ -31,7 +31,12 @@ from resmtnet.training.carried_sets import (
 )
 from resmtnet.training.cases import case_of
 from resmtnet.training.distributed import processes, rank, world_size
-from resmtnet.training.earlier_networks import Weights, about, read_member, starting_weights
+from resmtnet.training.earlier_networks import (
+    EarlierNetwork,
+    Weights,
+    read_member,
+    starting_networks,
+)
 from resmtnet.training.loop import CHECKPOINT, Trainer, TrainingProgress
 from resmtnet.training.negative_places import (
     check_negatives,
@@ -83,7 +88,7 @@ def run_experiment(
         given: checkpoints of networks that are the first members of the ensemble, such as one of
             a cross-validation; the other members are trained here.
         start: checkpoints of earlier networks, with whose weights training begins instead of
-            random ones; see starting_weights.
+            random ones; see starting_networks.
         device: "cpu" or "cuda".
         listener: callbacks for the progress.
 
@@ -96,6 +101,7 @@ def run_experiment(
         InputError: `out` holds checkpoints without `resume`, or none with it.
     """
     ready = [read_member(path, config) for path in given]
+    begun = starting_networks(start, config)[: max(0, config.members - len(ready))]
     check_resumable(out, resume)
     check_place(out / "model", MANIFEST)
     split = split_by_fold(archive.nodules, config)
@@ -111,7 +117,7 @@ def run_experiment(
     apart = [archive.nodules[n] for n in (*split.reference, *split.calibration)]
     further = of_other_patients(further, apart)
     return _write(
-        archive, split, config, out, version, weights, further, device, listener, negatives, start
+        archive, split, config, out, version, weights, further, device, listener, negatives, begun
     )
 
 
@@ -157,7 +163,7 @@ def train_members(
         device: of the networks.
         listener: is told of the progress.
         negatives: see run_experiment.
-        start: checkpoints of earlier networks; see starting_weights.
+        start: checkpoints of earlier networks; see starting_networks.
         first: members from this one on are trained; those before it are given.
 
     Raises:
@@ -167,13 +173,13 @@ def train_members(
     check_negatives(negatives, config)
     if first >= config.members:
         return []
-    begin: Sequence[Weights | None] = starting_weights(start, config) if start else [None]
+    begin = starting_networks(start, config)
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
         _train(
             *(block, archive.nodules, split, config, m, out, device, listener, others),
-            begin=begin[m % len(begin)],
+            begin=begin[(m - first) % len(begin)] if begin else None,
         )
         for m in range(first, config.members)
     ]
@@ -190,7 +196,7 @@ def _train(
     listener: Listener,
     negatives: Sequence[TrainingSet],
     *,
-    begin: Weights | None,
+    begin: EarlierNetwork | None,
 ) -> Weights:
     config = replace(config, seed=config.seed + member)
     rows = Rows(rank(), world_size())
@@ -201,8 +207,9 @@ def _train(
     assert data is not None  # split_by_fold guarantees it
     name = f"member-{member}"
     trainer = Trainer(data, config, out / name, device, watched)
-    if not trainer.resume() and begin is not None:
-        trainer.begin_with(begin)
+    if begin is not None:
+        trainer.begin_with(begin.weights, begin.sha256)
+    trainer.resume()
     return trainer.run(lambda progress: listener.training(f"{out.name}/{name}", progress))
 
 
@@ -236,7 +243,7 @@ def _write(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive],
-    start: Sequence[Path],
+    begun: Sequence[EarlierNetwork],
 ) -> ModelInfo:
     inference = inference_of(weights, config, device)
     total = len(split.calibration) + len(split.reference) + len(split.train)
@@ -266,8 +273,8 @@ def _write(
     }
     if negatives:
         provenance["negatives"] = counts(negatives, config)
-    if start:
-        provenance["began_with"] = [about(checkpoint) for checkpoint in start]
+    if begun:
+        provenance["began_with"] = [network.about() for network in begun]
     if further:
         patients = {one.case.patient_id for one in further}
         provenance["further_calibration"] = {"nodules": len(further), "patients": len(patients)}
