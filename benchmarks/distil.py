@@ -77,7 +77,7 @@ def train(given: argparse.Namespace, config: TrainingConfig, teachers: list[ResM
     block = load_block(archive, config.context_variants, config.seed)
     data = TrainingSet(block, archive.nodules, split.train, config, negatives=others)
     trainer = Trainer(data, config, given.out)
-    trainer.begin_with(read_member(given.start, config))
+    trainer.begin_with(read_member(given.start, config), str(given.start))
     trainer.objective = Distilled(trainer.network, teachers, given.share, trainer.objective)
     save_file(trainer.run(told), given.out / STUDENT)
 

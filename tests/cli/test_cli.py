@@ -325,6 +325,7 @@ def test_train_hands_its_options_to_the_experiment(
     arguments = ["--data", small_archive.path, "--out", out, "--config", config, "--fold", 1]
     arguments += ["--model-version", "8", "--device", "cpu", "--resume", "--json"]
     arguments += ["--calibrate-with", folds]
+    arguments += ["--start-from", tmp_path / "a.pt", "--start-from", tmp_path / "b.pt"]
     assert cli.run(["train", *map(str, arguments)]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["version"] == "8"
@@ -336,6 +337,7 @@ def test_train_hands_its_options_to_the_experiment(
     assert asked["config"] == replace(CONFIG, calibration_folds=(1,))
     assert (asked["out"], asked["device"], asked["resume"]) == (out, "cpu", True)
     assert [one.case.id for one in asked["further"]] == [one.case.id for one in held[:3]]
+    assert asked["start"] == [tmp_path / "a.pt", tmp_path / "b.pt"]
 
 
 def test_evaluate_writes_figures_of_the_split_asked_for(

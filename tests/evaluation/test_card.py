@@ -20,6 +20,7 @@ MANIFEST = {
         "data": {"licence": "CC BY 3.0", "attribution": "Armato et al."},
         "training": {"nodules": 1931, "patients": 661, "calibration_folds": [0, 1]},
         "torch": "2.13",
+        "began_with": [{"epochs": 30, "folds_apart": [0, 3]}, {"epochs": 31, "folds_apart": []}],
     },
 }
 
@@ -39,6 +40,11 @@ def folds(simulate):
 @pytest.fixture(scope="module")
 def card(cubes, folds):
     return model_card(MANIFEST, {"docs/folds.json": folds, "docs/cubes.json": cubes})
+
+
+def test_each_network_that_training_began_with_has_rows_of_its_own(card):
+    for row in ("began with 1, folds apart | 0, 3", "began with 2, epochs | 31"):
+        assert f"| {row} |" in card
 
 
 def test_section_has_a_row_for_each_figure(cubes):

@@ -1,5 +1,6 @@
 """Out-of-fold answers: of every nodule once, kept by group, never by a model that saw it."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from resmtnet.errors import ConfigError, InputError
 from resmtnet.evaluation.records import read_predictions
 from resmtnet.inference.model_folder import read_model
 from resmtnet.training.cross_validation import HELD, cross_validate, fold_groups, load_answers
+from resmtnet.training.earlier_networks import starting_networks
 from resmtnet.training.run import of_other_patients, run_experiment
 
 CONFIG = TrainingConfig(
@@ -155,3 +157,29 @@ def test_training_begins_with_no_network_that_saw_the_folds_kept_apart(
     config = replace(CONFIG, calibration_folds=(0,))
     with pytest.raises(ConfigError, match=r"no network to start from fits.*folds \[0\]"):
         run_experiment(small_archive, config, tmp_path, version="1", start=[checkpoint])
+
+
+def test_members_begin_with_networks_in_turn_and_the_manifest_names_them(
+    answered, small_archive, tmp_path
+):
+    paths = [
+        answered[0] / f"folds-{n}" / "member-0" / "checkpoint.pt" for n in ("2-3", "0-1", "2-3")
+    ]
+    config = replace(CONFIG, epochs=1, learning_rate=0.0, members=2, calibration_folds=(2, 3))
+    further = load_answers(answered[0])
+    run_experiment(small_archive, config, tmp_path, version="1", start=paths, further=further)
+    begun = read_model(tmp_path / "model").provenance["began_with"]
+    assert [one["folds_apart"] for one in begun] == [[2, 3], [2, 3]]
+    assert begun[0]["sha256"] == hashlib.sha256(paths[0].read_bytes()).hexdigest()
+    with pytest.raises(ConfigError, match="began with other weights"):
+        run_experiment(small_archive, config, tmp_path, version="1", resume=True)
+
+
+def test_folds_on_which_a_training_is_watched_were_not_trained_on(answered, small_archive):
+    checkpoint = answered[0] / "folds-2-3" / "member-0" / "checkpoint.pt"
+    watched = replace(CONFIG, calibration_folds=(2,), stopping_folds=(0,), patience=3)
+    with pytest.raises(ConfigError, match=r"folds \[0\]"):
+        starting_networks([checkpoint], watched)
+    assert starting_networks([checkpoint], replace(watched, stopping_folds=(3,)))
+    with pytest.raises(ConfigError, match="its network is"):
+        starting_networks([checkpoint], replace(CONFIG, network=NO_MASK))

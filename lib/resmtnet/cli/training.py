@@ -34,7 +34,8 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="Training configuration, a JSON file; default: that of the shipped model."
+            help="Training configuration, a JSON file; default: that of version 3. Those of the "
+            "shipped model are in docs/experiments."
         ),
     ] = None,
     fold: Annotated[

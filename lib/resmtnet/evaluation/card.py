@@ -126,10 +126,13 @@ def _flat(block: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in block.items():
         name = f"{prefix}{key}".replace("_", " ")
+        many = isinstance(value, list | tuple)
         if isinstance(value, Mapping):
             rows += _flat(value, f"{name}, ")
+        elif many and value and isinstance(value[0], Mapping):
+            for number, part in enumerate(value, start=1):
+                rows += _flat(part, f"{name} {number}, ")
         else:
-            many = isinstance(value, list | tuple)
             rows.append((name, ", ".join(map(str, value)) if many else str(value)))
     return rows
 

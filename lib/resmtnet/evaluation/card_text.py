@@ -79,7 +79,8 @@ REVISED = (
 HOW_MADE = """
 `resmtnet prepare stacks`, then `resmtnet train --data STACKS --config model/config.json{further}
 --model-version {version}`; `docs/experiments/version-*.md` has the commands of shipped versions
-with all options, such as negatives and members trained before. This card is written by
-`resmtnet evaluate ... --card FILE` from the manifest and the documents named above.
+with all options and configurations, such as negatives, and networks that were trained before.
+This card is written by `resmtnet evaluate ... --card FILE` from the manifest and the documents
+named above.
 `manifest.json` holds the sha256 of every file, and `resmtnet model verify` compares them.
 """

@@ -127,8 +127,7 @@ def train_all(
     for number, network in enumerate(model.networks):
         own = replace(config, seed=config.seed + number)
         trainer = Trainer(data, own, images.work / f"member-{number}", images.device)
-        trainer.network.load_state_dict(network.state_dict())
-        trainer.averaged = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+        trainer.begin_with(network.state_dict(), "the served version")
         trainer.resume()
         states.append(trainer.run(lambda step: tell(step.epoch + 1, step.epochs)))
     return states
