@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -266,7 +267,7 @@ def _write(
     files[PATIENTS] = lambda path: _write_patients(path, archive, split)
     if reference:
         files |= reference_files(reference, calibration)
-    provenance = {
+    provenance: dict[str, Any] = {
         "data": dict(archive.provenance),
         **{name: _counts(archive, part) for name, part in vars(split).items() if part},
         "torch": torch.__version__,
