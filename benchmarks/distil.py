@@ -5,10 +5,10 @@
 
 The student begins with the weights of CHECKPOINT, a network that kept the model's reference and
 calibration folds apart, and sees the model's own training nodules. Its targets are the readers'
-and, by SHARE, the mean of the members' answers to the same patch; masks are learnt from the readers
-alone. (Hinton, Vinyals and Dean, 2015.) OUT/student.safetensors holds its weights. Then the
-reference set, which neither it nor the model saw, is answered by it alone, and compared
-with each member and the pair as in ensemble.py: heads only, four views, uncalibrated.
+and, by SHARE, the mean of the members' answers to the same patch (Hinton, Vinyals and Dean, 2015);
+masks are learnt from the readers alone. Then it answers the reference set, which neither it nor the
+model saw, and is compared with each member and the pair as in ensemble.py: heads only, four views,
+uncalibrated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ensemble import DIAMETER, Voices, read_logits, table, voices_of
@@ -40,8 +39,6 @@ from resmtnet.training.loop import Trainer, TrainingProgress
 from resmtnet.training.negative_places import negative_sets
 from resmtnet.training.objective import Objective
 from resmtnet.training.run import inference_of
-
-STUDENT = "student.safetensors"
 
 
 class Distilled(Objective):
@@ -69,7 +66,10 @@ class Distilled(Objective):
         return targets
 
 
-def train(given: argparse.Namespace, config: TrainingConfig, teachers: list[ResMTNet]) -> None:
+def train(
+    given: argparse.Namespace, config: TrainingConfig, teachers: list[ResMTNet]
+) -> dict[str, Tensor]:
+    """The student's weights; a training that was cut off goes on."""
     archive = Archive.open(given.archive)
     places = [Archive.open(path) for path in given.negatives]
     split = split_by_fold(archive.nodules, config)
@@ -79,7 +79,8 @@ def train(given: argparse.Namespace, config: TrainingConfig, teachers: list[ResM
     trainer = Trainer(data, config, given.out)
     trainer.begin_with(read_member(given.start, config), str(given.start))
     trainer.objective = Distilled(trainer.network, teachers, given.share, trainer.objective)
-    save_file(trainer.run(told), given.out / STUDENT)
+    trainer.resume()
+    return trainer.run(told)
 
 
 def told(progress: TrainingProgress) -> None:
@@ -87,11 +88,16 @@ def told(progress: TrainingProgress) -> None:
         print(f"epoch {progress.epoch + 1} of {progress.epochs}", flush=True)
 
 
-def answer(given: argparse.Namespace, config: TrainingConfig, held: list[CachedNodule]) -> Voices:
+def answer(
+    given: argparse.Namespace,
+    config: TrainingConfig,
+    weights: dict[str, Tensor],
+    held: list[CachedNodule],
+) -> Voices:
     """What the student says of the reference set, the mean over its views."""
     archive = Archive.open(given.archive)
     by_id = {nodule.id: nodule for nodule in archive.nodules}
-    inference = inference_of([load_file(given.out / STUDENT)], replace(config, head_views=4), "cpu")
+    inference = inference_of([weights], replace(config, head_views=4), "cpu")
     views = {name: [] for name in ("class", "malignancy", DIAMETER)}
     for start in range(0, len(held), BATCH):
         part = [nodule_ct(archive, by_id[one.case.id]) for one in held[start : start + BATCH]]
@@ -112,15 +118,13 @@ def main() -> None:
     given = parser.parse_args()
     model = read_model(default_model_dir())
     config = replace(model.config, members=1, epochs=given.epochs, learning_rate=1e-3)
-    given.out.mkdir(parents=True, exist_ok=True)
-    if not (given.out / STUDENT).is_file():
-        train(given, config, list(model.networks))
+    weights = train(given, config, list(model.networks))
     held = [h for h in read_reference(model.folder) if len(h.case.malignancy) >= 3]
     members = voices_of(held)
     rows = {"the pair": members}
     for n in range(len(model.networks)):
         rows[f"network {n} alone"] = {k: v[n : n + 1] for k, v in members.items()}
-    rows["the student alone"] = answer(given, config, held)
+    rows["the student alone"] = answer(given, config, weights, held)
     print("\n".join(table(held, rows)))
 
 
