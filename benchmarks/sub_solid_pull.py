@@ -35,6 +35,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         half = Half(Pool.of_model(read_model(given.model), Path(folder)), development=True)
+        run(half, given)
+
+
+def run(half: Half, given: argparse.Namespace) -> None:
     model = half.pool.model
     for pull in given.pull or [DEFAULT.l2, 30.0, 3.0]:
         changes = []
