@@ -26,6 +26,7 @@ from resmtnet.training.cached_nodule import CachedNodule, predict
 from resmtnet.training.cached_store import load_cached, save_cached
 from resmtnet.training.calibrate import fit_calibration
 from resmtnet.training.distributed import processes, rank
+from resmtnet.training.earlier_networks import starting_networks
 from resmtnet.training.run import (
     Listener,
     check_resumable,
@@ -88,7 +89,7 @@ def cross_validate(
         resume: go on with what `out` holds.
         negatives: see run_experiment.
         start: checkpoints of earlier networks, with whose weights training begins; each group
-            takes one that trained on none of its folds, see starting_weights.
+            takes one that trained on none of its folds, see starting_networks.
         device: "cpu" or "cuda".
         listener: is told of the progress.
 
@@ -148,7 +149,8 @@ def _held(
         return load_cached(out / HELD)
     config = replace(config, calibration_folds=group)
     split = split_by_fold(archive.nodules, config)
-    weights = train_members(archive, split, config, out, device, listener, negatives, start)
+    begin = starting_networks(start, config)
+    weights = train_members(archive, split, config, out, device, listener, negatives, begin)
     if rank():
         return []
     inference = inference_of(weights, config, device)

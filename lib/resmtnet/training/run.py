@@ -110,7 +110,7 @@ def run_experiment(
         weights = [
             *ready,
             *train_members(
-                archive, split, config, out, own_device, listener, negatives, start, len(ready)
+                archive, split, config, out, own_device, listener, negatives, begun, len(ready)
             ),
         ]
         if rank():
@@ -151,7 +151,7 @@ def train_members(
     device: str,
     listener: Listener,
     negatives: Sequence[Archive] = (),
-    start: Sequence[Path] = (),
+    begin: Sequence[EarlierNetwork] = (),
     first: int = 0,
 ) -> list[Weights]:
     """Train every member of the ensemble, or finish its training; each has a folder in `out`.
@@ -164,17 +164,16 @@ def train_members(
         device: of the networks.
         listener: is told of the progress.
         negatives: see run_experiment.
-        start: checkpoints of earlier networks; see starting_networks.
+        begin: networks with whose weights training begins, by the members in turn; if there are
+            none, weights are random.
         first: members from this one on are trained; those before it are given.
 
     Raises:
         ArchiveError: the negatives do not fit the configuration.
-        ConfigError: no network of `start` fits it.
     """
     check_negatives(negatives, config)
     if first >= config.members:
         return []
-    begin = starting_networks(start, config)
     others = negative_sets(negatives, config, device)
     block = load_block(archive, config.context_variants, config.seed, listener.crops).to(device)
     return [
